@@ -1,0 +1,16 @@
+# `from contextvars_cy cimport ContextVar, contextvar_get, …` for other Cython projects.
+
+from contextvars_cy._context_cy cimport (
+    Context,
+    ContextVar,
+    ThreadState,
+    Token,
+    context_copy_current,
+    context_current,
+    context_enter,
+    context_exit,
+    contextvar_get,
+    contextvar_reset,
+    contextvar_set,
+)
+from contextvars_cy._hamt_cy cimport Hamt

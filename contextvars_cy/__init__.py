@@ -1,0 +1,40 @@
+"""Context variables for every Python from 3.9, with CPython 3.14's semantics, and the persistent map under them.
+
+- `ContextVar`, `Context`, `Token`, `copy_context`: PEP 567, as in the standard library's `contextvars`.
+- `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
+- `Hamt`, `MISSING`: the persistent map, and what stands for a value that was not there.
+- `install`, `uninstall`: put these in the place of the standard library's `contextvars`.
+- `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
+"""
+
+from typing import TYPE_CHECKING
+
+from ._backend import backend, host
+from ._sentinels import MISSING
+
+if TYPE_CHECKING or backend == "pure":
+    from ._context_py import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
+    from ._hamt_py import Hamt
+else:
+    from ._context_cy import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
+    from ._hamt_cy import Hamt
+
+from ._install import install, uninstall
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MISSING",
+    "Context",
+    "ContextVar",
+    "Hamt",
+    "ThreadState",
+    "Token",
+    "backend",
+    "copy_context",
+    "current_context",
+    "host",
+    "install",
+    "thread_state",
+    "uninstall",
+]

@@ -1,0 +1,51 @@
+"""Which twin runs, on which host, and why: the only reader of the environment.
+
+`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or an ImportError) or `pure`.
+`CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
+own, one per thread).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib.util import find_spec
+
+BACKENDS = ("cython", "pure")
+HOSTS = ("native", "thread")
+
+
+def _choice(variable: str, choices: tuple[str, ...]) -> str:
+    value = os.environ.get(variable, "")
+    if value and value not in choices:
+        raise ImportError(f"{variable}={value!r}: choose one of {', '.join(choices)}, or leave it unset")
+    return value
+
+
+def _choose_backend() -> tuple[str, str]:
+    """The backend and the reason for it; all modules come from one backend or none."""
+    chosen = _choice("CONTEXTVARS_CY_BACKEND", BACKENDS)
+    if chosen == "pure":
+        return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
+    reason = "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
+    if find_spec("contextvars_cy._hamt_cy") is None or find_spec("contextvars_cy._context_cy") is None:
+        missing = "no compiled extension is installed for this Python"
+        if chosen:
+            raise ImportError(
+                f"CONTEXTVARS_CY_BACKEND=cython, but {missing}; reinstall contextvars_cy where a C compiler works"
+            )
+        return "pure", missing
+    try:
+        from . import _context_cy, _hamt_cy  # noqa: F401
+    except Exception as error:
+        broken = f"the compiled extension is broken: {type(error).__name__}: {error}"
+        if chosen:
+            raise ImportError(f"CONTEXTVARS_CY_BACKEND=cython, but {broken}") from error
+        warnings.warn(f"contextvars_cy runs the pure backend, because {broken}", RuntimeWarning, stacklevel=2)
+        return "pure", broken
+    return "cython", reason
+
+
+# The compiled twin asks for the host while it is imported, so this comes first.
+host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
+backend, reason = _choose_backend()

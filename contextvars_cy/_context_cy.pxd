@@ -1,0 +1,43 @@
+# The compiled context variables, for `cimport`: the types, and CPython's C API for contexts with our types in it.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from contextvars_cy._hamt_cy cimport Hamt
+
+
+cdef class ContextVar:
+    cdef object _name
+    cdef object _default
+    cdef uint32_t _hash
+
+
+cdef class Token:
+    cdef ContextVar _var
+    cdef object _old_value
+    cdef object _context
+    cdef bint _used
+
+
+cdef class Context:
+    cdef object __weakref__
+    cdef object _native
+    cdef Hamt _snapshot
+    cdef bint _entered
+
+
+cdef class ThreadState:
+    cdef object __weakref__
+    cdef list _stack
+    cdef unsigned long _thread
+    cdef uint64_t _quiet_version
+
+
+# The value in the current Context, else the default, else the variable's own default, else LookupError.
+cdef object contextvar_get(ContextVar var, object default=*)
+cdef Token contextvar_set(ContextVar var, object value)
+cdef int contextvar_reset(ContextVar var, Token token) except -1
+
+cdef int context_enter(Context context) except -1
+cdef int context_exit(Context context) except -1
+cdef Context context_current()
+cdef Context context_copy_current()

@@ -1,0 +1,620 @@
+"""Context variables after PEP 567, with CPython 3.14's semantics: the reference twin.
+
+A `Context` is a thin wrapper around a *snapshot*, one immutable `Hamt` from `ContextVar` to value. Setting a variable
+makes a new snapshot and stores it in the current Context; copying a Context shares its snapshot, in O(1).
+
+Where the current Context is found is the business of the *host*, and the functions between the two rules below are all
+the difference between the hosts:
+
+- On the **native** host the snapshot rides inside Python's own context, as the value of one native variable, the
+  *anchor*. Whoever copies, enters or leaves a native Context (asyncio does so in C) carries our variables along. Each
+  of our Contexts wraps one native Context.
+- On the **thread** host every thread has a stack of our own Contexts, its `ThreadState`, as in CPython's `context.c`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from types import GenericAlias, TracebackType
+from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
+
+from ._backend import host
+from ._hamt_py import EMPTY, Hamt, HamtIterator
+from ._native import context_of, enter, leave
+from ._sentinels import ABSENT, MISSING
+
+T = TypeVar("T")
+D = TypeVar("D")
+R = TypeVar("R")
+
+Snapshot = Hamt["ContextVar[Any]", Any]
+
+_serial = itertools.count()
+_threads = threading.local()
+
+
+def _not_a_base(name: str) -> NoReturn:
+    raise TypeError(f"type 'contextvars_cy.{name}' is not an acceptable base type")
+
+
+def _not_picklable(name: str) -> NoReturn:
+    raise TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
+
+
+@final
+class ContextVar(Generic[T]):
+    """A variable of which every Context holds a value of its own (PEP 567).
+
+    `name` is for people to read; `default` is what `get` returns where the current Context has no value. Create
+    variables at the top level of a module: a Context keeps alive every variable that was set in it.
+
+    >>> user = ContextVar("user", default="nobody")
+    >>> with user.set("ada"):
+    ...     user.get()
+    'ada'
+    >>> user.get()
+    'nobody'
+    """
+
+    __slots__ = ("_default", "_hash", "_name")
+
+    _name: str
+    _default: Any
+    _hash: int
+
+    @overload
+    def __new__(cls, name: str, /) -> ContextVar[T]: ...
+
+    @overload
+    def __new__(cls, name: str, /, *, default: T) -> ContextVar[T]: ...
+
+    def __new__(cls, name: Any = ABSENT, /, *, default: Any = ABSENT) -> ContextVar[T]:
+        if name is ABSENT:
+            raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
+        if not isinstance(name, str):
+            raise TypeError("context variable name must be a str")
+        self = object.__new__(cls)
+        self._name = name
+        self._default = default
+        # Numbers in a row put the first 32 variables in one node of the trie, without a collision.
+        self._hash = next(_serial)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name that the variable was created with."""
+        return self._name
+
+    @overload
+    def get(self) -> T: ...
+
+    @overload
+    def get(self, default: D, /) -> T | D: ...
+
+    def get(self, default: Any = ABSENT, /) -> Any:
+        """Return the variable's value in the current Context. O(log n) in the number of variables set there.
+
+        Where there is none: the argument, else the variable's own default, else LookupError.
+
+        >>> ContextVar("colour", default="blue").get()
+        'blue'
+        >>> ContextVar("colour", default="blue").get("red")
+        'red'
+        """
+        value = _load()._find(self, self._hash)
+        if value is not ABSENT:
+            return value
+        if default is not ABSENT:
+            return default
+        if self._default is not ABSENT:
+            return self._default
+        raise LookupError(self)
+
+    def set(self, value: T, /) -> Token[T]:
+        """Set the variable in the current Context and return a Token that undoes it. O(log n).
+
+        The Token is for `reset`, or undoes the set itself at the end of a `with` block.
+
+        >>> colour = ContextVar("colour")
+        >>> token = colour.set("blue")
+        >>> colour.get()
+        'blue'
+        >>> colour.reset(token)
+        """
+        snapshot = _load()
+        old_value = snapshot._find(self, self._hash)
+        token: Token[T] = object.__new__(Token)
+        token._var = self
+        token._old_value = old_value
+        token._used = False
+        token._context = _store(snapshot._set(self, self._hash, value))
+        return token
+
+    def reset(self, token: Token[T], /) -> None:
+        """Give the variable back the value it had before the `set` that made the token. O(log n).
+
+        TypeError for what is no Token, RuntimeError for a token that was used already, ValueError for one that was
+        made by another variable or in another Context; after any of these nothing has changed.
+
+        >>> colour = ContextVar("colour")
+        >>> token = colour.set("blue")
+        >>> colour.reset(token)
+        >>> colour.get("none")
+        'none'
+        """
+        if type(token) is not Token:
+            raise TypeError(f"expected an instance of Token, got {token!r}")
+        if token._used:
+            raise RuntimeError(f"{token!r} has already been used once")
+        if token._var is not self:
+            raise ValueError(f"{token!r} was created by a different ContextVar")
+        if token._context is not _here():
+            raise ValueError(f"{token!r} was created in a different Context")
+        token._used = True
+        if token._old_value is ABSENT:
+            _store(_load()._discard(self, self._hash))
+        else:
+            _store(_load()._set(self, self._hash, token._old_value))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        default = "" if self._default is ABSENT else f" default={self._default!r}"
+        return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
+
+    def __init_subclass__(cls) -> NoReturn:
+        _not_a_base("ContextVar")
+
+    def __reduce__(self) -> NoReturn:
+        _not_picklable("ContextVar")
+
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+
+
+@final
+class Token(Generic[T]):
+    """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
+
+    A Token can be used once, by `ContextVar.reset` or as a context manager.
+
+    >>> colour = ContextVar("colour")
+    >>> with colour.set("blue") as token:
+    ...     token.var is colour, token.old_value
+    (True, <Token.MISSING>)
+    """
+
+    __slots__ = ("_context", "_old_value", "_used", "_var")
+
+    MISSING: Final = MISSING
+    """What `old_value` is where the variable had no value."""
+
+    _var: ContextVar[T]
+    _old_value: Any
+    _context: object
+    _used: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("Tokens can only be created by ContextVars")
+
+    @property
+    def var(self) -> ContextVar[T]:
+        """The variable that was set."""
+        return self._var
+
+    @property
+    def old_value(self) -> T | Any:
+        """The value that the variable had before, or `Token.MISSING`."""
+        return MISSING if self._old_value is ABSENT else self._old_value
+
+    def __enter__(self) -> Token[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self._var.reset(self)
+
+    def __repr__(self) -> str:
+        return f"<Token{' used' if self._used else ''} var={self._var!r} at {id(self):#x}>"
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init_subclass__(cls) -> NoReturn:
+        _not_a_base("Token")
+
+    def __reduce__(self) -> NoReturn:
+        _not_picklable("Token")
+
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+
+
+@final
+class Context:
+    """A mapping from every ContextVar that was set in it to its value (PEP 567).
+
+    `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
+    `with context:`. A Context can be entered once at a time; what the code sets stays in it.
+
+    >>> colour = ContextVar("colour", default="blue")
+    >>> context = Context()
+    >>> with context:
+    ...     token = colour.set("red")
+    >>> colour.get(), context[colour]
+    ('blue', 'red')
+    """
+
+    # `_native` belongs to the native host, `_snapshot` and `_entry` to the thread host.
+    __slots__ = ("__weakref__", "_entry", "_native", "_snapshot")
+
+    _native: contextvars.Context
+    _snapshot: Snapshot
+    _entry: threading.Lock
+
+    def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
+        if args or kwargs:
+            raise TypeError("Context() does not accept any arguments")
+        return _new_context()
+
+    @property
+    def native(self) -> contextvars.Context:
+        """The native Context that this one wraps, for an API that insists on the real type; native host only."""
+        if host == "thread":
+            raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
+        return self._native
+
+    def run(self, callable: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+        """Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
+
+        RuntimeError where the Context is entered already, in this thread or another.
+
+        >>> colour = ContextVar("colour")
+        >>> context = copy_context()
+        >>> token = context.run(colour.set, "red")
+        >>> context[colour]
+        'red'
+        """
+        return _run(self, callable, args, kwargs)
+
+    def copy(self) -> Context:
+        """Return a Context with the same values. O(1).
+
+        >>> Context().copy() == Context()
+        True
+        """
+        return _copy(self)
+
+    def get(self, key: ContextVar[Any], default: Any = None, /) -> Any:
+        """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
+        plays no part.
+
+        >>> Context().get(ContextVar("colour", default="blue"))
+        """
+        value = _snapshot_of(self)._find(_checked(key), key._hash)
+        return default if value is ABSENT else value
+
+    def keys(self) -> HamtIterator:
+        """Return an iterator over the variables; O(n).
+
+        >>> list(Context().keys())
+        []
+        """
+        return HamtIterator(_snapshot_of(self), "keys")
+
+    def values(self) -> HamtIterator:
+        """Return an iterator over the values; O(n).
+
+        >>> list(Context().values())
+        []
+        """
+        return HamtIterator(_snapshot_of(self), "values")
+
+    def items(self) -> HamtIterator:
+        """Return an iterator over the (variable, value) pairs; O(n).
+
+        >>> list(Context().items())
+        []
+        """
+        return HamtIterator(_snapshot_of(self), "items")
+
+    def __getitem__(self, key: ContextVar[T]) -> T:
+        value = _snapshot_of(self)._find(_checked(key), key._hash)
+        if value is ABSENT:
+            raise KeyError(key)
+        return value  # type: ignore[no-any-return]
+
+    def __contains__(self, key: object) -> bool:
+        return _checked(key) in _snapshot_of(self)
+
+    def __len__(self) -> int:
+        return len(_snapshot_of(self))
+
+    def __iter__(self) -> HamtIterator:
+        return self.keys()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Context:
+            return NotImplemented
+        return _snapshot_of(self) == _snapshot_of(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __enter__(self) -> Context:
+        _enter(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        _leave(self)
+
+    def __repr__(self) -> str:
+        return f"<contextvars_cy.Context object at {id(self):#x}>"
+
+    def __init_subclass__(cls) -> NoReturn:
+        _not_a_base("Context")
+
+    def __reduce__(self) -> NoReturn:
+        _not_picklable("Context")
+
+
+def _checked(key: object) -> ContextVar[Any]:
+    if type(key) is not ContextVar:
+        raise TypeError(f"a ContextVar key was expected, got {key!r}")
+    return key
+
+
+@final
+class ThreadState:
+    """Where one thread's current Context is found; `thread_state()` returns the calling thread's.
+
+    For schedulers and interpreters of one's own, which enter and leave Contexts in other places than a `with` block:
+
+    >>> state, context = thread_state(), Context()
+    >>> state.enter(context)
+    >>> state.context is context
+    True
+    >>> state.exit(context)
+    """
+
+    __slots__ = ("__weakref__", "_stack", "_thread")
+
+    _stack: list[Context]
+    _thread: int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("a thread has one ThreadState; ask thread_state() for it")
+
+    @property
+    def context(self) -> Context:
+        """The thread's current Context itself, as `current_context()` returns it."""
+        self._check_thread()
+        return _current()
+
+    def enter(self, context: Context, /) -> None:
+        """Make the Context the current one, on top of those entered before. O(1).
+
+        RuntimeError where it is entered already, in this thread or another.
+        """
+        self._check_thread()
+        _enter(_checked_context(context))
+
+    def exit(self, context: Context, /) -> None:
+        """Make the Context that was current before this one the current one again. O(1).
+
+        RuntimeError where this one is not the current Context, so exits out of order are refused.
+        """
+        self._check_thread()
+        _leave(_checked_context(context))
+
+    def _check_thread(self) -> None:
+        if self._thread != threading.get_ident():
+            raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
+
+    def __init_subclass__(cls) -> NoReturn:
+        _not_a_base("ThreadState")
+
+    def __reduce__(self) -> NoReturn:
+        _not_picklable("ThreadState")
+
+
+def _checked_context(context: object) -> Context:
+    if type(context) is not Context:
+        raise TypeError("an instance of Context was expected")
+    return context
+
+
+def thread_state() -> ThreadState:
+    """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
+
+    >>> thread_state() is thread_state()
+    True
+    """
+    try:
+        return _threads.state  # type: ignore[no-any-return]
+    except AttributeError:
+        _threads.state = state = object.__new__(ThreadState)
+        state._stack = []
+        state._thread = threading.get_ident()
+        return state
+
+
+def current_context() -> Context:
+    """Return the current Context itself, not a copy: what is set later shows in it. O(1).
+
+    On the thread host a Context is always the same object. On the native host two calls in one Context return the same
+    object for as long as somebody holds the first; after that another object may stand for the same Context. It compares
+    equal then, and tokens, which remember the native Context, do not mind.
+
+    >>> colour = ContextVar("colour")
+    >>> context = current_context()
+    >>> with colour.set("red"):
+    ...     context[colour], current_context() is context
+    ('red', True)
+    """
+    return _current()
+
+
+def copy_context() -> Context:
+    """Return a copy of the current Context. O(1).
+
+    >>> copy_context() == current_context()
+    True
+    """
+    return _copy_current()
+
+
+# ---- the hosts: how a snapshot is found and stored, and how Contexts are made, entered and left ----
+
+if host == "native":
+    _anchor: contextvars.ContextVar[Snapshot] = contextvars.ContextVar("contextvars_cy")
+
+    # The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its
+    # own for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle.
+    _wrappers: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+
+    def _wrap(native: contextvars.Context) -> Context:
+        context = _wrappers.get(id(native))
+        if context is None:
+            context = object.__new__(Context)
+            context._native = native
+            _wrappers[id(native)] = context
+        return context
+
+    def _load() -> Snapshot:
+        return _anchor.get(EMPTY)
+
+    def _store(snapshot: Snapshot) -> object:
+        # A token of ours keeps the native Context, not the native token: that would keep the whole old snapshot alive.
+        return context_of(_anchor.set(snapshot))
+
+    def _here() -> object:
+        return _store(_load())
+
+    def _current() -> Context:
+        return _wrap(context_of(_anchor.set(_load())))
+
+    def _snapshot_of(context: Context) -> Snapshot:
+        return context._native.get(_anchor, EMPTY)
+
+    def _new_context() -> Context:
+        return _wrap(contextvars.Context())
+
+    def _copy(context: Context) -> Context:
+        return _wrap(context._native.copy())
+
+    def _copy_current() -> Context:
+        return _wrap(contextvars.copy_context())
+
+    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+        try:
+            return context._native.run(callable, *args, **kwargs)
+        except RuntimeError as error:
+            _name_our_context(error, context)
+            raise
+
+    def _enter(context: Context) -> None:
+        try:
+            enter(context._native)
+        except RuntimeError as error:
+            _name_our_context(error, context)
+            raise
+
+    def _leave(context: Context) -> None:
+        try:
+            leave(context._native)
+        except RuntimeError as error:
+            _name_our_context(error, context)
+            raise
+
+    def _name_our_context(error: RuntimeError, context: Context) -> None:
+        """Have the refusal of a native Context name the Context that wraps it, and any other error as it is."""
+        for text in (_ENTERED, _NOT_ENTERED):
+            if error.args == (text.format(context._native),):
+                error.args = (text.format(context),)
+
+else:
+
+    def _load() -> Snapshot:
+        stack = thread_state()._stack
+        return stack[-1]._snapshot if stack else EMPTY
+
+    def _store(snapshot: Snapshot) -> object:
+        context = _here()
+        context._snapshot = snapshot
+        return context
+
+    def _here() -> Context:
+        context = _current()
+        if not context._entry.locked():
+            _refuse_event_loop()
+        return context
+
+    def _refuse_event_loop() -> None:
+        """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
+        events = sys.modules.get("asyncio.events")
+        if events is not None and events._get_running_loop() is not None:
+            raise RuntimeError(_LEAK)
+
+    def _current() -> Context:
+        stack = thread_state()._stack
+        if not stack:
+            stack.append(_new_context())
+        return stack[-1]
+
+    def _snapshot_of(context: Context) -> Snapshot:
+        return context._snapshot
+
+    def _new_context(snapshot: Snapshot = EMPTY) -> Context:
+        context: Context = object.__new__(Context)
+        context._snapshot = snapshot
+        # A lock, because two threads may try to enter at once.
+        context._entry = threading.Lock()
+        return context
+
+    def _copy(context: Context) -> Context:
+        return _new_context(context._snapshot)
+
+    def _copy_current() -> Context:
+        return _new_context(_load())
+
+    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+        _enter(context)
+        try:
+            return callable(*args, **kwargs)
+        finally:
+            _leave(context)
+
+    def _enter(context: Context) -> None:
+        if not context._entry.acquire(blocking=False):
+            raise RuntimeError(_ENTERED.format(context))
+        thread_state()._stack.append(context)
+
+    def _leave(context: Context) -> None:
+        if not context._entry.locked():
+            raise RuntimeError(_NOT_ENTERED.format(context))
+        stack = thread_state()._stack
+        if not stack or stack[-1] is not context:
+            raise RuntimeError("cannot exit context: thread state references a different context object")
+        stack.pop()
+        context._entry.release()
+
+
+_ENTERED: Final = "cannot enter context: {} is already entered"
+_NOT_ENTERED: Final = "cannot exit context: {} has not been entered"
+_LEAK: Final = (
+    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host every "
+    "task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it in a Context of "
+    "your own (Context.run)"
+)
+
+# ---- end of the hosts ----
+
+Mapping.register(Context)
+for _public in (ContextVar, Token, Context, ThreadState, thread_state, current_context, copy_context):
+    _public.__module__ = "contextvars_cy"

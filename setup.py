@@ -1,0 +1,57 @@
+"""The one decision of the build: with the compiled extension or without. Everything else is in pyproject.toml.
+
+`CONTEXTVARS_CY_BACKEND` is unset (compiled where possible), `cython` (compiled or an error) or `pure`. A pure build
+declares no extensions, so its wheel is tagged py3-none-any; an extension that is declared optional and fails would leave
+a wheel with a platform's tag, which pip caches.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Distribution, Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError
+
+MODULES = ("_hamt_cy", "_context_cy")
+
+
+def obstacle():
+    """Why nothing can be compiled here, or None: found out by compiling and linking an empty extension."""
+    if platform.python_implementation() != "CPython":
+        return f"{platform.python_implementation()} runs the pure code better"
+    try:
+        import Cython  # noqa: F401
+    except ImportError:
+        return "Cython is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("#include <Python.h>\nPyMODINIT_FUNC PyInit_probe(void) { return NULL; }\n")
+        command = build_ext(Distribution({"ext_modules": [Extension("probe", [str(source)])]}))
+        command.build_lib = command.build_temp = folder
+        command.ensure_finalized()
+        try:
+            command.run()
+        except (BaseError, OSError) as error:
+            return f"no C compiler works here ({error})"
+    return None
+
+
+def extensions():
+    choice = os.environ.get("CONTEXTVARS_CY_BACKEND", "")
+    if choice not in ("", "cython", "pure"):
+        sys.exit(f"CONTEXTVARS_CY_BACKEND={choice!r}: choose one of cython, pure, or leave it unset")
+    reason = "CONTEXTVARS_CY_BACKEND asks for it" if choice == "pure" else obstacle()
+    if reason and choice == "cython":
+        sys.exit(f"CONTEXTVARS_CY_BACKEND=cython, but {reason}")
+    if reason:
+        print(f"contextvars_cy: a pure build, without the compiled extension: {reason}", file=sys.stderr)
+        return []
+    return [Extension(f"contextvars_cy.{name}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
+
+
+# Metadata and source distributions are the same either way.
+undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
+setup(ext_modules=[] if undecided else extensions())
