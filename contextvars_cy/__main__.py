@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import builtins
 import os
-import platform
-import subprocess
 import sys
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import contextvars_cy
 from contextvars_cy import _backend
@@ -51,6 +49,8 @@ def _refuse(what: str, status: int = 2) -> NoReturn:
 
 
 def _info() -> str:
+    import platform
+
     extension = find_spec("contextvars_cy._context_cy")
     rows = {
         "version": contextvars_cy.__version__,
@@ -92,20 +92,36 @@ def _restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
         return
     for option, value in chosen.items():
         os.environ[f"CONTEXTVARS_CY_{option[2:].upper()}"] = value
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    command = [sys.executable, *flags, "-m", "contextvars_cy", "run", *arguments]
+    command = [sys.executable, *_interpreter_arguments(), "run", *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform == "win32":
         # There, exec would hand the terminal back before the program has ended.
+        import subprocess
+
         raise SystemExit(subprocess.call(command))
     os.execv(sys.executable, command)
+
+
+def _interpreter_arguments() -> list[str]:
+    """What stood between the interpreter and this module's own arguments: its options, `-m` and the module."""
+    if sys.version_info >= (3, 10):
+        return sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    import subprocess
+
+    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    # The one option that leaves no trace in sys.flags.
+    unbuffered = ["-u"] if getattr(sys.stdout, "write_through", False) else []
+    return [*options, *unbuffered, "-m", "contextvars_cy"]
 
 
 def _become(program: list[str], as_module: bool) -> None:
     """Run the program as `__main__`; what this module has on the stack is not shown in its tracebacks."""
     module = ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
+    if "__annotations__" in globals():
+        # This interpreter gives every __main__ one from the start.
+        module.__dict__["__annotations__"] = {}
     sys.modules["__main__"] = module
     sys.argv[:] = program
     try:
@@ -119,23 +135,32 @@ def _become(program: list[str], as_module: bool) -> None:
 
 
 def _script_code(script: str, module: ModuleType) -> CodeType:
-    directory = os.path.realpath(os.path.dirname(script))
-    spec = PathFinder.find_spec("__main__", [script])
+    path = os.path.join(os.getcwd(), script)
+    spec = PathFinder.find_spec("__main__", [path])
     if spec is not None:
         # A folder or a zip file that has a __main__.py.
-        directory = script
-    # -P and -I keep Python from putting the program's folder in front.
-    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-        sys.path[0] = directory
-    if spec is not None:
+        _put_first_on_the_path(path, always=True)
         return _spec_code(spec, module)
-    module.__file__ = script
-    module.__loader__ = SourceFileLoader("__main__", script)
-    module.__dict__["__cached__"] = None
     if os.path.isdir(script):
         _refuse(f"can't find '__main__' module in {script!r}", status=1)
-    with open(script, "rb") as file:
-        return compile(file.read(), script, "exec", dont_inherit=True)
+    _put_first_on_the_path(os.path.dirname(os.path.realpath(path)))
+    module.__file__ = path
+    module.__dict__["__cached__"] = None
+    if path.endswith(".pyc"):
+        module.__loader__ = loader = SourcelessFileLoader("__main__", path)
+        return _checked_code(loader.get_code("__main__"), script)
+    module.__loader__ = SourceFileLoader("__main__", path)
+    with open(path, "rb") as file:
+        return compile(file.read(), path, "exec", dont_inherit=True)
+
+
+def _put_first_on_the_path(entry: str, always: bool = False) -> None:
+    """Put the program in front of sys.path, in the place of what `-m` had put there."""
+    # -P and -I keep Python from putting anything there but a folder or a zip file that is the program.
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = entry
+    elif always:
+        sys.path.insert(0, entry)
 
 
 def _module_code(name: str, module: ModuleType) -> CodeType:
@@ -151,23 +176,27 @@ def _module_code(name: str, module: ModuleType) -> CodeType:
     if spec is None:
         _refuse(f"No module named {name}", status=1)
     sys.argv[0] = spec.origin or name
-    module.__package__ = spec.parent
     return _spec_code(spec, module)
 
 
 def _spec_code(spec: ModuleSpec, module: ModuleType) -> CodeType:
     module.__spec__ = spec
     module.__file__ = spec.origin
+    module.__dict__["__cached__"] = spec.cached
     module.__loader__ = spec.loader
-    code = spec.loader.get_code(spec.name) if spec.loader else None  # type: ignore[attr-defined]
+    module.__package__ = spec.parent
+    return _checked_code(spec.loader.get_code(spec.name) if spec.loader else None, spec.name)  # type: ignore[attr-defined]
+
+
+def _checked_code(code: CodeType | None, name: str) -> CodeType:
     if code is None:
-        _refuse(f"No code object available for {spec.name}", status=1)
-    return code  # type: ignore[no-any-return]
+        _refuse(f"No code object available for {name}", status=1)
+    return code
 
 
 def _show_from_the_program_on(error: BaseException) -> None:
     traceback: TracebackType | None = error.__traceback__
-    while traceback and traceback.tb_frame.f_globals.get("__name__") in (__name__, "importlib._bootstrap_external"):
+    while traceback and _is_machinery(traceback.tb_frame.f_globals):
         traceback = traceback.tb_next
     hook = sys.excepthook
 
@@ -175,6 +204,12 @@ def _show_from_the_program_on(error: BaseException) -> None:
         hook(kind, value.with_traceback(traceback), traceback)
 
     sys.excepthook = show
+
+
+def _is_machinery(namespace: dict[str, Any]) -> bool:
+    """Whether code of this namespace finds and loads programs; the namespace itself is asked, as the program's too is
+    called __main__."""
+    return namespace is globals() or namespace.get("__name__", "").partition(".")[0] in ("importlib", "zipimport")
 
 
 if __name__ == "__main__":

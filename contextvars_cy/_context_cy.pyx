@@ -13,7 +13,7 @@ from cpython.contextvars cimport (
     PyContextVar_Set,
 )
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.object cimport PyObject, PyTypeObject, newfunc
+from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
 from cpython.pystate cimport PyThreadState
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t, uint64_t
@@ -74,13 +74,12 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     PyObject *PyThreadState_GetDict() noexcept
+    Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
 
 @cython.final
 cdef class ContextVar:
-    """ContextVar(name, /, *, default=ABSENT)
-    --
-
+    """ContextVar(name, /, *, default=ABSENT)\n--\n
     A variable of which every Context holds a value of its own (PEP 567).
 
     `name` is for people to read; `default` is what `get` returns where the current Context has no value. Create
@@ -100,6 +99,7 @@ cdef class ContextVar:
             raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
+        hash(name)
         self._name = name
         self._default = default
         self._hash = _serial
@@ -268,9 +268,7 @@ cdef class Context:
 
     @cython.embedsignature(False)
     def run(self, /, *args, **kwargs):
-        """run($self, callable, /, *args, **kwargs)
-        --
-
+        """run($self, callable, /, *args, **kwargs)\n--\n
         Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
 
         RuntimeError where the Context is entered already, in this thread or another.
@@ -352,8 +350,6 @@ cdef class Context:
         if type(other) is not Context:
             return NotImplemented
         return _snapshot_of(self) == _snapshot_of(other)
-
-    __hash__ = None
 
     def __enter__(self):
         context_enter(self)
@@ -499,12 +495,6 @@ cdef Context _wrap(object native):
     return context
 
 
-cdef Context _new_context(Hamt snapshot):
-    cdef Context context = Context.__new__(Context)
-    context._snapshot = snapshot
-    return context
-
-
 cdef Hamt _load():
     cdef PyObject *found = NULL
     cdef list stack
@@ -539,19 +529,6 @@ cdef object _here():
     return context
 
 
-cdef int _refuse_event_loop() except -1:
-    # A loop enters a native Context for whatever it runs: while the version stays, no loop has begun.
-    cdef ThreadState state = _thread_state()
-    cdef uint64_t version = native_version()
-    if version == state._quiet_version:
-        return 0
-    events = sys.modules.get("asyncio.events")
-    if events is not None and events._get_running_loop() is not None:
-        raise RuntimeError(_LEAK)
-    state._quiet_version = version
-    return 0
-
-
 cdef Context context_current():
     cdef list stack
     if NATIVE:
@@ -564,6 +541,12 @@ cdef Context context_current():
 
 cdef Hamt _snapshot_of(Context context):
     return context._native.get(_anchor, EMPTY) if NATIVE else context._snapshot
+
+
+cdef Context _new_context(Hamt snapshot):
+    cdef Context context = Context.__new__(Context)
+    context._snapshot = snapshot
+    return context
 
 
 cdef Context context_copy_current():
@@ -611,6 +594,19 @@ cdef int _name_our_context(object error, Context context) except -1:
     return 0
 
 
+cdef int _refuse_event_loop() except -1:
+    # A loop enters a native Context for whatever it runs: while the version stays, no loop has begun.
+    cdef ThreadState state = _thread_state()
+    cdef uint64_t version = native_version()
+    if version == state._quiet_version:
+        return 0
+    events = sys.modules.get("asyncio.events")
+    if events is not None and events._get_running_loop() is not None:
+        raise RuntimeError(_LEAK)
+    state._quiet_version = version
+    return 0
+
+
 _ENTERED = "cannot enter context: {} is already entered"
 _NOT_ENTERED = "cannot exit context: {} has not been entered"
 _LEAK = (
@@ -626,3 +622,8 @@ publish(ContextVar, "contextvars_cy.ContextVar", NULL)
 publish(Token, "contextvars_cy.Token", <newfunc>_refuse_token)
 publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)
 publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state)
+for _public in (thread_state, current_context, copy_context):
+    _public.__module__ = "contextvars_cy"
+
+# For the slot: the name in the class body is only what Python code reads.
+(<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented

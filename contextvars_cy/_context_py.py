@@ -78,6 +78,8 @@ class ContextVar(Generic[T]):
             raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
+        # Only for its error: the standard library refuses a name that has no hash, so this does too.
+        hash(name)
         self = object.__new__(cls)
         self._name = name
         self._default = default
@@ -279,7 +281,12 @@ class Context:
         >>> context[colour]
         'red'
         """
-        return _run(self, callable, args, kwargs)
+        try:
+            return _run(self, callable, args, kwargs)
+        finally:
+            # An exception's traceback keeps the frames that called. If one of those kept the callable, a task that has
+            # failed, and holds its exception, would hold itself.
+            del callable, args, kwargs
 
     def copy(self) -> Context:
         """Return a Context with the same values. O(1).
@@ -517,6 +524,8 @@ if host == "native":
         except RuntimeError as error:
             _name_our_context(error, context)
             raise
+        finally:
+            del callable, args, kwargs
 
     def _enter(context: Context) -> None:
         try:
@@ -588,6 +597,7 @@ else:
         try:
             return callable(*args, **kwargs)
         finally:
+            del callable, args, kwargs
             _leave(context)
 
     def _enter(context: Context) -> None:

@@ -189,9 +189,7 @@ cdef bint _equal_collisions(_CollisionNode node, _CollisionNode other) except -1
 
 @cython.final
 cdef class Hamt:
-    """Hamt()
-    --
-
+    """Hamt()\n--\n
     A persistent map: every change gives a new map, and the old one stays as it was.
 
     A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Keys need `__hash__` and

@@ -1,0 +1,25 @@
+"""Which twin on which host the tests run is always said, never left to chance: `make test` runs all four."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+import contextvars_cy
+
+settings.register_profile("contextvars_cy", deadline=None, print_blob=True)
+settings.load_profile("contextvars_cy")
+
+VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unset = [name for name in VARIABLES if not os.environ.get(name)]
+    if unset:
+        raise pytest.UsageError(f"set {' and '.join(unset)}, or run `make test`, which runs every backend and host")
+
+
+def pytest_report_header() -> str:
+    return f"contextvars_cy: {contextvars_cy.backend} backend, {contextvars_cy.host} host"

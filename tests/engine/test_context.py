@@ -1,0 +1,390 @@
+"""Context: a mapping, a copy, a place to run code in."""
+
+from __future__ import annotations
+
+import collections.abc
+import copy
+import gc
+import pickle
+import re
+import threading
+import weakref
+
+import pytest
+
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    Hamt,
+    ThreadState,
+    Token,
+    copy_context,
+    current_context,
+    thread_state,
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_context_of_its_own():
+    with copy_context():
+        yield
+
+
+def refuses(kind, text):
+    return pytest.raises(kind, match="^" + re.escape(text) + "$")
+
+
+VAR = ContextVar("VAR", default="default")
+OTHER = ContextVar("OTHER")
+
+
+def context_with(**values):
+    context = Context()
+    names = {"var": VAR, "other": OTHER}
+    for name, value in values.items():
+        context.run(names[name].set, value)
+    return context
+
+
+# ---- a mapping ----
+
+
+def test_an_empty_context():
+    context = Context()
+    assert len(context) == 0 and not context
+    assert list(context) == list(context.keys()) == list(context.values()) == list(context.items()) == []
+    assert VAR not in context
+    assert context.get(VAR) is None and context.get(VAR, 1) == 1
+    with pytest.raises(KeyError) as caught:
+        context[VAR]
+    assert caught.value.args == (VAR,)
+
+
+def test_a_context_is_a_mapping_of_what_was_set_in_it():
+    context = context_with(var=1, other=None)
+    assert dict(context) == dict(context.items()) == {VAR: 1, OTHER: None}
+    assert len(context) == 2
+    assert VAR in context and OTHER in context
+    assert context[OTHER] is None and context.get(OTHER, 1) is None
+    assert set(context) == set(context.keys()) == {VAR, OTHER}
+    assert sorted(context.values(), key=str) == [1, None]
+    assert isinstance(context, collections.abc.Mapping)
+
+
+@pytest.mark.parametrize("kind", ["keys", "values", "items"])
+def test_keys_values_and_items_are_iterators_with_the_length_of_the_context(kind):
+    context = context_with(var=1, other=2)
+    iterator = getattr(context, kind)()
+    assert iter(iterator) is iterator
+    assert len(iterator) == 2
+    next(iterator)
+    assert len(list(iterator)) == 1
+    assert len(iterator) == 2
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
+def test_an_iterator_walks_the_snapshot_of_its_beginning():
+    context = context_with(var=1)
+    iterator = iter(context)
+    context.run(OTHER.set, 2)
+    assert list(iterator) == [VAR]
+
+
+@pytest.mark.parametrize(
+    "access", [lambda context: context["a"], lambda context: "a" in context, lambda context: context.get("a")]
+)
+def test_keys_are_variables(access):
+    with refuses(TypeError, "a ContextVar key was expected, got 'a'"):
+        access(Context())
+
+
+def test_contexts_are_compared_by_content():
+    assert Context() == Context()
+    assert context_with(var=1, other=2) == context_with(other=2, var=1)
+    assert context_with(var=1) != context_with(var=2)
+    assert context_with(var=1) != context_with(var=1, other=2)
+    assert context_with(var=1) != context_with(other=1)
+    assert Context() != {} and Context() != 1
+    with pytest.raises(TypeError):
+        Context() < Context()
+
+
+def test_comparison_is_by_identity_first():
+    nan = float("nan")
+    assert context_with(var=nan) == context_with(var=nan)
+
+
+def test_an_error_in_a_comparison_passes_through():
+    class Hostile:
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        context_with(var=Hostile()) == context_with(var=Hostile())
+
+
+def test_hundreds_of_variables():
+    variables = [ContextVar(f"variable {number}") for number in range(500)]
+    context = Context()
+    for number, var in enumerate(variables):
+        context.run(var.set, number)
+    assert dict(context) == {var: number for number, var in enumerate(variables)}
+    assert [context.run(var.get) for var in variables] == list(range(500))
+
+
+# ---- copies, and the current one ----
+
+
+def test_a_copy_goes_its_own_way():
+    original = context_with(var=1)
+    duplicate = original.copy()
+    assert duplicate == original and duplicate is not original
+    duplicate.run(VAR.set, 2)
+    original.run(OTHER.set, 3)
+    assert (original[VAR], duplicate[VAR]) == (1, 2)
+    assert OTHER not in duplicate
+
+
+def test_copy_context_copies_the_current_values():
+    VAR.set(1)
+    duplicate = copy_context()
+    VAR.set(2)
+    assert duplicate[VAR] == 1
+    assert duplicate is not current_context()
+
+
+def test_current_context_is_the_context_itself():
+    context = current_context()
+    assert current_context() is context
+    VAR.set(1)
+    assert context[VAR] == 1
+    assert context.run is not None and thread_state().context is context
+
+
+def test_inside_a_context_the_current_one_is_the_very_object():
+    context = Context()
+    assert context.run(current_context) is context
+    with context:
+        assert current_context() is context
+        inner = context.copy()
+        with inner:
+            assert current_context() is inner
+        assert current_context() is context
+
+
+def test_the_current_context_keeps_its_values_when_nobody_holds_it():
+    context = Context()
+    with context:
+        VAR.set(1)
+        before = current_context().copy()
+        gc.collect()
+        assert current_context() == before
+        assert VAR.get() == 1
+
+
+# ---- run ----
+
+
+def test_run_hands_everything_on():
+    context = Context()
+    assert context.run(lambda *args, **kwargs: (args, kwargs)) == ((), {})
+    assert context.run(lambda *args, **kwargs: (args, kwargs), 1, 2, callable=3, self=4) == (
+        (1, 2),
+        {"callable": 3, "self": 4},
+    )
+    with pytest.raises(ZeroDivisionError):
+        context.run(lambda: 1 / 0)
+    assert context.run(int) == 0
+
+
+def test_run_needs_something_to_run():
+    with pytest.raises(TypeError, match=r"run\(\) missing 1 required positional argument"):
+        Context().run()
+    with pytest.raises(TypeError, match="'int' object is not callable"):
+        Context().run(1)
+
+
+def test_what_is_set_in_run_stays_there():
+    context = Context()
+    token = context.run(VAR.set, 1)
+    assert VAR.get() == "default" and context[VAR] == 1
+    context.run(VAR.reset, token)
+    assert VAR not in context
+
+
+def test_nested_contexts_are_left_in_turn():
+    first, second = context_with(var=1), context_with(var=2)
+    assert first.run(lambda: (VAR.get(), second.run(VAR.get), VAR.get())) == (1, 2, 1)
+    with first, second:
+        assert VAR.get() == 2
+    assert VAR.get() == "default"
+
+
+def test_run_may_recurse_through_copies():
+    def descend(depth):
+        VAR.set(depth)
+        if depth:
+            copy_context().run(descend, depth - 1)
+        return VAR.get()
+
+    assert copy_context().run(descend, 100) == 100
+
+
+# ---- with, and what is refused ----
+
+
+def test_with_runs_its_body_in_the_context():
+    context = context_with(var=1)
+    with context as entered:
+        assert entered is context
+        assert VAR.get() == 1
+        VAR.set(2)
+    assert VAR.get() == "default"
+    assert context[VAR] == 2
+    with context:
+        assert VAR.get() == 2
+
+
+def test_an_exception_leaves_every_context():
+    first, second = context_with(var=1), context_with(var=2)
+    with pytest.raises(ZeroDivisionError), first, second:
+        1 / 0
+    assert VAR.get() == "default"
+    for context in (first, second):
+        context.run(int)
+
+
+def test_a_context_is_entered_once_at_a_time():
+    context = Context()
+    text = f"cannot enter context: {context!r} is already entered"
+    with context:
+        with refuses(RuntimeError, text):
+            context.run(int)
+        with refuses(RuntimeError, text), context:
+            pass
+        with refuses(RuntimeError, text):
+            thread_state().enter(context)
+        with refuses(RuntimeError, text):
+            Context().run(context.run, int)
+        assert current_context() is context
+    context.run(int)
+
+
+def test_a_context_entered_by_another_thread_is_refused():
+    context, entered, leave = Context(), threading.Event(), threading.Event()
+
+    def hold():
+        with context:
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        entered.wait()
+        with refuses(RuntimeError, f"cannot enter context: {context!r} is already entered"):
+            context.run(int)
+        assert len(context) == 0
+    finally:
+        leave.set()
+        thread.join()
+    context.run(int)
+
+
+def test_exits_out_of_order_are_refused():
+    first, second = Context(), Context()
+    with refuses(RuntimeError, f"cannot exit context: {first!r} has not been entered"):
+        first.__exit__(None, None, None)
+    with first:
+        with second:
+            with refuses(RuntimeError, "cannot exit context: thread state references a different context object"):
+                first.__exit__(None, None, None)
+            assert current_context() is second
+        assert current_context() is first
+
+
+def test_an_error_of_the_callable_is_handed_on_as_it_is():
+    error = RuntimeError("cannot enter context: some other is already entered")
+
+    def fail():
+        raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        Context().run(fail)
+    assert caught.value is error
+    assert error.args == ("cannot enter context: some other is already entered",)
+    assert error.__cause__ is None and error.__context__ is None
+
+
+# ---- the types ----
+
+TYPES = [Context, ContextVar, Token, ThreadState, Hamt, type(Context().keys())]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_no_type_can_be_subclassed(kind):
+    with refuses(TypeError, f"type 'contextvars_cy.{kind.__name__}' is not an acceptable base type"):
+        type("Derived", (kind,), {})
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda: Context(1), TypeError, "Context() does not accept any arguments"),
+        (lambda: Context(a=1), TypeError, "Context() does not accept any arguments"),
+        (lambda: Token(), RuntimeError, "Tokens can only be created by ContextVars"),
+        (lambda: Token(VAR), RuntimeError, "Tokens can only be created by ContextVars"),
+        (lambda: Token.__new__(Token), RuntimeError, "Tokens can only be created by ContextVars"),
+        (lambda: ThreadState(), RuntimeError, "a thread has one ThreadState; ask thread_state() for it"),
+    ],
+)
+def test_what_cannot_be_made_by_a_call(call, kind, text):
+    with refuses(kind, text):
+        call()
+
+
+def test_a_context_may_be_made_by_new():
+    assert len(Context.__new__(Context)) == 0
+    assert Context(**{}) == Context(*())
+
+
+@pytest.mark.parametrize("make", [Context, lambda: VAR.set(1), lambda: Hamt()], ids=["Context", "Token", "Hamt"])
+def test_unhashable_types(make):
+    value = make()
+    with pytest.raises(TypeError, match="unhashable type"):
+        hash(value)
+    assert not isinstance(value, collections.abc.Hashable)
+
+
+@pytest.mark.parametrize("make", [Context, Hamt, thread_state], ids=["Context", "Hamt", "ThreadState"])
+def test_weakly_referenceable_types(make):
+    value = make()
+    assert weakref.ref(value)() is value
+
+
+@pytest.mark.parametrize("make", [lambda: VAR, lambda: VAR.set(1)], ids=["ContextVar", "Token"])
+def test_variables_and_tokens_are_not_weakly_referenceable(make):
+    with pytest.raises(TypeError, match="cannot create weak reference"):
+        weakref.ref(make())
+
+
+@pytest.mark.parametrize(
+    "make", [Context, lambda: VAR, lambda: VAR.set(1), thread_state, Hamt, lambda: Context().keys()]
+)
+@pytest.mark.parametrize("act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy])
+def test_nothing_is_pickled_or_copied_by_accident(make, act):
+    value = make()
+    with refuses(TypeError, f"cannot pickle 'contextvars_cy.{type(value).__name__}' object"):
+        act(value)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_types_name_the_package(kind):
+    assert kind.__module__ == "contextvars_cy"
+
+
+def test_no_attributes_are_added():
+    for value in (Context(), VAR, VAR.set(1), thread_state(), Hamt()):
+        with pytest.raises(AttributeError):
+            value.other = 1

@@ -1,0 +1,35 @@
+"""Every public name has a docstring, and every example in one runs."""
+
+import doctest
+
+import pytest
+
+import contextvars_cy
+
+PUBLIC = [name for name in contextvars_cy.__all__ if callable(getattr(contextvars_cy, name))]
+FUNCTIONS = ["copy_context", "current_context", "install", "thread_state", "uninstall"]
+
+
+def docstrings(name):
+    """The docstrings under a public name, by dotted path."""
+    value = getattr(contextvars_cy, name)
+    yield name, value.__doc__
+    if name not in FUNCTIONS:
+        for key in dir(value):
+            if not key.startswith("_") and (callable(getattr(value, key)) or isinstance(vars(value).get(key), property)):
+                yield f"{name}.{key}", getattr(value, key).__doc__
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples(name):
+    runner = doctest.DocTestRunner(verbose=False)
+    ran = 0
+    with contextvars_cy.copy_context():
+        for path, text in docstrings(name):
+            assert text, f"{path} has no docstring"
+            names = {key: getattr(contextvars_cy, key) for key in contextvars_cy.__all__}
+            test = doctest.DocTestParser().get_doctest(text, names, path, None, None)
+            ran += len(test.examples)
+            runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+    assert ran > 0

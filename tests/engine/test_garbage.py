@@ -1,0 +1,143 @@
+"""What is dropped is freed: at once where no cycle is in the way, by the collector where one is."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import weakref
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context
+
+VAR = ContextVar("VAR")
+
+
+class Value:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _in_a_context_of_its_own():
+    with copy_context():
+        yield
+
+
+@pytest.fixture
+def freed():
+    """Whether the referent is gone: without the collector's help on CPython, which frees at the last reference."""
+    gc.collect()
+    gc.disable()
+    yield lambda reference: (platform.python_implementation() == "CPython" or gc.collect()) and reference() is None
+    gc.enable()
+
+
+def test_a_value_dies_with_its_context(freed):
+    context, value = Context(), Value()
+    context.run(VAR.set, value)
+    reference = weakref.ref(value)
+    del value
+    assert not freed(reference)
+    del context
+    assert freed(reference)
+
+
+def test_a_replaced_value_dies_with_its_token(freed):
+    VAR.set(Value())
+    reference = weakref.ref(VAR.get())
+    token = VAR.set(None)
+    assert not freed(reference)
+    del token
+    assert freed(reference)
+
+
+def test_a_token_keeps_no_value_of_another_variable(freed):
+    other = ContextVar("other")
+    value_token = other.set(Value())
+    reference = weakref.ref(other.get())
+    token = VAR.set(1)
+    other.reset(value_token)
+    del value_token
+    assert freed(reference)
+    VAR.reset(token)
+
+
+def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed):
+    context = Context()
+    context.run(VAR.set, Value())
+    reference = weakref.ref(context[VAR])
+    iterator = context.values()
+    assert list(iterator) and list(iterator) == []
+    del context, iterator
+    assert freed(reference)
+
+
+def test_a_callable_that_keeps_its_exception_dies(freed):
+    class Job:
+        def __call__(self):
+            try:
+                1 / 0
+            except ZeroDivisionError as error:
+                self.error = error
+            self = None
+
+    def run_one():
+        job = Job()
+        Context().run(job)
+        reference = weakref.ref(job)
+        del job
+        return reference
+
+    assert freed(run_one())
+
+
+@pytest.mark.parametrize(
+    "tie",
+    [
+        lambda value, context: setattr(value, "context", context),
+        lambda value, context: setattr(value, "token", context.run(VAR.set, None)),
+        lambda value, context: setattr(value, "iterator", context.items()),
+        lambda value, context: setattr(value, "inner", context.copy()),
+        lambda value, context: setattr(value, "hamt", Hamt().set(value, value)),
+    ],
+    ids=["context", "token", "iterator", "copy", "map"],
+)
+def test_cycles_are_collected(tie):
+    context, value = Context(), Value()
+    context.run(VAR.set, value)
+    tie(value, context)
+    reference = weakref.ref(value)
+    del context, value
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_variable_whose_default_refers_to_it_is_collected():
+    value = Value()
+    value.var = ContextVar("var", default=value)
+    reference = weakref.ref(value)
+    del value
+    gc.collect()
+    assert reference() is None
+
+
+def test_the_current_context_does_not_keep_itself_alive():
+    reference = weakref.ref(Context().run(current_context))
+    gc.collect()
+    assert reference() is None
+
+
+def test_setting_and_resetting_leaves_no_objects_behind():
+    def work():
+        for number in range(1000):
+            token = VAR.set(number)
+            context = copy_context()
+            context.run(VAR.set, context)
+            VAR.reset(token)
+
+    work()
+    gc.collect()
+    before = len(gc.get_objects())
+    work()
+    gc.collect()
+    assert abs(len(gc.get_objects()) - before) < 50

@@ -1,0 +1,146 @@
+"""Threads: each has its own current Context, found through its ThreadState."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+import weakref
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, copy_context, current_context, thread_state
+
+VAR = ContextVar("VAR", default="default")
+
+
+def in_a_thread(function):
+    result = []
+
+    def call():
+        try:
+            result.append(function())
+        except BaseException as error:
+            result.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return result.pop()
+
+
+def test_a_thread_starts_without_values():
+    def look():
+        before = VAR.get()
+        VAR.set("thread")
+        return before, VAR.get()
+
+    with copy_context():
+        VAR.set("main")
+        assert in_a_thread(look) == ("default", "thread")
+        assert VAR.get() == "main"
+
+
+def test_a_context_can_be_carried_to_a_thread():
+    with copy_context():
+        VAR.set("main")
+        context = copy_context()
+    assert in_a_thread(lambda: context.run(VAR.get)) == "main"
+    assert in_a_thread(lambda: context.run(VAR.set, "thread").old_value) == "main"
+    assert context[VAR] == "thread"
+
+
+def test_a_token_of_another_thread_is_refused():
+    token = in_a_thread(lambda: VAR.set(1))
+    with pytest.raises(ValueError, match="was created in a different Context"):
+        VAR.reset(token)
+
+
+def test_each_thread_has_one_state_of_its_own():
+    assert thread_state() is thread_state()
+    assert in_a_thread(lambda: thread_state() is thread_state()) is True
+    state = thread_state()
+    assert in_a_thread(lambda: thread_state() is state) is False
+
+
+def test_enter_and_exit_are_a_stack():
+    state, first, second = thread_state(), Context(), Context()
+    before = current_context()
+    state.enter(first)
+    VAR.set(1)
+    state.enter(second)
+    assert state.context is second
+    assert VAR.get() == "default"
+    with pytest.raises(RuntimeError, match="thread state references a different context object"):
+        state.exit(first)
+    state.exit(second)
+    assert VAR.get() == 1
+    state.exit(first)
+    assert state.context is before
+    with pytest.raises(RuntimeError, match=re.escape(f"cannot exit context: {first!r} has not been entered")):
+        state.exit(first)
+
+
+@pytest.mark.parametrize("name", ["enter", "exit"])
+def test_only_contexts_are_entered(name):
+    with pytest.raises(TypeError, match="an instance of Context was expected"):
+        getattr(thread_state(), name)(1)
+
+
+def test_a_state_serves_its_own_thread_only():
+    state = thread_state()
+    for act in (lambda: state.context, lambda: state.enter(Context()), lambda: state.exit(Context())):
+        error = in_a_thread(act)
+        assert type(error) is RuntimeError
+        assert "belongs to another thread; call thread_state() in this one" in str(error)
+
+
+def test_a_state_and_its_values_are_gone_with_the_thread():
+    class Value:
+        pass
+
+    def make():
+        value = Value()
+        VAR.set(value)
+        return weakref.ref(value), weakref.ref(thread_state())
+
+    for reference in in_a_thread(make):
+        gc.collect()
+        assert reference() is None
+
+
+def test_many_threads_share_a_variable_and_nothing_else():
+    def count(number):
+        for step in range(200):
+            VAR.set((number, step))
+            with copy_context():
+                VAR.set(None)
+            assert VAR.get() == (number, step)
+        return True
+
+    results = []
+    threads = [threading.Thread(target=lambda n=n: results.append(count(n))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 8
+
+
+def test_two_threads_cannot_both_enter():
+    context, entered = Context(), []
+    barrier = threading.Barrier(8)
+
+    def enter():
+        barrier.wait()
+        try:
+            context.run(lambda: (entered.append(1), barrier.wait()))
+        except RuntimeError:
+            barrier.wait()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert entered == [1]

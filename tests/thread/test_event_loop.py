@@ -1,0 +1,112 @@
+"""The thread host does not follow an event loop, and says so instead of leaking."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, copy_context
+
+VAR = ContextVar("VAR", default="default")
+
+
+def in_a_fresh_thread(function):
+    """Call it where nothing was entered or set, because pytest's own thread may have a base Context by now."""
+    result = []
+    thread = threading.Thread(target=lambda: result.append(function()))
+    thread.start()
+    thread.join()
+    return result.pop()
+
+
+def refused():
+    return pytest.raises(RuntimeError, match="CONTEXTVARS_CY_HOST=native")
+
+
+@pytest.mark.parametrize("set_before", [False, True])
+def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before):
+    async def main():
+        for _ in range(3):
+            with refused():
+                VAR.set("task")
+            await asyncio.sleep(0)
+        return VAR.get()
+
+    def program():
+        if set_before:
+            VAR.set("before")
+        return asyncio.run(main()), VAR.get()
+
+    value = "before" if set_before else "default"
+    assert in_a_fresh_thread(program) == (value, value)
+
+
+def test_a_callback_of_the_loop_is_refused_too():
+    async def main():
+        loop = asyncio.get_running_loop()
+        outcome = loop.create_future()
+
+        def callback():
+            with refused():
+                VAR.set("callback")
+            outcome.set_result(True)
+
+        loop.call_soon(callback)
+        return await outcome
+
+    assert in_a_fresh_thread(lambda: asyncio.run(main()))
+
+
+def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good():
+    def program():
+        token = VAR.set("before")
+
+        async def main():
+            with refused():
+                VAR.reset(token)
+
+        asyncio.run(main())
+        seen = VAR.get()
+        VAR.reset(token)
+        return seen, VAR.get()
+
+    assert in_a_fresh_thread(program) == ("before", "default")
+
+
+def test_a_context_of_ones_own_may_be_set_in_a_task():
+    async def main():
+        with Context():
+            VAR.set("mine")
+            seen = VAR.get()
+        copy_context().run(VAR.set, "mine too")
+        return seen, VAR.get()
+
+    assert in_a_fresh_thread(lambda: asyncio.run(main())) == ("mine", "default")
+
+
+def test_reading_in_a_task_is_fine():
+    def program():
+        VAR.set("before")
+
+        async def main():
+            return VAR.get()
+
+        return asyncio.run(main())
+
+    assert in_a_fresh_thread(program) == "before"
+
+
+def test_after_the_loop_the_base_context_may_be_set_again():
+    def program():
+        asyncio.run(asyncio.sleep(0))
+        VAR.set("after")
+        return VAR.get()
+
+    assert in_a_fresh_thread(program) == "after"
+
+
+def test_the_native_context_is_not_there():
+    with pytest.raises(AttributeError, match="CONTEXTVARS_CY_HOST=native"):
+        Context().native

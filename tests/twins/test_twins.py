@@ -1,0 +1,304 @@
+"""The twins are one thing to whoever uses them: names, signatures, docstrings, errors, reprs and trees."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import contextvars_cy
+from contextvars_cy import _context_cy, _context_py, _hamt_cy, _hamt_py
+from contextvars_cy._sentinels import ABSENT
+from keys import Key
+
+MODULES = [(_hamt_py, _hamt_cy), (_context_py, _context_cy)]
+TYPES = [
+    (_hamt_py.Hamt, _hamt_cy.Hamt),
+    (_hamt_py.HamtIterator, _hamt_cy.HamtIterator),
+    *((getattr(_context_py, name), getattr(_context_cy, name)) for name in ("ContextVar", "Token", "Context", "ThreadState")),
+]
+FUNCTIONS = ["thread_state", "current_context", "copy_context"]
+# Part of every Python class, or of the reference's typing, and of no consequence to a user.
+INCIDENTAL = {
+    "__annotations__",
+    "__annotations_cache__",
+    "__annotate_func__",
+    "__conditional_annotations__",
+    "__dict__",
+    "__doc__",
+    "__final__",
+    "__firstlineno__",
+    "__init_subclass__",
+    "__module__",
+    "__orig_bases__",
+    "__parameters__",
+    "__slots__",
+    "__static_attributes__",
+    "__weakref__",
+    "__abstractmethods__",
+    "_abc_impl",
+    "__new__",
+    "__init__",
+    # A type's slots fill in the whole family of comparisons.
+    "__ge__",
+    "__gt__",
+    "__le__",
+    "__lt__",
+    "__ne__",
+    "__pyx_vtable__",
+    "__setstate_cython__",
+}
+
+
+def public(module):
+    """The types and functions that a twin publishes, and those of the map that the context twin imports."""
+    published = {"Hamt", "HamtIterator"}
+    for name, value in vars(module).items():
+        if getattr(value, "__module__", None) == "contextvars_cy" and getattr(value, "__name__", None) == name:
+            published.add(name)
+    return published
+
+
+def members(kind):
+    return {name: value for name, value in vars(kind).items() if name not in INCIDENTAL}
+
+
+def test_both_are_there():
+    assert Path(_context_cy.__file__).suffix in (".so", ".pyd")
+    assert Path(_context_py.__file__).suffix == ".py"
+    assert Path(_hamt_cy.__file__).suffix in (".so", ".pyd")
+
+
+@pytest.mark.parametrize(("pure", "compiled"), MODULES)
+def test_the_public_names_are_the_same(pure, compiled):
+    assert public(pure) == public(compiled)
+    assert public(pure) <= {*contextvars_cy.__all__, "HamtIterator"}
+
+
+@pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
+def test_the_members_are_the_same(pure, compiled):
+    ours = {name for name in members(pure) if not re.fullmatch("_[a-z][a-z_]*", name)}
+    theirs = {name for name in members(compiled) if not re.fullmatch("_[a-z][a-z_]*", name)}
+    assert ours == theirs
+
+
+def pure_signature(function):
+    """The signature without annotations, as the compiled twin writes it."""
+    signature = inspect.signature(function)
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
+
+
+def compiled_signature(function):
+    assert function.__text_signature__, f"{function} shows no signature"
+    # `$self` marks what is bound; the reference's own parameter has no mark.
+    return function.__text_signature__.replace("$self", "self")
+
+
+@pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
+def test_the_signatures_of_methods_are_the_same(pure, compiled):
+    for name, value in members(pure).items():
+        if inspect.isfunction(value) and not name.startswith("_"):
+            assert pure_signature(value) == compiled_signature(getattr(compiled, name)), name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_signatures_of_functions_are_the_same(name):
+    assert pure_signature(getattr(_context_py, name)) == getattr(_context_cy, name).__text_signature__
+
+
+@pytest.mark.parametrize("name", ["Hamt", "ContextVar"])
+def test_the_signatures_of_types_are_the_same(name):
+    pure, compiled = next(pair for pair in TYPES if pair[0].__name__ == name)
+    text = pure_signature(pure).replace("name=ABSENT", "name")
+    assert text == compiled.__text_signature__
+
+
+@pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
+def test_the_docstrings_are_the_same(pure, compiled):
+    assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
+    for name in members(pure):
+        if not name.startswith("__"):
+            ours, theirs = getattr(pure, name).__doc__, getattr(getattr(compiled, name, None), "__doc__", None)
+            if ours and (inspect.isfunction(getattr(pure, name)) or isinstance(vars(pure)[name], property)):
+                assert theirs and inspect.cleandoc(ours) == inspect.cleandoc(theirs), name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_docstrings_of_functions_are_the_same(name):
+    pure, compiled = getattr(_context_py, name), getattr(_context_cy, name)
+    assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
+    assert pure.__module__ == "contextvars_cy"
+
+
+def order_of_definitions(source, pattern):
+    names = re.findall(pattern, source, re.MULTILINE)
+    return list(dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("module", ["_hamt", "_context"])
+def test_the_definitions_stand_in_the_same_order(module):
+    folder = Path(__file__).parents[2] / "contextvars_cy"
+    pure = (folder / f"{module}_py.py").read_text(encoding="utf-8")
+    compiled = (folder / f"{module}_cy.pyx").read_text(encoding="utf-8")
+    pure_names = order_of_definitions(pure, r"^ {0,4}(?:class|def) (\w+)")
+    compiled_names = order_of_definitions(compiled, r"^ {0,4}(?:cdef class|def|cdef (?:inline )?\w+) (\w+)\(?.*:$")
+    shared = set(pure_names) & set(compiled_names)
+    assert len(shared) > 10
+    assert [name for name in pure_names if name in shared] == [name for name in compiled_names if name in shared]
+
+
+# ---- behaviour: the same calls, the same words ----
+
+
+class Twin:
+    def __init__(self, suffix):
+        self.context = importlib.import_module(f"contextvars_cy._context_{suffix}")
+        self.hamt = importlib.import_module(f"contextvars_cy._hamt_{suffix}")
+        self.var = self.context.ContextVar("var", default=[1])
+
+
+TWINS = Twin("py"), Twin("cy")
+
+
+def outcome(call, twin):
+    with twin.context.Context():
+        try:
+            result = call(twin)
+        except Exception as error:
+            result = f"{type(error).__name__}: {error} {error.__cause__!r}"
+    # In its own texts the interpreter names a type of C with its module, and a class of Python without.
+    return re.sub(r"0x[0-9a-f]+", "0x", repr(result)).replace("contextvars_cy.", "")
+
+
+def entered_twice(twin):
+    context = twin.context.Context()
+    with context:
+        context.run(int)
+
+
+def left_out_of_order(twin):
+    first, second = twin.context.Context(), twin.context.Context()
+    with first:
+        with second:
+            first.__exit__(None, None, None)
+
+
+def used_token(twin):
+    token = twin.var.set(1)
+    twin.var.reset(token)
+    return token
+
+
+def token_from_elsewhere(twin):
+    return twin.context.Context().run(twin.var.set, 1)
+
+
+CALLS = {
+    "repr of a variable": lambda twin: twin.var,
+    "repr of a variable without default": lambda twin: twin.context.ContextVar("other"),
+    "repr of a context": lambda twin: twin.context.Context(),
+    "repr of a token": lambda twin: twin.var.set(1),
+    "repr of a used token": used_token,
+    "repr of MISSING": lambda twin: twin.context.Token.MISSING,
+    "repr of a thread state": lambda twin: twin.context.thread_state(),
+    "repr of an iterator": lambda twin: twin.context.Context().keys(),
+    "repr of a map": lambda twin: twin.hamt.Hamt(),
+    "subscription of ContextVar": lambda twin: twin.context.ContextVar[int],
+    "subscription of Token": lambda twin: twin.context.Token[int],
+    "subscription of Context": lambda twin: twin.context.Context[int],
+    "no name": lambda twin: twin.context.ContextVar(),
+    "name of a wrong type": lambda twin: twin.context.ContextVar(1),
+    "unset": lambda twin: twin.context.ContextVar("other").get(),
+    "reset of no token": lambda twin: twin.var.reset(1),
+    "reset of a used token": lambda twin: twin.var.reset(used_token(twin)),
+    "reset by another": lambda twin: twin.context.ContextVar("other").reset(twin.var.set(1)),
+    "reset elsewhere": lambda twin: twin.var.reset(token_from_elsewhere(twin)),
+    "Token()": lambda twin: twin.context.Token(),
+    "Context(1)": lambda twin: twin.context.Context(1),
+    "ThreadState()": lambda twin: twin.context.ThreadState(),
+    "hash of a context": lambda twin: hash(twin.context.Context()),
+    "hash of a token": lambda twin: hash(twin.var.set(1)),
+    "context[1]": lambda twin: twin.context.Context()[1],
+    "1 in context": lambda twin: 1 in twin.context.Context(),
+    "context.get(1)": lambda twin: twin.context.Context().get(1),
+    "missing key": lambda twin: twin.context.Context()[twin.var],
+    "entered twice": entered_twice,
+    "left out of order": left_out_of_order,
+    "left without entering": lambda twin: twin.context.Context().__exit__(None, None, None),
+    "enter of no context": lambda twin: twin.context.thread_state().enter(1),
+    "native": lambda twin: type(twin.context.Context().native),
+    "delete of a missing key": lambda twin: twin.hamt.Hamt().delete(1),
+    "find of a missing key": lambda twin: twin.hamt.Hamt().find(1),
+    "unhashable key": lambda twin: twin.hamt.Hamt().set([], 1),
+    "order of contexts": lambda twin: twin.context.Context() < twin.context.Context(),
+    "pickle of a context": lambda twin: twin.context.Context().__reduce__(),
+    "hash of variables": lambda twin: hash(twin.context.ContextVar("a")) - hash(twin.context.ContextVar("b")),
+    "setting the name": lambda twin: type(twin.var).name.__set__(twin.var, 1),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_errors_and_reprs_are_the_same(name):
+    if name == "setting the name":
+        # The text is the interpreter's own, and names its kind of attribute.
+        for twin in TWINS:
+            with pytest.raises(AttributeError):
+                CALLS[name](twin)
+        return
+    pure, compiled = (outcome(CALLS[name], twin) for twin in TWINS)
+    assert pure == compiled
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["set", "discard"]),
+            st.integers(0, 5),
+            st.sampled_from([0, 1, 32, 1 << 30, 1 << 31, -2, 1 << 40, -1 << 40]),
+        )
+    )
+)
+def test_the_same_operations_give_the_same_tree(steps):
+    maps = [twin.hamt.Hamt() for twin in TWINS]
+    for name, number, key_hash in steps:
+        key = Key((number, key_hash), key_hash)
+        maps = [hamt.set(key, number) if name == "set" else hamt.discard(key) for hamt in maps]
+        dumps = [hamt._dump() for hamt in maps]
+        assert dumps[0] == dumps[1]
+    assert list(maps[0].items()) == list(maps[1].items())
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_the_hash_is_folded_by_one_formula(key_hash):
+    # Where the formulas differ, one of the keys is out of place in one of the trees.
+    key = Key("a", key_hash)
+    for twin in TWINS:
+        twin.hamt.Hamt().set(key, 1).set(Key("b", 0), 2)._check()
+
+
+def test_contexts_list_their_variables_in_the_same_order():
+    def order(twin):
+        names = [f"variable {number}" for number in range(100)]
+        variables = [twin.context.ContextVar(name) for name in names]
+        context = twin.context.Context()
+        for var in variables:
+            context.run(var.set, 1)
+        first = hash(variables[0])
+        # Both count from where they were, so the order is compared from the same place on.
+        return [hash(var) - first for var in context], first
+
+    (pure, first), (compiled, other_first) = (order(twin) for twin in TWINS)
+    assert sorted(pure) == sorted(compiled) == list(range(100))
+    assert first != other_first or pure == compiled
+
+
+def test_the_sentinel_for_no_argument_is_one():
+    assert repr(ABSENT) == "ABSENT"
+    assert ast.literal_eval(repr(_context_py.ContextVar("a").name)) == "a"
