@@ -109,24 +109,26 @@ def _interpreter_arguments() -> list[str]:
         return sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
     import subprocess
 
-    options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    # The one option that leaves no trace in sys.flags.
-    unbuffered = ["-u"] if getattr(sys.stdout, "write_through", False) else []
-    return [*options, *unbuffered, "-m", "contextvars_cy"]
+    options = subprocess._args_from_interpreter_flags()
+    # What that function leaves out, or knows only in part.
+    options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    options += ["-u"] if getattr(sys.stdout, "write_through", False) else []
+    return [*options, "-m", "contextvars_cy"]
 
 
 def _become(program: list[str], as_module: bool) -> None:
     """Run the program as `__main__`; what this module has on the stack is not shown in its tracebacks."""
     module = ModuleType("__main__")
-    module.__dict__["__builtins__"] = builtins
+    namespace = vars(module)
+    namespace["__builtins__"] = builtins
     if "__annotations__" in globals():
         # This interpreter gives every __main__ one from the start.
-        module.__dict__["__annotations__"] = {}
+        namespace["__annotations__"] = {}
     sys.modules["__main__"] = module
     sys.argv[:] = program
     try:
         code = _module_code(program[0], module) if as_module else _script_code(program[0], module)
-        exec(code, module.__dict__)
+        exec(code, namespace)
     except SystemExit:
         raise
     except BaseException as error:
@@ -145,7 +147,7 @@ def _script_code(script: str, module: ModuleType) -> CodeType:
         _refuse(f"can't find '__main__' module in {script!r}", status=1)
     _put_first_on_the_path(os.path.dirname(os.path.realpath(path)))
     module.__file__ = path
-    module.__dict__["__cached__"] = None
+    vars(module)["__cached__"] = None
     if path.endswith(".pyc"):
         module.__loader__ = loader = SourcelessFileLoader("__main__", path)
         return _checked_code(loader.get_code("__main__"), script)
@@ -182,7 +184,7 @@ def _module_code(name: str, module: ModuleType) -> CodeType:
 def _spec_code(spec: ModuleSpec, module: ModuleType) -> CodeType:
     module.__spec__ = spec
     module.__file__ = spec.origin
-    module.__dict__["__cached__"] = spec.cached
+    vars(module)["__cached__"] = spec.cached
     module.__loader__ = spec.loader
     module.__package__ = spec.parent
     return _checked_code(spec.loader.get_code(spec.name) if spec.loader else None, spec.name)  # type: ignore[attr-defined]

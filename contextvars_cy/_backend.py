@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
+EXTENSIONS = ("contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -28,7 +30,7 @@ def _choose_backend() -> tuple[str, str]:
     if chosen == "pure":
         return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
     reason = "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
-    if find_spec("contextvars_cy._hamt_cy") is None or find_spec("contextvars_cy._context_cy") is None:
+    if not all(find_spec(name) for name in EXTENSIONS):
         missing = "no compiled extension is installed for this Python"
         if chosen:
             raise ImportError(
@@ -36,7 +38,8 @@ def _choose_backend() -> tuple[str, str]:
             )
         return "pure", missing
     try:
-        from . import _context_cy, _hamt_cy  # noqa: F401
+        for name in EXTENSIONS:
+            import_module(name)
     except Exception as error:
         broken = f"the compiled extension is broken: {type(error).__name__}: {error}"
         if chosen:

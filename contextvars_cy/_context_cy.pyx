@@ -293,7 +293,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _wrap(PyContext_Copy(self._native)) if NATIVE else _new_context(self._snapshot)
+        return _wrap(PyContext_Copy(self._native)) if NATIVE else _with_snapshot(self._snapshot)
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -368,7 +368,7 @@ cdef class Context:
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     if <tuple>args or kwargs is not NULL and <dict>kwargs:
         raise TypeError("Context() does not accept any arguments")
-    return _wrap(PyContext_New()) if NATIVE else _new_context(EMPTY)
+    return _wrap(PyContext_New()) if NATIVE else _with_snapshot(EMPTY)
 
 
 cdef ContextVar _checked(object key):
@@ -459,8 +459,8 @@ def current_context():
     """Return the current Context itself, not a copy: what is set later shows in it. O(1).
 
     On the thread host a Context is always the same object. On the native host two calls in one Context return the same
-    object for as long as somebody holds the first; after that another object may stand for the same Context. It compares
-    equal then, and tokens, which remember the native Context, do not mind.
+    object for as long as somebody holds the first; after that another object may stand for the same Context. It
+    compares equal then, and tokens, which remember the native Context, do not mind.
 
     >>> colour = ContextVar("colour")
     >>> context = current_context()
@@ -535,7 +535,7 @@ cdef Context context_current():
         return _wrap(_here())
     stack = _thread_state()._stack
     if not stack:
-        stack.append(_new_context(EMPTY))
+        stack.append(_with_snapshot(EMPTY))
     return <Context>stack[-1]
 
 
@@ -543,14 +543,8 @@ cdef Hamt _snapshot_of(Context context):
     return context._native.get(_anchor, EMPTY) if NATIVE else context._snapshot
 
 
-cdef Context _new_context(Hamt snapshot):
-    cdef Context context = Context.__new__(Context)
-    context._snapshot = snapshot
-    return context
-
-
 cdef Context context_copy_current():
-    return _wrap(PyContext_CopyCurrent()) if NATIVE else _new_context(_load())
+    return _wrap(PyContext_CopyCurrent()) if NATIVE else _with_snapshot(_load())
 
 
 cdef int context_enter(Context context) except -1:
@@ -607,12 +601,18 @@ cdef int _refuse_event_loop() except -1:
     return 0
 
 
+cdef Context _with_snapshot(Hamt snapshot):
+    cdef Context context = Context.__new__(Context)
+    context._snapshot = snapshot
+    return context
+
+
 _ENTERED = "cannot enter context: {} is already entered"
 _NOT_ENTERED = "cannot exit context: {} has not been entered"
 _LEAK = (
-    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host every "
-    "task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it in a Context of "
-    "your own (Context.run)"
+    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
+    "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
+    "in a Context of your own (Context.run)"
 )
 
 # ---- end of the hosts ----

@@ -93,7 +93,7 @@ class ContextVar(Generic[T]):
         return self._name
 
     @overload
-    def get(self) -> T: ...
+    def get(self, /) -> T: ...
 
     @overload
     def get(self, default: D, /) -> T | D: ...
@@ -176,7 +176,7 @@ class ContextVar(Generic[T]):
     def __reduce__(self) -> NoReturn:
         _not_picklable("ContextVar")
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 @final
@@ -201,7 +201,7 @@ class Token(Generic[T]):
     _context: object
     _used: bool
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+    def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Token[T]:
         raise RuntimeError("Tokens can only be created by ContextVars")
 
     @property
@@ -233,7 +233,7 @@ class Token(Generic[T]):
     def __reduce__(self) -> NoReturn:
         _not_picklable("Token")
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[assignment]
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 @final
@@ -394,7 +394,7 @@ class ThreadState:
     _stack: list[Context]
     _thread: int
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> NoReturn:
+    def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> ThreadState:
         raise RuntimeError("a thread has one ThreadState; ask thread_state() for it")
 
     @property
@@ -455,8 +455,8 @@ def current_context() -> Context:
     """Return the current Context itself, not a copy: what is set later shows in it. O(1).
 
     On the thread host a Context is always the same object. On the native host two calls in one Context return the same
-    object for as long as somebody holds the first; after that another object may stand for the same Context. It compares
-    equal then, and tokens, which remember the native Context, do not mind.
+    object for as long as somebody holds the first; after that another object may stand for the same Context. It
+    compares equal then, and tokens, which remember the native Context, do not mind.
 
     >>> colour = ContextVar("colour")
     >>> context = current_context()
@@ -500,7 +500,7 @@ if host == "native":
         # A token of ours keeps the native Context, not the native token: that would keep the whole old snapshot alive.
         return context_of(_anchor.set(snapshot))
 
-    def _here() -> object:
+    def _here() -> Any:
         return _store(_load())
 
     def _current() -> Context:
@@ -558,7 +558,7 @@ else:
         context._snapshot = snapshot
         return context
 
-    def _here() -> Context:
+    def _here() -> Any:
         context = _current()
         if not context._entry.locked():
             _refuse_event_loop()
@@ -579,7 +579,10 @@ else:
     def _snapshot_of(context: Context) -> Snapshot:
         return context._snapshot
 
-    def _new_context(snapshot: Snapshot = EMPTY) -> Context:
+    def _new_context() -> Context:
+        return _with_snapshot(EMPTY)
+
+    def _with_snapshot(snapshot: Snapshot) -> Context:
         context: Context = object.__new__(Context)
         context._snapshot = snapshot
         # A lock, because two threads may try to enter at once.
@@ -587,10 +590,10 @@ else:
         return context
 
     def _copy(context: Context) -> Context:
-        return _new_context(context._snapshot)
+        return _with_snapshot(context._snapshot)
 
     def _copy_current() -> Context:
-        return _new_context(_load())
+        return _with_snapshot(_load())
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
         _enter(context)
@@ -618,9 +621,9 @@ else:
 _ENTERED: Final = "cannot enter context: {} is already entered"
 _NOT_ENTERED: Final = "cannot exit context: {} has not been entered"
 _LEAK: Final = (
-    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host every "
-    "task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it in a Context of "
-    "your own (Context.run)"
+    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
+    "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
+    "in a Context of your own (Context.run)"
 )
 
 # ---- end of the hosts ----

@@ -1,9 +1,9 @@
 """The persistent map under every Context: a hash array mapped trie, the reference twin.
 
-A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root looks at
-the low five bits: both keys ask for position 3, so the root's `children` bitmap has bit 3 set, and its only slot is a
-child. The child looks at the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and its
-slots are 'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
+A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root looks
+at the low five bits: both keys ask for position 3, so the root's `children` bitmap has bit 3 set, and its only slot is
+a child. The child looks at the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and
+its slots are 'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
 
     root    entries = {9}     children = {3}     slots = [key, value, child]
     child   entries = {2, 7}  children = {}      slots = ['a', 1, 'b', 2]
@@ -291,7 +291,7 @@ class Hamt(Generic[K, V]):
         >>> "a" in Hamt().set("a", 1).keys()
         True
         """
-        return KeysView(self)  # type: ignore[arg-type]
+        return KeysView(self)
 
     def values(self) -> ValuesView[V]:
         """Return a view of the values; iterating it takes O(n).
@@ -299,7 +299,7 @@ class Hamt(Generic[K, V]):
         >>> list(Hamt().set("a", 1).values())
         [1]
         """
-        return ValuesView(self)  # type: ignore[arg-type]
+        return ValuesView(self)
 
     def items(self) -> ItemsView[K, V]:
         """Return a view of the (key, value) pairs; iterating it takes O(n).
@@ -307,7 +307,7 @@ class Hamt(Generic[K, V]):
         >>> list(Hamt().set("a", 1).items())
         [('a', 1)]
         """
-        return ItemsView(self)  # type: ignore[arg-type]
+        return ItemsView(self)
 
     def __getitem__(self, key: object) -> V:
         value = self._find(key, _fold(key))

@@ -10,9 +10,39 @@ import contextvars
 import functools
 import gc
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-if sys.implementation.name == "pypy":
+if TYPE_CHECKING or sys.implementation.name != "pypy":
+
+    def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
+        """The Context that the token was made in; a token keeps no public reference, but shows it to the collector."""
+        for referent in gc.get_referents(token):
+            if type(referent) is contextvars.Context:
+                return referent
+        raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
+
+    def enter(context: contextvars.Context) -> None:
+        _pythonapi().PyContext_Enter(context)
+
+    def leave(context: contextvars.Context) -> None:
+        _pythonapi().PyContext_Exit(context)
+
+    @functools.cache
+    def _pythonapi() -> Any:
+        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
+        try:
+            import ctypes
+        except ImportError as error:
+            raise RuntimeError(
+                "entering a Context with `with` needs ctypes on the pure backend and native host, and this Python has "
+                "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
+            ) from error
+        api = ctypes.pythonapi
+        # PyDLL raises what the function set; the prototypes make it take any object.
+        api.PyContext_Enter.argtypes = api.PyContext_Exit.argtypes = (ctypes.py_object,)
+        return api
+
+else:
     from __pypy__ import get_contextvar_context, set_contextvar_context
 
     def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
@@ -32,33 +62,3 @@ if sys.implementation.name == "pypy":
             raise RuntimeError("cannot exit context: thread state references a different context object")
         set_contextvar_context(context.__dict__.pop("_before_contextvars_cy"))
         context._is_entered = False
-
-else:
-
-    def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
-        """The Context that the token was made in; a token keeps no public reference, but shows it to the collector."""
-        for referent in gc.get_referents(token):
-            if type(referent) is contextvars.Context:
-                return referent
-        raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
-
-    def enter(context: contextvars.Context) -> None:
-        _pythonapi().PyContext_Enter(context)
-
-    def leave(context: contextvars.Context) -> None:
-        _pythonapi().PyContext_Exit(context)
-
-    @functools.lru_cache(maxsize=None)
-    def _pythonapi() -> Any:
-        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
-        try:
-            import ctypes
-        except ImportError as error:
-            raise RuntimeError(
-                "entering a Context with `with` needs ctypes on the pure backend and native host, and this Python has "
-                "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
-            ) from error
-        api = ctypes.pythonapi
-        # PyDLL raises what the function set; the prototypes make it take any object.
-        api.PyContext_Enter.argtypes = api.PyContext_Exit.argtypes = (ctypes.py_object,)
-        return api

@@ -1,8 +1,8 @@
 """Random programs over context variables, run in lockstep on any implementation of PEP 567.
 
-A program is a list of operations, each a tuple whose first item names it; those that hold a body hold a program. `run`
-interprets one on an API (a module that has Context, ContextVar and copy_context) and returns its log, in which addresses
-and the implementation's name are blotted out, so that the logs of two implementations can be compared as they are.
+A program is a list of operations, each a tuple whose first item names it; those that hold a body hold a program.
+`run` interprets one on an API (a module that has Context, ContextVar and copy_context) and returns its log, in which
+addresses and the implementation's name are blotted out, so that two implementations' logs can be compared as they are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ ASYNCHRONOUS = (*SYNCHRONOUS, "task", "background", "callback", "to_thread", "ga
 class Machine:
     def __init__(self, api):
         self.api = api
-        self.variables = [api.ContextVar(f"v{n}", **({"default": "default"} if n % 2 else {})) for n in range(VARIABLES)]
+        self.variables = [
+            api.ContextVar(f"v{n}", **({"default": "default"} if n % 2 else {})) for n in range(VARIABLES)
+        ]
         self.contexts = [api.Context()]
         self.tokens = []
         self.background = []

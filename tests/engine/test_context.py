@@ -372,7 +372,9 @@ def test_variables_and_tokens_are_not_weakly_referenceable(make):
 @pytest.mark.parametrize(
     "make", [Context, lambda: VAR, lambda: VAR.set(1), thread_state, Hamt, lambda: Context().keys()]
 )
-@pytest.mark.parametrize("act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy]
+)
 def test_nothing_is_pickled_or_copied_by_accident(make, act):
     value = make()
     with refuses(TypeError, f"cannot pickle 'contextvars_cy.{type(value).__name__}' object"):

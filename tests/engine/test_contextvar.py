@@ -46,7 +46,9 @@ def test_a_variable_needs_a_name(call, text):
         call()
 
 
-@pytest.mark.parametrize("call", [lambda: ContextVar("a", 1), lambda: ContextVar("a", other=1), lambda: ContextVar(name="a")])
+@pytest.mark.parametrize(
+    "call", [lambda: ContextVar("a", 1), lambda: ContextVar("a", other=1), lambda: ContextVar(name="a")]
+)
 def test_a_variable_takes_a_name_by_position_and_a_default_by_keyword(call):
     with pytest.raises(TypeError):
         call()

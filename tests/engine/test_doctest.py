@@ -16,7 +16,9 @@ def docstrings(name):
     yield name, value.__doc__
     if name not in FUNCTIONS:
         for key in dir(value):
-            if not key.startswith("_") and (callable(getattr(value, key)) or isinstance(vars(value).get(key), property)):
+            if not key.startswith("_") and (
+                callable(getattr(value, key)) or isinstance(vars(value).get(key), property)
+            ):
                 yield f"{name}.{key}", getattr(value, key).__doc__
 
 

@@ -21,7 +21,10 @@ MODULES = [(_hamt_py, _hamt_cy), (_context_py, _context_cy)]
 TYPES = [
     (_hamt_py.Hamt, _hamt_cy.Hamt),
     (_hamt_py.HamtIterator, _hamt_cy.HamtIterator),
-    *((getattr(_context_py, name), getattr(_context_cy, name)) for name in ("ContextVar", "Token", "Context", "ThreadState")),
+    *(
+        (getattr(_context_py, name), getattr(_context_cy, name))
+        for name in ("ContextVar", "Token", "Context", "ThreadState")
+    ),
 ]
 FUNCTIONS = ["thread_state", "current_context", "copy_context"]
 # Part of every Python class, or of the reference's typing, and of no consequence to a user.

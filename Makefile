@@ -1,0 +1,62 @@
+# make demo    serve 1,000 real HTTP requests on each backend and check every log record
+# make test    run all tests on both backends and both hosts
+# make lint    check style and types
+# make clean   remove what the others made
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
+
+PYTHON ?= python3
+VENV ?= .venv
+INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore
+NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
+BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/built
+	@$(VENV)/bin/python -m contextvars_cy info
+	@$(VENV)/bin/python tools/demo.py
+
+test: $(VENV)/test-tools
+	@for backend in pure cython; do for host in native thread; do \
+		echo "== the engine: $$backend backend, $$host host"; \
+		[ $$backend = cython ] && twins=tests/twins || twins=; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
+			$(VENV)/bin/pytest -q tests/engine tests/$$host $$twins || exit 1; \
+	done; done
+	@echo "== the package: selector, command, builds, demo, CPython's own tests (some minutes)"
+	@without=; $(VENV)/bin/python -c "import test.test_context, test.test_asyncio" 2>/dev/null || { \
+		echo "This Python comes without its own test suite (on Debian: libpython3-testsuite), which is left out."; \
+		without=--ignore=tests/package/test_cpython_suites.py; }; \
+	CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/package $$without
+
+lint: $(VENV)/test-tools
+	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "$(PYTHON) is not found: install Python 3.9 or newer, or name one with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 9))" || \
+		{ echo "$$($(PYTHON) --version) is too old: Python 3.9 or newer is needed, named with make PYTHON=..."; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || \
+		{ rm -rf $(VENV); echo "$(PYTHON) has no working venv module (on Debian: install python3-venv)."; exit 1; }
+
+$(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
+	@echo "Building contextvars_cy in $(VENV), where a C compiler works with the compiled extension (half a minute)"
+	@$(INSTALL) --editable . || { echo "contextvars_cy could not be built: $(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
+
+$(VENV)/test-tools: $(VENV)/built
+	@echo "Installing what the tests need in $(VENV)"
+	@$(INSTALL) --editable ".[test]" || { echo "The test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf .venv* build dist *.egg-info contextvars_cy/*.c contextvars_cy/*.so .pytest_cache .hypothesis
+	rm -rf .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

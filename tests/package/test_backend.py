@@ -1,0 +1,209 @@
+"""The selector: the environment decides which twin runs on which host, and a missing or broken extension is told."""
+
+import json
+import shutil
+import sysconfig
+from pathlib import Path
+
+import pytest
+from helpers import run_python
+
+REPORT = """
+import json, sys
+import contextvars_cy
+from contextvars_cy import Context, ContextVar, Hamt, Token
+
+try:
+    native = Context().native is not None
+except AttributeError:
+    native = False
+print(json.dumps({
+    "backend": contextvars_cy.backend,
+    "host": contextvars_cy.host,
+    "host at work": "native" if native else "thread",
+    "folder": contextvars_cy.__path__[0],
+    "twins": sorted(name.partition(".")[2] for name in sys.modules if name.endswith(("_cy", "_py"))),
+    "homes": sorted(
+        name.partition(".")[2]
+        for name, module in sys.modules.items()
+        if name.startswith("contextvars_cy._")
+        and any(vars(module).get(kind.__name__) is kind for kind in (Context, ContextVar, Hamt, Token))
+    ),
+}))
+"""
+TWINS = {"cython": ["_context_cy", "_hamt_cy"], "pure": ["_context_py", "_hamt_py"]}
+MODULES = TWINS["cython"]
+
+
+def run_report(cwd, **env):
+    return run_python(["-c", REPORT], cwd=cwd, env={f"CONTEXTVARS_CY_{name}": value for name, value in env.items()})
+
+
+@pytest.mark.parametrize("host", [None, "", "native", "thread"])
+@pytest.mark.parametrize("backend", [None, "", "cython", "pure"])
+def test_environment_decides(backend, host, tmp_path):
+    done = run_report(tmp_path, BACKEND=backend, HOST=host)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    expected = backend or "cython"
+    assert report["backend"] == expected
+    assert report["host"] == report["host at work"] == (host or "native")
+    assert report["twins"] == report["homes"] == TWINS[expected]
+
+
+CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread"}
+
+
+@pytest.mark.parametrize(
+    "variable, value",
+    [
+        *[("BACKEND", value) for value in ("Pure", "cython ", "native", "cython, pure", "1")],
+        *[("HOST", value) for value in ("Native", "thread ", "pure", "native, thread", "1")],
+    ],
+)
+def test_unknown_value_is_an_import_error(variable, value, tmp_path):
+    done = run_report(tmp_path, **{variable: value})
+    assert done.returncode == 1
+    message = f"ImportError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
+    assert done.stderr.splitlines()[-1] == message
+
+
+@pytest.fixture(scope="module")
+def installed_package(tmp_path_factory):
+    program = "import contextvars_cy; print(contextvars_cy.__path__[0])"
+    done = run_python(["-c", program], cwd=tmp_path_factory.mktemp("anywhere"))
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.rstrip("\n"))
+
+
+class Copy:
+    """The installed package, copied to a folder where its extension modules can be spoilt."""
+
+    def __init__(self, installed_package, folder):
+        self.folder = folder
+        self.package = folder / "contextvars_cy"
+        shutil.copytree(installed_package, self.package, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
+
+    def extension_file(self, module):
+        return self.package / f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+    def break_modules(self, modules):
+        for module in modules:
+            assert self.extension_file(module).is_file()
+            self.extension_file(module).write_bytes(b"This is no shared library." * 1000)
+
+    def remove_modules(self, modules):
+        for module in modules:
+            self.extension_file(module).unlink()
+
+    def run(self, *arguments, backend=None):
+        env = {"PYTHONPATH": str(self.folder), "CONTEXTVARS_CY_BACKEND": backend}
+        return run_python(arguments, cwd=self.folder, env=env)
+
+    def report(self, done):
+        report = json.loads(done.stdout)
+        assert report["folder"] == str(self.package)
+        return report
+
+
+@pytest.fixture
+def copy(installed_package, tmp_path):
+    return Copy(installed_package, tmp_path)
+
+
+def row(name, done):
+    (line,) = [line for line in done.stdout.splitlines() if line.split()[0] == name]
+    return line.split(None, 1)[1]
+
+
+def test_unspoilt_copy_runs_the_compiled_twin(copy):
+    done = copy.run("-c", REPORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert copy.report(done)["twins"] == TWINS["cython"]
+
+
+SOME = pytest.mark.parametrize("modules", [MODULES, MODULES[:1], MODULES[1:]], ids=["both", *MODULES])
+REASON = "the compiled extension is broken: ImportError: "
+
+
+@SOME
+def test_broken_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+    copy.break_modules(modules)
+    done = copy.run("-c", REPORT, backend="cython")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: CONTEXTVARS_CY_BACKEND=cython, but {REASON}")
+    assert any(copy.extension_file(module).name in last for module in modules)
+
+
+@SOME
+def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy):
+    copy.break_modules(modules)
+    done = copy.run("-c", REPORT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning: ") == 1
+    assert f"RuntimeWarning: contextvars_cy runs the pure backend, because {REASON}" in done.stderr
+    report = copy.report(done)
+    assert report["backend"] == "pure"
+    assert report["twins"] == report["homes"] == TWINS["pure"]
+
+
+@SOME
+def test_broken_extension_is_told_by_info(modules, copy):
+    copy.break_modules(modules)
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert done.returncode == 0, done.stderr
+    assert row("backend", done).startswith(f"pure ({REASON}")
+    assert row("extension", done) == str(copy.extension_file("_context_cy"))
+
+
+def test_broken_extension_is_no_matter_to_the_pure_backend(copy):
+    copy.break_modules(MODULES)
+    done = copy.run("-c", REPORT, backend="pure")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert copy.report(done)["twins"] == TWINS["pure"]
+
+
+# A module that loads and then fails, as one does that was built against something this Python lacks.
+FAILING = "import contextvars_cy._hamt_cy\nraise SystemError('made for another Python')\n"
+
+
+def test_half_an_extension_is_not_used(copy):
+    copy.remove_modules(["_context_cy"])
+    (copy.package / "_context_cy.py").write_text(FAILING)
+    done = copy.run("-W", "ignore", "-c", REPORT)
+    assert done.returncode == 0, done.stderr
+    assert copy.report(done)["homes"] == TWINS["pure"]
+    done = copy.run("-c", REPORT, backend="cython")
+    assert done.stderr.splitlines()[-1].endswith("SystemError: made for another Python")
+
+
+@SOME
+def test_missing_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+    copy.remove_modules(modules)
+    done = copy.run("-c", REPORT, backend="cython")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "ImportError: CONTEXTVARS_CY_BACKEND=cython, but no compiled extension is installed for this Python; "
+        "reinstall contextvars_cy where a C compiler works"
+    )
+
+
+@SOME
+def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy):
+    copy.remove_modules(modules)
+    done = copy.run("-W", "error", "-c", REPORT)
+    assert (done.returncode, done.stderr) == (0, "")
+    report = copy.report(done)
+    assert report["backend"] == "pure"
+    assert report["twins"] == report["homes"] == TWINS["pure"]
+
+
+@SOME
+def test_missing_extension_is_told_by_info(modules, copy):
+    copy.remove_modules(modules)
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row("backend", done) == "pure (no compiled extension is installed for this Python)"
+    expected = "none" if "_context_cy" in modules else str(copy.extension_file("_context_cy"))
+    assert row("extension", done) == expected
