@@ -102,10 +102,14 @@ class Machine:
     def context(self, number):
         return self.contexts[number % len(self.contexts)]
 
+    def look_around(self):
+        self.note([var.get("unset") for var in self.variables])
+
     def block(self, program):
         for name, *args in program:
             if not self.operation(name, *args):
                 self.compound(name, *args)
+            self.look_around()
         return len(program)
 
     def compound(self, name, number, body):
@@ -126,6 +130,7 @@ class Machine:
         for name, *args in program:
             if not self.operation(name, *args):
                 await self.async_compound(name, *args)
+            self.look_around()
         return len(program)
 
     async def async_compound(self, name, number, body):

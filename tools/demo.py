@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import itertools
 import json
 import os
@@ -191,9 +192,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Send concurrent requests to the example service and check its log.")
     parser.add_argument("--requests", type=int, default=1000, help="number of requests, 1 to 100000 (default: 1000)")
     parser.add_argument("--concurrency", type=int, default=100, help="requests at a time, 1 to 500 (default: 100)")
-    parser.add_argument("--only", default=",".join(WAYS), help="comma separated ways to run (default: %(default)s)")
+    parser.add_argument("--only", help=f"comma separated ways to run (default: all of {','.join(WAYS)} that work here)")
     arguments = parser.parse_args()
-    ways = arguments.only.split(",")
+    ways = arguments.only.split(",") if arguments.only else list(WAYS)
+    if not arguments.only and importlib.util.find_spec("contextvars_cy._context_cy") is None:
+        ways.remove("cython")
+        print("cython: left out, no compiled extension is installed (python -m contextvars_cy info)", flush=True)
     for way in ways:
         if way not in WAYS:
             parser.exit(2, f"{parser.prog}: error: --only: {way!r} is not one of {', '.join(WAYS)}\n")
