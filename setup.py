@@ -13,7 +13,7 @@ from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CCompilerError
 
 MODULES = ("_hamt_cy", "_context_cy")
 
@@ -34,8 +34,8 @@ def obstacle():
         command.ensure_finalized()
         try:
             command.run()
-        except (BaseError, OSError) as error:
-            return f"no C compiler works here ({error})"
+        except (BaseError, CCompilerError, OSError):
+            return "no C compiler works here (what it said is above)"
     return None
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import run_python
 
-REPORT = """
-import json, sys
+REPORT = r"""
+import json, re, sys
 import contextvars_cy
 from contextvars_cy import Context, ContextVar, Hamt, Token
 
@@ -22,7 +22,7 @@ print(json.dumps({
     "host": contextvars_cy.host,
     "host at work": "native" if native else "thread",
     "folder": contextvars_cy.__path__[0],
-    "twins": sorted(name.partition(".")[2] for name in sys.modules if name.endswith(("_cy", "_py"))),
+    "twins": sorted(name.partition(".")[2] for name in sys.modules if re.fullmatch(r"contextvars_cy\._\w+_[cp]y", name)),
     "homes": sorted(
         name.partition(".")[2]
         for name, module in sys.modules.items()
@@ -145,7 +145,8 @@ def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy
     assert f"RuntimeWarning: contextvars_cy runs the pure backend, because {REASON}" in done.stderr
     report = copy.report(done)
     assert report["backend"] == "pure"
-    assert report["twins"] == report["homes"] == TWINS["pure"]
+    # The module that is not broken may have been loaded, but nothing comes from it.
+    assert report["homes"] == TWINS["pure"]
 
 
 @SOME
