@@ -1,0 +1,5 @@
+"""A project of somebody else's that works on our types at C speed."""
+
+from setuptools import Extension, setup
+
+setup(name="tenants", ext_modules=[Extension("tenants", ["tenants.pyx"])])
