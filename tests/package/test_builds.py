@@ -1,0 +1,170 @@
+"""Installing: compiled where a compiler works, pure where none does, from the tree and from the source distribution."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from helpers import run_python
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NO_COMPILER = {"CC": "/bin/false"}
+PURE_BUILD = "contextvars_cy: a pure build, without the compiled extension: "
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """The repository as a fresh checkout has it: whatever is built here stays out."""
+    tree = tmp_path_factory.mktemp("tree") / "contextvars_cy"
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in names:
+        if (REPOSITORY / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((REPOSITORY / name).read_bytes())
+    return tree
+
+
+def make_venv(folder, *packages):
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if packages:
+        done = pip(["install", *packages], python=python)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return python
+
+
+def pip(arguments, python=sys.executable, env=None):
+    # Pip's own cache of wheels would answer for a build that never ran.
+    options = ["--no-cache-dir", "--disable-pip-version-check"]
+    # A package in the folder that pip runs in, or on PYTHONPATH, would count as installed.
+    return run_python(
+        ["-m", "pip", *options, *arguments],
+        cwd=Path(python).parent,
+        env={"PYTHONPATH": None, **(env or {})},
+        python=python,
+    )
+
+
+def build_wheel(source, folder, env=None, python=sys.executable, options=()):
+    done = pip(["wheel", "-v", "--no-deps", *options, "-w", folder, source], python=python, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = Path(folder).glob("*.whl")
+    return wheel, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def compiled_wheel(tree, tmp_path_factory):
+    return build_wheel(tree, tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tree, tmp_path_factory):
+    return build_wheel(tree, tmp_path_factory.mktemp("pure"), env=NO_COMPILER)
+
+
+@pytest.fixture(scope="module")
+def source_distribution(tree, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    done = run_python(["setup.py", "-q", "sdist", "--dist-dir", folder], cwd=tree)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def names_in(wheel):
+    return zipfile.ZipFile(wheel).namelist()
+
+
+def extensions_in(wheel):
+    return sorted(Path(name).name.partition(".")[0] for name in names_in(wheel) if name.endswith((".so", ".pyd")))
+
+
+def installed(wheel, folder):
+    """What `info` says where only this wheel is installed."""
+    python = make_venv(folder / "venv")
+    done = pip(["install", "--no-index", wheel], python=python)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run_python(["-m", "contextvars_cy", "info"], cwd=folder, env={"PYTHONPATH": None}, python=python).stdout
+
+
+def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path):
+    wheel, output = compiled_wheel
+    assert "none-any" not in wheel.name
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
+    assert PURE_BUILD not in output
+    assert "backend    cython (the compiled extension works)" in installed(wheel, tmp_path)
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
+    wheel, output = pure_wheel
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert extensions_in(wheel) == []
+    assert output.count(PURE_BUILD + "no C compiler works here") == output.count(PURE_BUILD) == 1
+    said = installed(wheel, tmp_path)
+    assert "backend    pure (no compiled extension is installed for this Python)" in said
+    assert "extension  none" in said
+
+
+@pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
+def test_wheels_hold_what_users_need_and_nothing_else(which, request):
+    names = names_in(request.getfixturevalue(which)[0])
+    shipped = {Path(name).name for name in names}
+    assert {"__init__.pxd", "_context_cy.pxd", "_hamt_cy.pxd", "py.typed", "LICENSE", "_context_py.py"} <= shipped
+    assert {Path(name).parts[0] for name in names} - {"contextvars_cy"} == {"contextvars_cy-0.1.0.dist-info"}
+    assert not [name for name in names if name.endswith((".c", ".pyx"))]
+
+
+def test_a_pure_build_can_be_asked_for(tree, tmp_path):
+    wheel, output = build_wheel(tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure"})
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert output.count(PURE_BUILD + "CONTEXTVARS_CY_BACKEND asks for it") == output.count(PURE_BUILD) == 1
+
+
+@pytest.mark.parametrize(
+    ("env", "text"),
+    [
+        ({"CONTEXTVARS_CY_BACKEND": "cython", **NO_COMPILER}, "CONTEXTVARS_CY_BACKEND=cython, but no C compiler works"),
+        ({"CONTEXTVARS_CY_BACKEND": "fast"}, "CONTEXTVARS_CY_BACKEND='fast': choose one of cython, pure"),
+    ],
+)
+def test_a_build_that_cannot_be_had_fails_with_the_reason(tree, tmp_path, env, text):
+    done = pip(["wheel", "--no-deps", "-w", tmp_path, tree], env=env)
+    assert done.returncode != 0
+    assert text in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_source_distribution_is_the_whole_project(source_distribution, tree):
+    left_out = {".gitignore", ".ci/run"}
+    checkout = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} - left_out
+    generated = {name for name in checkout if name.startswith(("build/", "contextvars_cy.egg-info/"))}
+    packed = {path.relative_to(source_distribution).as_posix() for path in source_distribution.rglob("*")}
+    assert not {name for name in checkout - generated - packed if not name.endswith((".c", ".so"))}
+    assert not [name for name in packed if name.endswith((".c", ".so"))]
+
+
+def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path):
+    wheel, _ = build_wheel(source_distribution, tmp_path)
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
+
+
+def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
+    python = make_venv(tmp_path / "venv", "setuptools>=77")
+    env = {"PIP_NO_INDEX": "1"}
+    wheel, output = build_wheel(tree, tmp_path / "wheel", env=env, python=python, options=["--no-build-isolation"])
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert output.count(PURE_BUILD + "Cython is not installed") == output.count(PURE_BUILD) == 1
+
+
+def test_without_cython_an_isolated_build_brings_it(tree, tmp_path):
+    python = make_venv(tmp_path / "venv")
+    wheel, _ = build_wheel(tree, tmp_path / "wheel", python=python)
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
