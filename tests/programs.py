@@ -8,6 +8,7 @@ addresses and the implementation's name are blotted out, so that two implementat
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 import threading
 
@@ -42,6 +43,8 @@ ASYNCHRONOUS = (*SYNCHRONOUS, "task", "background", "callback", "to_thread", "ga
 
 
 class Machine:
+    """One flow of control; those that run beside each other fork, because threads decide which comes first."""
+
     def __init__(self, api):
         self.api = api
         self.variables = [
@@ -51,6 +54,14 @@ class Machine:
         self.tokens = []
         self.background = []
         self.log = []
+
+    def fork(self, tokens):
+        child = copy.copy(self)
+        child.contexts = [context.copy() for context in self.contexts]
+        child.tokens = list(tokens)
+        child.log = []
+        self.log.append(child.log)
+        return child
 
     def note(self, *words):
         text = re.sub(r"0x[0-9a-fA-F]+", "0x", " ".join(map(str, words)))
@@ -136,9 +147,10 @@ class Machine:
     async def async_compound(self, name, number, body):
         loop = asyncio.get_running_loop()
         if name == "task":
-            self.note(name, await loop.create_task(self.async_block(body)))
+            self.note(name, await loop.create_task(self.fork(self.tokens).async_block(body)))
         elif name == "background":
-            self.background.append(loop.create_task(self.async_block(body)))
+            # Without the tokens: whether this flow has used one by then is left to chance.
+            self.background.append(loop.create_task(self.fork([]).async_block(body)))
             await asyncio.sleep(0)
         elif name == "callback":
             loop.call_soon(self.attempt, name, self.block, body)
@@ -147,7 +159,7 @@ class Machine:
             self.note(name, await asyncio.to_thread(self.block, body))
         elif name == "gather":
             half = len(body) // 2
-            await asyncio.gather(self.async_block(body[:half]), self.async_block(body[half:]))
+            await asyncio.gather(*(self.fork(self.tokens).async_block(part) for part in (body[:half], body[half:])))
         elif name == "async_generator":
 
             async def generate():
