@@ -1,4 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
+# cython: nonecheck=True
 """The compiled twin of `_context_py`, which explains what both do."""
 
 cimport cython

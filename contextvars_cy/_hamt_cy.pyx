@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: wraparound=False, boundscheck=False
+# cython: wraparound=False, boundscheck=False, nonecheck=True
 """The compiled twin of `_hamt_py`, which explains what both do."""
 
 cimport cython

@@ -43,6 +43,6 @@ def uninstall() -> None:
     while _replaced:
         name, module = _replaced.popitem()
         if module is None:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         else:
             sys.modules[name] = module
