@@ -98,7 +98,8 @@ class Copy:
 
     def run(self, *arguments, backend=None):
         env = {"PYTHONPATH": str(self.folder), "CONTEXTVARS_CY_BACKEND": backend}
-        return run_python(arguments, cwd=self.folder, env=env)
+        # Without -S the hook of an editable install would find the modules that the copy lacks.
+        return run_python(["-S", *arguments], cwd=self.folder, env=env)
 
     def report(self, done):
         report = json.loads(done.stdout)

@@ -303,7 +303,9 @@ INTERPRETER_FLAGS = [
     ["-W", "error", "-W", "ignore::ImportWarning", "-uB"],
 ]
 # What Python puts in front of sys.path depends on the shape of the program.
-SAFE_PATH = [(["-P"], shape) for shape in ("script", "folder", "package")] if sys.version_info >= (3, 11) else []
+SAFE_PATH = [(["-I"], shape) for shape in ("script", "folder")]
+if sys.version_info >= (3, 11):
+    SAFE_PATH += [(["-P"], shape) for shape in ("script", "folder", "package")]
 
 
 @WAYS
