@@ -15,6 +15,7 @@ the difference between the hosts:
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import sys
 import threading
@@ -520,7 +521,8 @@ if host == "native":
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
         try:
-            return context._native.run(callable, *args, **kwargs)
+            # Keywords are bound first, because PyPy's run takes some of them for its own parameters.
+            return context._native.run(functools.partial(callable, **kwargs) if kwargs else callable, *args)
         except RuntimeError as error:
             _name_our_context(error, context)
             raise

@@ -80,7 +80,8 @@ class Machine:
         if name == "set":
             var, value = self.variables[args[0]], args[1]
             token = self.attempt(name, var.set, value)
-            self.note("old", token.old_value, token.var is var)
+            old_value = "unset" if token.old_value is self.api.Token.MISSING else token.old_value
+            self.note("old", old_value, token.var is var)
             self.tokens.append(token)
         elif name == "get":
             self.attempt(name, self.variables[args[0]].get)

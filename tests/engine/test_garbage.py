@@ -28,7 +28,8 @@ def freed():
     """Whether the referent is gone: without the collector's help on CPython, which frees at the last reference."""
     gc.collect()
     gc.disable()
-    yield lambda reference: (platform.python_implementation() == "CPython" or gc.collect()) and reference() is None
+    collect = int if platform.python_implementation() == "CPython" else gc.collect
+    yield lambda reference: collect() or reference() is None
     gc.enable()
 
 

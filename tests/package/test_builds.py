@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from helpers import run_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from helpers import environment, run_python
 
 BACKENDS = ("cython", "pure")
@@ -310,7 +311,9 @@ if sys.version_info >= (3, 11):
 
 @WAYS
 @pytest.mark.parametrize(
-    "flags, shape", [*((flags, "script") for flags in INTERPRETER_FLAGS), (["-u"], "package"), *SAFE_PATH]
+    "flags, shape",
+    [*((flags, "script") for flags in INTERPRETER_FLAGS), (["-u"], "package"), *SAFE_PATH],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_interpreter_flags_are_kept(flags, shape, way, tmp_path):
     write(tmp_path / "program.py", FLAGS)

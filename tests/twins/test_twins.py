@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import re
+import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -305,3 +307,29 @@ def test_contexts_list_their_variables_in_the_same_order():
 def test_the_sentinel_for_no_argument_is_one():
     assert repr(ABSENT) == "ABSENT"
     assert ast.literal_eval(repr(_context_py.ContextVar("a").name)) == "a"
+
+
+# ---- what only CPython can tell ----
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
+def test_variables_and_tokens_are_not_weakly_referenceable(twin):
+    for value in (twin.var, twin.context.Context().run(twin.var.set, 1)):
+        with pytest.raises(TypeError, match="cannot create weak reference"):
+            weakref.ref(value)
+
+
+@pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
+def test_references_to_keys_and_values_are_counted_right(twin):
+    key, value = Key("a", 1), object()
+    before = sys.getrefcount(key), sys.getrefcount(value)
+    for _ in range(100):
+        hamt = twin.hamt.Hamt()
+        for number in range(20):
+            hamt = hamt.set(Key(number, number % 3), value)
+        hamt = hamt.set(key, value)
+        list(hamt.items())
+        hamt.set(key, None).delete(key)
+        hamt.find(key), hamt.get(key), hamt == hamt.set(key, 1)
+    del hamt
+    assert (sys.getrefcount(key), sys.getrefcount(value)) == before
