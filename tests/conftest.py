@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import contextvars_cy
 
-settings.register_profile("contextvars_cy", deadline=None, print_blob=True)
+# No timing decides a test: machines are shared.
+settings.register_profile(
+    "contextvars_cy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("contextvars_cy")
 
 VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST")
