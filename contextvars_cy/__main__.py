@@ -90,6 +90,10 @@ def _restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
     running = {"--backend": _backend.backend, "--host": _backend.host}
     if all(running[option] == value for option, value in chosen.items()):
         return
+    if chosen.get("--backend") == "cython":
+        why_not, _ = _backend.obstacle()
+        if why_not:
+            _refuse(f"--backend cython: {why_not}")
     for option, value in chosen.items():
         os.environ[f"CONTEXTVARS_CY_{option[2:].upper()}"] = value
     command = [sys.executable, *_interpreter_arguments(), "run", *arguments]

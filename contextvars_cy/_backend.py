@@ -24,29 +24,33 @@ def _choice(variable: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def obstacle() -> tuple[str, Exception | None]:
+    """Why the compiled backend cannot run here, and the error behind it; an empty text where it can."""
+    if not all(find_spec(name) for name in EXTENSIONS):
+        return "no compiled extension is installed for this Python", None
+    try:
+        for name in EXTENSIONS:
+            import_module(name)
+    except Exception as error:
+        return f"the compiled extension is broken: {type(error).__name__}: {error}", error
+    return "", None
+
+
 def _choose_backend() -> tuple[str, str]:
     """The backend and the reason for it; all modules come from one backend or none."""
     chosen = _choice("CONTEXTVARS_CY_BACKEND", BACKENDS)
     if chosen == "pure":
         return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
-    reason = "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
-    if not all(find_spec(name) for name in EXTENSIONS):
-        missing = "no compiled extension is installed for this Python"
-        if chosen:
-            raise ImportError(
-                f"CONTEXTVARS_CY_BACKEND=cython, but {missing}; reinstall contextvars_cy where a C compiler works"
-            )
-        return "pure", missing
-    try:
-        for name in EXTENSIONS:
-            import_module(name)
-    except Exception as error:
-        broken = f"the compiled extension is broken: {type(error).__name__}: {error}"
-        if chosen:
-            raise ImportError(f"CONTEXTVARS_CY_BACKEND=cython, but {broken}") from error
-        warnings.warn(f"contextvars_cy runs the pure backend, because {broken}", RuntimeWarning, stacklevel=2)
-        return "pure", broken
-    return "cython", reason
+    why_not, error = obstacle()
+    if not why_not:
+        return "cython", "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
+    if chosen:
+        raise ImportError(
+            f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works"
+        ) from error
+    if error:
+        warnings.warn(f"contextvars_cy runs the pure backend, because {why_not}", RuntimeWarning, stacklevel=2)
+    return "pure", why_not
 
 
 # The compiled twin asks for the host while it is imported, so this comes first.

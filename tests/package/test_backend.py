@@ -178,7 +178,7 @@ def test_half_an_extension_is_not_used(copy):
     assert done.returncode == 0, done.stderr
     assert copy.report(done)["homes"] == TWINS["pure"]
     done = copy.run("-c", REPORT, backend="cython")
-    assert done.stderr.splitlines()[-1].endswith("SystemError: made for another Python")
+    assert "but the compiled extension is broken: SystemError: made for another Python;" in done.stderr.splitlines()[-1]
 
 
 @SOME
@@ -210,3 +210,13 @@ def test_missing_extension_is_told_by_info(modules, copy):
     assert row("backend", done) == "pure (no compiled extension is installed for this Python)"
     expected = "none" if "_context_cy" in modules else str(copy.extension_file("_context_cy"))
     assert row("extension", done) == expected
+
+
+@SOME
+def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules, copy):
+    copy.remove_modules(modules)
+    done = copy.run("-m", "contextvars_cy", "run", "--backend", "cython", "-m", "this")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "python -m contextvars_cy: --backend cython: no compiled extension is installed for this Python\n"
+    )

@@ -19,11 +19,14 @@ PURE_BUILD = "contextvars_cy: a pure build, without the compiled extension: "
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The repository as a fresh checkout has it: whatever is built here stays out."""
+    """The project as a fresh checkout or an unpacked source distribution has it: what is built here stays out."""
     tree = tmp_path_factory.mktemp("tree") / "contextvars_cy"
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    if (REPOSITORY / ".git").exists():
+        list_files = ["git", "ls-files", "-co", "--exclude-standard"]
+        listed = subprocess.run(list_files, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    else:
+        listed = (REPOSITORY / "contextvars_cy.egg-info" / "SOURCES.txt").read_text(encoding="utf-8")
+    names = listed.splitlines()
     for name in names:
         if (REPOSITORY / name).is_file():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
