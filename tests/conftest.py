@@ -26,3 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"contextvars_cy: {contextvars_cy.backend} backend, {contextvars_cy.host} host"
+
+
+@pytest.fixture
+def context_of_its_own():
+    with contextvars_cy.copy_context():
+        yield

@@ -6,7 +6,6 @@ import collections.abc
 import copy
 import gc
 import pickle
-import re
 import threading
 import weakref
 
@@ -22,16 +21,9 @@ from contextvars_cy import (
     current_context,
     thread_state,
 )
+from refusals import refuses
 
-
-@pytest.fixture(autouse=True)
-def _in_a_context_of_its_own():
-    with copy_context():
-        yield
-
-
-def refuses(kind, text):
-    return pytest.raises(kind, match="^" + re.escape(text) + "$")
+pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
 
 VAR = ContextVar("VAR", default="default")

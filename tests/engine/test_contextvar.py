@@ -9,17 +9,10 @@ import types
 import pytest
 
 import contextvars_cy
-from contextvars_cy import MISSING, Context, ContextVar, Token, copy_context
+from contextvars_cy import MISSING, Context, ContextVar, Token
+from refusals import refuses
 
-
-@pytest.fixture(autouse=True)
-def _in_a_context_of_its_own():
-    with copy_context():
-        yield
-
-
-def refuses(kind, text):
-    return pytest.raises(kind, match="^" + re.escape(text) + "$")
+pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
 
 def test_the_backend_and_host_that_were_asked_for_are_the_ones_that_run():

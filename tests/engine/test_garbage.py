@@ -10,17 +10,13 @@ import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context
 
+pytestmark = pytest.mark.usefixtures("context_of_its_own")
+
 VAR = ContextVar("VAR")
 
 
 class Value:
     pass
-
-
-@pytest.fixture(autouse=True)
-def _in_a_context_of_its_own():
-    with copy_context():
-        yield
 
 
 @pytest.fixture

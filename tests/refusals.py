@@ -1,0 +1,9 @@
+"""An error that a test expects, text and all."""
+
+import re
+
+import pytest
+
+
+def refuses(kind, text):
+    return pytest.raises(kind, match="^" + re.escape(text) + "$")
