@@ -27,8 +27,8 @@ cdef class Context:
 
 cdef class ThreadState:
     cdef object __weakref__
+    cdef Context _base
     cdef list _stack
-    cdef unsigned long _thread
     cdef uint64_t _quiet_version
 
 

@@ -19,11 +19,10 @@ from cpython.pystate cimport PyThreadState
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t, uint64_t
 
-from contextvars_cy._hamt_cy cimport EMPTY, Hamt, HamtIterator
+from contextvars_cy._hamt_cy cimport EMPTY, Hamt, HamtIterator, match_as_mapping
 
 import sys
 from collections.abc import Mapping
-from threading import get_ident
 from types import GenericAlias
 from weakref import WeakValueDictionary
 
@@ -177,11 +176,9 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 
 cdef Token contextvar_set(ContextVar var, object value):
-    cdef Hamt snapshot = _load()
     cdef Token token = Token.__new__(Token)
     token._var = var
-    token._old_value = snapshot._find(var, var._hash)
-    token._context = _store(snapshot._set(var, var._hash, value))
+    token._old_value, token._context = _update(var, value)
     return token
 
 
@@ -193,10 +190,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     if token._context is not _here():
         raise ValueError(f"{token!r} was created in a different Context")
     token._used = True
-    if token._old_value is ABSENT:
-        _store(_load()._discard(var, var._hash))
-    else:
-        _store(_load()._set(var, var._hash, token._old_value))
+    _update(var, token._old_value)
     return 0
 
 
@@ -250,7 +244,8 @@ cdef class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
-    `with context:`. A Context can be entered once at a time; what the code sets stays in it.
+    `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
+    must not `await` or `yield`: whoever continues would find itself in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()
@@ -352,6 +347,8 @@ cdef class Context:
             return NotImplemented
         return _snapshot_of(self) == _snapshot_of(other)
 
+    __reversed__ = None
+
     def __enter__(self):
         context_enter(self)
         return self
@@ -414,7 +411,7 @@ cdef class ThreadState:
         context_exit(_checked_context(context))
 
     def _check_thread(self):
-        if self._thread != get_ident():
+        if self is not _thread_state():
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
 
     def __reduce__(self):
@@ -442,7 +439,6 @@ cdef ThreadState _thread_state():
         return <ThreadState>found
     cdef ThreadState state = ThreadState.__new__(ThreadState)
     state._stack = []
-    state._thread = get_ident()
     thread[_STATE_KEY] = state
     return state
 
@@ -499,45 +495,72 @@ cdef Context _wrap(object native):
 cdef Hamt _load():
     cdef PyObject *found = NULL
     cdef list stack
-    cdef Hamt snapshot
     if NATIVE:
         PyContextVar_Get(_anchor, NULL, &found)
         if found is NULL:
             return EMPTY
-        snapshot = <Hamt>found
+        snapshot = <object>found
         Py_DECREF(snapshot)
-        return snapshot
+        # Checked, because whoever lists the native Context can get hold of the anchor.
+        return <Hamt?>snapshot
     stack = _thread_state()._stack
     return (<Context>stack[-1])._snapshot if stack else EMPTY
 
 
-cdef object _store(Hamt snapshot):
+cdef tuple _update(ContextVar var, object value):
+    cdef Hamt snapshot, expected, changed, found
     cdef Context context
     if NATIVE:
-        return <object>native_context_of(PyContextVar_Set(_anchor, snapshot))
+        snapshot = expected = _load()
+        while True:
+            old_value = snapshot._find(var, var._hash)
+            changed = _with(snapshot, var, value)
+            token = PyContextVar_Set(_anchor, changed)
+            found = _old_snapshot(token)
+            if found is expected:
+                return old_value, <object>native_context_of(token)
+            snapshot, expected = found, changed
     context = _here()
-    context._snapshot = snapshot
-    return context
+    while True:
+        snapshot = context._snapshot
+        old_value = snapshot._find(var, var._hash)
+        changed = _with(snapshot, var, value)
+        if context._snapshot is snapshot:
+            context._snapshot = changed
+            return old_value, context
 
 
 cdef object _here():
+    cdef Hamt snapshot, expected, found
     cdef Context context
     if NATIVE:
-        return _store(_load())
+        snapshot = expected = _load()
+        while True:
+            token = PyContextVar_Set(_anchor, snapshot)
+            found = _old_snapshot(token)
+            if found is expected:
+                return <object>native_context_of(token)
+            snapshot, expected = found, snapshot
     context = context_current()
-    if not context._entered:
+    if context is _thread_state()._base:
         _refuse_event_loop()
     return context
 
 
+cdef Hamt _old_snapshot(object token):
+    old_value = token.old_value
+    return <Hamt>old_value if type(old_value) is Hamt else EMPTY
+
+
 cdef Context context_current():
-    cdef list stack
+    cdef ThreadState state
     if NATIVE:
         return _wrap(_here())
-    stack = _thread_state()._stack
-    if not stack:
-        stack.append(_with_snapshot(EMPTY))
-    return <Context>stack[-1]
+    state = _thread_state()
+    if not state._stack:
+        state._base = _with_snapshot(EMPTY)
+        state._stack.append(state._base)
+    return <Context>state._stack[-1]
 
 
 cdef Hamt _snapshot_of(Context context):
@@ -549,6 +572,7 @@ cdef Context context_copy_current():
 
 
 cdef int context_enter(Context context) except -1:
+    cdef list stack
     if NATIVE:
         try:
             PyContext_Enter(context._native)
@@ -558,7 +582,8 @@ cdef int context_enter(Context context) except -1:
         return 0
     if context._entered:
         raise RuntimeError(_ENTERED.format(context))
-    _thread_state()._stack.append(context)
+    stack = _thread_state()._stack
+    stack.append(context)
     context._entered = True
     return 0
 
@@ -576,7 +601,7 @@ cdef int context_exit(Context context) except -1:
         raise RuntimeError(_NOT_ENTERED.format(context))
     stack = _thread_state()._stack
     if not stack or stack[-1] is not context:
-        raise RuntimeError("cannot exit context: thread state references a different context object")
+        raise RuntimeError(_DIFFERENT)
     stack.pop()
     context._entered = False
     return 0
@@ -590,13 +615,14 @@ cdef int _name_our_context(object error, Context context) except -1:
 
 
 cdef int _refuse_event_loop() except -1:
-    # A loop enters a native Context for whatever it runs: while the version stays, no loop has begun.
+    # A loop enters a native Context for each task's step and each callback: while the version stays, none has begun.
     cdef ThreadState state = _thread_state()
     cdef uint64_t version = native_version()
     if version == state._quiet_version:
         return 0
     events = sys.modules.get("asyncio.events")
-    if events is not None and events._get_running_loop() is not None:
+    running_loop = getattr(events, "_get_running_loop", None)
+    if running_loop is not None and running_loop() is not None:
         raise RuntimeError(_LEAK)
     state._quiet_version = version
     return 0
@@ -608,8 +634,15 @@ cdef Context _with_snapshot(Hamt snapshot):
     return context
 
 
+cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
+    if value is ABSENT:
+        return snapshot._discard(var, var._hash)
+    return snapshot._set(var, var._hash, value)
+
+
 _ENTERED = "cannot enter context: {} is already entered"
 _NOT_ENTERED = "cannot exit context: {} has not been entered"
+_DIFFERENT = "cannot exit context: thread state references a different context object"
 _LEAK = (
     "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
     "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
@@ -619,6 +652,7 @@ _LEAK = (
 # ---- end of the hosts ----
 
 Mapping.register(Context)
+match_as_mapping(Context)
 publish(ContextVar, "contextvars_cy.ContextVar", NULL)
 publish(Token, "contextvars_cy.Token", <newfunc>_refuse_token)
 publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)

@@ -15,7 +15,6 @@ the difference between the hosts:
 from __future__ import annotations
 
 import contextvars
-import functools
 import itertools
 import sys
 import threading
@@ -26,7 +25,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import host
 from ._hamt_py import EMPTY, Hamt, HamtIterator
-from ._native import context_of, enter, leave
+from ._native import context_of, enter, leave, run
 from ._sentinels import ABSENT, MISSING
 
 T = TypeVar("T")
@@ -129,13 +128,10 @@ class ContextVar(Generic[T]):
         'blue'
         >>> colour.reset(token)
         """
-        snapshot = _load()
-        old_value = snapshot._find(self, self._hash)
         token: Token[T] = object.__new__(Token)
         token._var = self
-        token._old_value = old_value
         token._used = False
-        token._context = _store(snapshot._set(self, self._hash, value))
+        token._old_value, token._context = _update(self, value)
         return token
 
     def reset(self, token: Token[T], /) -> None:
@@ -159,10 +155,7 @@ class ContextVar(Generic[T]):
         if token._context is not _here():
             raise ValueError(f"{token!r} was created in a different Context")
         token._used = True
-        if token._old_value is ABSENT:
-            _store(_load()._discard(self, self._hash))
-        else:
-            _store(_load()._set(self, self._hash, token._old_value))
+        _update(self, token._old_value)
 
     def __hash__(self) -> int:
         return self._hash
@@ -242,7 +235,8 @@ class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
-    `with context:`. A Context can be entered once at a time; what the code sets stays in it.
+    `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
+    must not `await` or `yield`: whoever continues would find itself in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()
@@ -252,12 +246,12 @@ class Context:
     ('blue', 'red')
     """
 
-    # `_native` belongs to the native host, `_snapshot` and `_entry` to the thread host.
-    __slots__ = ("__weakref__", "_entry", "_native", "_snapshot")
+    # `_native` belongs to the native host, `_snapshot` and `_entered` to the thread host.
+    __slots__ = ("__weakref__", "_entered", "_native", "_snapshot")
 
     _native: contextvars.Context
     _snapshot: Snapshot
-    _entry: threading.Lock
+    _entered: bool
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
         if args or kwargs:
@@ -287,7 +281,7 @@ class Context:
         finally:
             # An exception's traceback keeps the frames that called. If one of those kept the callable, a task that has
             # failed, and holds its exception, would hold itself.
-            del callable, args, kwargs
+            del self, callable, args, kwargs
 
     def copy(self) -> Context:
         """Return a Context with the same values. O(1).
@@ -351,6 +345,7 @@ class Context:
         return _snapshot_of(self) == _snapshot_of(other)
 
     __hash__ = None  # type: ignore[assignment]
+    __reversed__ = None
 
     def __enter__(self) -> Context:
         _enter(self)
@@ -390,10 +385,11 @@ class ThreadState:
     >>> state.exit(context)
     """
 
-    __slots__ = ("__weakref__", "_stack", "_thread")
+    # Both belong to the thread host; the base Context is the one that nobody entered.
+    __slots__ = ("__weakref__", "_base", "_stack")
 
+    _base: Context | None
     _stack: list[Context]
-    _thread: int
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> ThreadState:
         raise RuntimeError("a thread has one ThreadState; ask thread_state() for it")
@@ -421,7 +417,7 @@ class ThreadState:
         _leave(_checked_context(context))
 
     def _check_thread(self) -> None:
-        if self._thread != threading.get_ident():
+        if self is not thread_state():
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
 
     def __init_subclass__(cls) -> NoReturn:
@@ -447,8 +443,8 @@ def thread_state() -> ThreadState:
         return _threads.state  # type: ignore[no-any-return]
     except AttributeError:
         _threads.state = state = object.__new__(ThreadState)
+        state._base = None
         state._stack = []
-        state._thread = threading.get_ident()
         return state
 
 
@@ -497,15 +493,34 @@ if host == "native":
     def _load() -> Snapshot:
         return _anchor.get(EMPTY)
 
-    def _store(snapshot: Snapshot) -> object:
-        # A token of ours keeps the native Context, not the native token: that would keep the whole old snapshot alive.
-        return context_of(_anchor.set(snapshot))
+    def _update(var: ContextVar[Any], value: object) -> tuple[Any, object]:
+        snapshot = expected = _load()
+        while True:
+            old_value = snapshot._find(var, var._hash)
+            changed = _with(snapshot, var, value)
+            token = _anchor.set(changed)
+            found = _old_snapshot(token)
+            if found is expected:
+                # Our token keeps the native Context, not the native token, which keeps the whole old snapshot alive.
+                return old_value, context_of(token)
+            # A signal handler or a finaliser has set a variable in the meantime: begin again from its snapshot.
+            snapshot, expected = found, changed
 
     def _here() -> Any:
-        return _store(_load())
+        snapshot = expected = _load()
+        while True:
+            token = _anchor.set(snapshot)
+            found = _old_snapshot(token)
+            if found is expected:
+                return context_of(token)
+            snapshot, expected = found, snapshot
+
+    def _old_snapshot(token: contextvars.Token[Snapshot]) -> Snapshot:
+        old_value = token.old_value
+        return old_value if type(old_value) is Hamt else EMPTY
 
     def _current() -> Context:
-        return _wrap(context_of(_anchor.set(_load())))
+        return _wrap(_here())
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._native.get(_anchor, EMPTY)
@@ -521,13 +536,12 @@ if host == "native":
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
         try:
-            # Keywords are bound first, because PyPy's run takes some of them for its own parameters.
-            return context._native.run(functools.partial(callable, **kwargs) if kwargs else callable, *args)
+            return run(context._native, callable, *args, **kwargs)
         except RuntimeError as error:
             _name_our_context(error, context)
             raise
         finally:
-            del callable, args, kwargs
+            del context, callable, args, kwargs
 
     def _enter(context: Context) -> None:
         try:
@@ -545,9 +559,15 @@ if host == "native":
 
     def _name_our_context(error: RuntimeError, context: Context) -> None:
         """Have the refusal of a native Context name the Context that wraps it, and any other error as it is."""
-        for text in (_ENTERED, _NOT_ENTERED):
-            if error.args == (text.format(context._native),):
-                error.args = (text.format(context),)
+        traceback = error.__traceback__
+        while traceback and traceback.tb_next:
+            traceback = traceback.tb_next
+        # What the program itself has raised is the program's.
+        ours = traceback and traceback.tb_frame.f_globals.get("__package__") == __package__
+        if ours and len(error.args) == 1 and type(error.args[0]) is str:
+            for text in (_ENTERED, _NOT_ENTERED):
+                if error.args[0] == text.format(context._native):
+                    error.args = (text.format(context),)
 
 else:
 
@@ -555,28 +575,37 @@ else:
         stack = thread_state()._stack
         return stack[-1]._snapshot if stack else EMPTY
 
-    def _store(snapshot: Snapshot) -> object:
+    def _update(var: ContextVar[Any], value: object) -> tuple[Any, object]:
         context = _here()
-        context._snapshot = snapshot
-        return context
+        while True:
+            snapshot = context._snapshot
+            old_value = snapshot._find(var, var._hash)
+            changed = _with(snapshot, var, value)
+            # Without a call between them, no signal handler or finaliser comes between the test and the store.
+            if context._snapshot is snapshot:
+                context._snapshot = changed
+                return old_value, context
 
     def _here() -> Any:
         context = _current()
-        if not context._entry.locked():
+        if context is thread_state()._base:
             _refuse_event_loop()
         return context
 
     def _refuse_event_loop() -> None:
         """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
         events = sys.modules.get("asyncio.events")
-        if events is not None and events._get_running_loop() is not None:
+        # While asyncio is being imported, the function is not there yet, and no loop runs.
+        running_loop = getattr(events, "_get_running_loop", None)
+        if running_loop is not None and running_loop() is not None:
             raise RuntimeError(_LEAK)
 
     def _current() -> Context:
-        stack = thread_state()._stack
-        if not stack:
-            stack.append(_new_context())
-        return stack[-1]
+        state = thread_state()
+        if not state._stack:
+            state._base = _new_context()
+            state._stack.append(state._base)
+        return state._stack[-1]
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._snapshot
@@ -587,8 +616,7 @@ else:
     def _with_snapshot(snapshot: Snapshot) -> Context:
         context: Context = object.__new__(Context)
         context._snapshot = snapshot
-        # A lock, because two threads may try to enter at once.
-        context._entry = threading.Lock()
+        context._entered = False
         return context
 
     def _copy(context: Context) -> Context:
@@ -598,30 +626,58 @@ else:
         return _with_snapshot(_load())
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
-        _enter(context)
+        stack = thread_state()._stack
+        depth = len(stack)
+        if context._entered:
+            raise RuntimeError(_ENTERED.format(context))
         try:
+            # Inside the try, because an interrupt may come at any call.
+            context._entered = True
+            stack.append(context)
             return callable(*args, **kwargs)
         finally:
             del callable, args, kwargs
-            _leave(context)
+            # Without a call of Python code, which the limit of recursion might refuse.
+            if len(stack) == depth and context._entered:
+                # The interrupt came before it was entered.
+                context._entered = False
+            elif not context._entered:
+                raise RuntimeError(_NOT_ENTERED.format(context))
+            elif stack[-1] is not context:
+                raise RuntimeError(_DIFFERENT)
+            else:
+                stack.pop()
+                context._entered = False
+            del context
 
     def _enter(context: Context) -> None:
-        if not context._entry.acquire(blocking=False):
+        stack = thread_state()._stack
+        # A test and a store without a call between them: no other thread comes between.
+        if context._entered:
             raise RuntimeError(_ENTERED.format(context))
-        thread_state()._stack.append(context)
+        context._entered = True
+        stack.append(context)
 
     def _leave(context: Context) -> None:
-        if not context._entry.locked():
+        if not context._entered:
             raise RuntimeError(_NOT_ENTERED.format(context))
         stack = thread_state()._stack
         if not stack or stack[-1] is not context:
-            raise RuntimeError("cannot exit context: thread state references a different context object")
+            raise RuntimeError(_DIFFERENT)
         stack.pop()
-        context._entry.release()
+        context._entered = False
+
+
+def _with(snapshot: Snapshot, var: ContextVar[Any], value: object) -> Snapshot:
+    """The snapshot with the variable set, or unset where the value is ABSENT."""
+    if value is ABSENT:
+        return snapshot._discard(var, var._hash)
+    return snapshot._set(var, var._hash, value)
 
 
 _ENTERED: Final = "cannot enter context: {} is already entered"
 _NOT_ENTERED: Final = "cannot exit context: {} has not been entered"
+_DIFFERENT: Final = "cannot exit context: thread state references a different context object"
 _LEAK: Final = (
     "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
     "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "

@@ -29,7 +29,7 @@ cdef class Hamt:
 
 cdef class HamtIterator:
     cdef int _kind
-    cdef Py_ssize_t _count
+    cdef Hamt _hamt
     cdef Py_ssize_t _index
     cdef _Node _node
     cdef list _stack
@@ -37,3 +37,4 @@ cdef class HamtIterator:
 
 cdef uint32_t fold(object key) except? 0xFFFFFFFF
 cdef Hamt EMPTY
+cdef int match_as_mapping(object kind) except -1

@@ -22,8 +22,13 @@ cdef extern from *:
         bitmap = (bitmap & 0x33333333u) + ((bitmap >> 2) & 0x33333333u);
         return (int)((((bitmap + (bitmap >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24);
     }
+
+    #ifndef Py_TPFLAGS_MAPPING
+    #define Py_TPFLAGS_MAPPING 0
+    #endif
     """
     int popcount(uint32_t bitmap) noexcept
+    unsigned long Py_TPFLAGS_MAPPING
 
 cdef enum:
     BITS = 5
@@ -307,6 +312,8 @@ cdef class Hamt:
         cdef Hamt that = other
         return self._count == that._count and _equal(self._root, that._root)
 
+    __reversed__ = None
+
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.Hamt' object")
 
@@ -365,7 +372,7 @@ cdef class HamtIterator:
 
     def __cinit__(self, Hamt hamt not None, str kind not None):
         self._kind = 0 if kind == "keys" else 1 if kind == "values" else 2
-        self._count = hamt._count
+        self._hamt = hamt
         self._stack = [hamt._root]
         self._node = _EMPTY_NODE
         self._index = 0
@@ -374,7 +381,7 @@ cdef class HamtIterator:
         return self
 
     def __len__(self):
-        return self._count
+        return self._hamt._count
 
     def __next__(self):
         cdef Py_ssize_t index
@@ -396,7 +403,14 @@ cdef class HamtIterator:
         raise TypeError("cannot pickle 'contextvars_cy.HamtIterator' object")
 
 
+cdef int match_as_mapping(object kind) except -1:
+    # What registering with Mapping does for a class of Python, so that `match` takes it for a mapping.
+    (<PyTypeObject *>kind).tp_flags |= Py_TPFLAGS_MAPPING
+    return 0
+
+
 Mapping.register(Hamt)
+match_as_mapping(Hamt)
 # A static type's __module__ is the part of its name before the last dot, and cannot be set otherwise.
 (<PyTypeObject *>Hamt).tp_name = "contextvars_cy.Hamt"
 (<PyTypeObject *>HamtIterator).tp_name = "contextvars_cy.HamtIterator"

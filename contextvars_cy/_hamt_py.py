@@ -224,9 +224,14 @@ class Hamt(Generic[K, V]):
 
     __slots__ = ("__weakref__", "_count", "_root")
 
-    def __init__(self) -> None:
+    _root: _Node
+    _count: int
+
+    def __new__(cls) -> Hamt[K, V]:
+        self = object.__new__(cls)
         self._root = _EMPTY_NODE
         self._count = 0
+        return self
 
     def find(self, key: object) -> tuple[V | Any, bool]:
         """Return `(value, True)`, or `(MISSING, False)` where the key is missing. O(log n).
@@ -331,6 +336,8 @@ class Hamt(Generic[K, V]):
 
     # A map of unhashable values has no hash, and contexts need none.
     __hash__ = None  # type: ignore[assignment]
+    # The order is the hashes' and has no other end to begin from.
+    __reversed__ = None
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("type 'contextvars_cy.Hamt' is not an acceptable base type")
@@ -388,11 +395,12 @@ EMPTY: Final[Hamt[Any, Any]] = Hamt()
 class HamtIterator(Iterator[Any]):
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
-    __slots__ = ("_count", "_index", "_kind", "_node", "_stack")
+    __slots__ = ("_hamt", "_index", "_kind", "_node", "_stack")
 
     def __init__(self, hamt: Hamt[Any, Any], kind: str) -> None:
         self._kind = kind
-        self._count = hamt._count
+        # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
+        self._hamt = hamt
         self._stack: list[Any] = [hamt._root]
         self._node: Any = _EMPTY_NODE
         self._index = 0
@@ -401,7 +409,7 @@ class HamtIterator(Iterator[Any]):
         return self
 
     def __len__(self) -> int:
-        return self._count
+        return self._hamt._count
 
     def __next__(self) -> Any:
         while self._index == len(self._node.slots) - _popcount(self._node.children):

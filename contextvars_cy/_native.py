@@ -10,6 +10,7 @@ import contextvars
 import functools
 import gc
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or sys.implementation.name != "pypy":
@@ -21,14 +22,17 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 return referent
         raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
 
+    # The method itself: a function around it would stand in every traceback.
+    run = contextvars.Context.run
+
     def enter(context: contextvars.Context) -> None:
-        _pythonapi().PyContext_Enter(context)
+        _function("PyContext_Enter")(context)
 
     def leave(context: contextvars.Context) -> None:
-        _pythonapi().PyContext_Exit(context)
+        _function("PyContext_Exit")(context)
 
     @functools.cache
-    def _pythonapi() -> Any:
+    def _function(name: str) -> Any:
         # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
         try:
             import ctypes
@@ -37,10 +41,8 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 "entering a Context with `with` needs ctypes on the pure backend and native host, and this Python has "
                 "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
             ) from error
-        api = ctypes.pythonapi
-        # PyDLL raises what the function set; the prototypes make it take any object.
-        api.PyContext_Enter.argtypes = api.PyContext_Exit.argtypes = (ctypes.py_object,)
-        return api
+        # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
+        return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)((name, ctypes.pythonapi))
 
 else:
     from __pypy__ import get_contextvar_context, set_contextvar_context
@@ -62,3 +64,11 @@ else:
             raise RuntimeError("cannot exit context: thread state references a different context object")
         set_contextvar_context(context.__dict__.pop("_before_contextvars_cy"))
         context._is_entered = False
+
+    def run(context: contextvars.Context, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        # PyPy's own takes some keywords for its parameters.
+        enter(context)
+        try:
+            return callable(*args, **kwargs)
+        finally:
+            leave(context)

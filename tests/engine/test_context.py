@@ -6,6 +6,7 @@ import collections.abc
 import copy
 import gc
 import pickle
+import sys
 import threading
 import weakref
 
@@ -213,6 +214,29 @@ def test_nested_contexts_are_left_in_turn():
     assert VAR.get() == "default"
 
 
+def test_what_cannot_be_called_is_told_with_keywords_too():
+    context = Context()
+    with pytest.raises(TypeError, match="'int' object is not callable"):
+        context.run(1, a=2)
+    with context, pytest.raises(RuntimeError, match="is already entered"):
+        context.run(1, a=2)
+
+
+def test_too_deep_a_recursion_leaves_every_context():
+    contexts = []
+
+    def descend():
+        contexts.append(Context())
+        contexts[-1].run(descend)
+
+    before = current_context()
+    with pytest.raises(RecursionError):
+        descend()
+    assert current_context() is before
+    for context in contexts:
+        context.run(int)
+
+
 def test_run_may_recurse_through_copies():
     def descend(depth):
         VAR.set(depth)
@@ -296,6 +320,17 @@ def test_exits_out_of_order_are_refused():
         assert current_context() is first
 
 
+def test_a_callable_that_leaves_its_context_is_told():
+    context = Context()
+    with refuses(RuntimeError, f"cannot exit context: {context!r} has not been entered"):
+        context.run(context.__exit__, None, None, None)
+    inner = Context()
+    with refuses(RuntimeError, "cannot exit context: thread state references a different context object"):
+        context.run(inner.__enter__)
+    inner.__exit__(None, None, None)
+    context.__exit__(None, None, None)
+
+
 def test_an_error_of_the_callable_is_handed_on_as_it_is():
     error = RuntimeError("cannot enter context: some other is already entered")
 
@@ -307,6 +342,50 @@ def test_an_error_of_the_callable_is_handed_on_as_it_is():
     assert caught.value is error
     assert error.args == ("cannot enter context: some other is already entered",)
     assert error.__cause__ is None and error.__context__ is None
+
+
+def test_what_an_error_holds_is_not_looked_at():
+    class Hostile:
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    def fail():
+        raise RuntimeError(Hostile())
+
+    with pytest.raises(RuntimeError) as caught:
+        Context().run(fail)
+    assert type(caught.value.args[0]) is Hostile
+
+
+# ---- what comes in between ----
+
+
+@pytest.mark.parametrize("act", ["set", "reset"])
+def test_a_set_in_the_middle_of_a_set_is_not_lost(act):
+    """A signal handler may run at any call, and so does a profiling function."""
+    fired = 0
+    for number in range(40):
+        token = VAR.set("before")
+        OTHER.set("before")
+        events = 0
+
+        def interrupt(*_, number=number):
+            nonlocal events, fired
+            events += 1
+            if events == number:
+                sys.setprofile(None)
+                fired += 1
+                OTHER.set(number)
+
+        sys.setprofile(interrupt)
+        try:
+            VAR.set("after") if act == "set" else VAR.reset(token)
+        finally:
+            sys.setprofile(None)
+        if events == number > 0:
+            assert OTHER.get() == number
+        assert VAR.get() == ("after" if act == "set" else "default")
+    assert fired > 0
 
 
 # ---- the types ----
@@ -339,6 +418,11 @@ def test_what_cannot_be_made_by_a_call(call, kind, text):
 def test_a_context_may_be_made_by_new():
     assert len(Context.__new__(Context)) == 0
     assert Context(**{}) == Context(*())
+
+
+def test_nobody_iterates_backwards():
+    with pytest.raises(TypeError):
+        reversed(Context())
 
 
 @pytest.mark.parametrize("make", [Context, lambda: VAR.set(1), lambda: Hamt()], ids=["Context", "Token", "Hamt"])

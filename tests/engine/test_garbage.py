@@ -88,6 +88,22 @@ def test_a_callable_that_keeps_its_exception_dies(freed):
     assert freed(run_one())
 
 
+def test_a_kept_exception_keeps_no_context(freed):
+    def fail_in_a_context():
+        context = Context()
+        context.run(VAR.set, Value())
+        reference = weakref.ref(context[VAR])
+        try:
+            context.run(int, "x")
+        except ValueError as error:
+            del context
+            return error, reference
+
+    error, reference = fail_in_a_context()
+    assert type(error) is ValueError
+    assert freed(reference)
+
+
 @pytest.mark.parametrize(
     "tie",
     [

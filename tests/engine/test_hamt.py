@@ -245,3 +245,31 @@ def test_a_cycle_through_a_map_is_collected():
         del value
         gc.collect()
         assert reference() is None
+
+
+def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm():
+    iterators = []
+
+    class Value:
+        def __del__(self):
+            if iterators:
+                next(iterators[0], None)
+
+    hamt = build((Key(number, number), Value()) for number in range(31))
+    hamt = hamt.set(Key("a", 31), Value()).set(Key("b", 63), Value())
+    iterators.append(iter(hamt))
+    del hamt
+    assert 0 < len(list(iterators[0])) <= 33
+    iterators.clear()
+
+
+def test_nobody_iterates_backwards():
+    with pytest.raises(TypeError):
+        reversed(Hamt())
+
+
+def test_init_changes_nothing():
+    hamt = Hamt().set("a", 1)
+    hamt.__init__()
+    assert len(hamt) == 1
+    assert len(Hamt.__new__(Hamt)) == 0

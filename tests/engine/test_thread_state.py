@@ -95,6 +95,14 @@ def test_a_state_serves_its_own_thread_only():
         assert "belongs to another thread; call thread_state() in this one" in str(error)
 
 
+def test_a_state_does_not_outlive_its_thread():
+    state = in_a_thread(thread_state)
+    # A new thread may well have the old one's number.
+    for _ in range(10):
+        error = in_a_thread(lambda: state.context)
+        assert type(error) is RuntimeError and "belongs to another thread" in str(error)
+
+
 def test_a_state_and_its_values_are_gone_with_the_thread():
     class Value:
         pass

@@ -212,3 +212,12 @@ def test_async_generators_finalised_by_the_loop():
 
     asyncio.run(main())
     assert seen == ["main"]
+
+
+def test_an_anchor_that_somebody_overwrote_is_an_error_and_no_crash():
+    with copy_context():
+        VAR.set(1)
+        for var in contextvars.copy_context():
+            var.set(0)
+        with pytest.raises((TypeError, AttributeError)):
+            VAR.get()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, copy_context
+from contextvars_cy import Context, ContextVar, copy_context, current_context
 
 VAR = ContextVar("VAR", default="default")
 
@@ -73,6 +76,30 @@ def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good():
         return seen, VAR.get()
 
     assert in_a_fresh_thread(program) == ("before", "default")
+
+
+def test_entering_the_base_context_does_not_make_it_another():
+    async def main():
+        with refused():
+            VAR.set("task")
+        return VAR.get()
+
+    def program():
+        with current_context():
+            return asyncio.run(main())
+
+    assert in_a_fresh_thread(program) == "default"
+
+
+def test_a_set_while_asyncio_is_being_imported():
+    program = """
+        import sys, types
+        from contextvars_cy import ContextVar
+        sys.modules["asyncio.events"] = types.ModuleType("asyncio.events")
+        ContextVar("var").set(1)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_context_of_ones_own_may_be_set_in_a_task():

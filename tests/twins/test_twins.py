@@ -325,3 +325,24 @@ def test_references_to_keys_and_values_are_counted_right(twin):
         hamt.find(key), hamt.get(key), hamt == hamt.set(key, 1)
     del hamt
     assert (sys.getrefcount(key), sys.getrefcount(value)) == before
+
+
+if sys.version_info >= (3, 10):
+
+    @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
+    def test_match_takes_maps_and_contexts_for_mappings(twin):
+        context = twin.context.Context()
+        context.run(twin.var.set, 1)
+        # As text, because older Pythons cannot read it.
+        program = """
+match hamt:
+    case {"a": found}:
+        pass
+match context:
+    case {}:
+        matched = True
+"""
+        names = {"hamt": twin.hamt.Hamt().set("a", 5), "context": context}
+        exec(program, names)
+        assert names["found"] == 5
+        assert names["matched"]
