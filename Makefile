@@ -51,10 +51,11 @@ $(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
 	@$(INSTALL) --editable . || { echo "contextvars_cy could not be built: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $@
 
-$(VENV)/test-tools: $(VENV)/built
-	@echo "Installing what the tests need in $(VENV)"
-	@$(INSTALL) --editable ".[test]" || { echo "The test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
-	@touch $@
+$(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
+	@echo "Building contextvars_cy in $(VENV), and installing what its tests need (half a minute)"
+	@$(INSTALL) --editable ".[test]" || \
+		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
+	@touch $(VENV)/built $@
 
 clean:
 	rm -rf .venv* build dist *.egg-info contextvars_cy/*.c contextvars_cy/*.so .pytest_cache .hypothesis

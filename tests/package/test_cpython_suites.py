@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import contextvars_cy
+from helpers import run_python
 
 BACKENDS = ("pure", "cython")
 HOSTS = ("native", "thread")
@@ -42,19 +40,11 @@ def present(module):
 SUITES = [module for module in CANDIDATES if present(module)]
 
 
-def python(*arguments, folder):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CONTEXTVARS_CY_")}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-
-
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_test_context_passes(backend, host, tmp_path):
-    done = python(
-        *("-m", "contextvars_cy", "run", "--backend", backend, "--host", host, "-m", "unittest", "test.test_context"),
-        folder=tmp_path,
-    )
+    flags = ["-m", "contextvars_cy", "run", "--backend", backend, "--host", host]
+    done = run_python([*flags, "-m", "unittest", "test.test_context"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE).group(1)) >= 20
 
@@ -62,7 +52,7 @@ def test_test_context_passes(backend, host, tmp_path):
 def run_suite(flags, modules, folder):
     """What failed on the variables that the flags choose; none: the standard library's."""
     out = folder / "outcome.json"
-    done = python(*flags, RUNNER, out, *modules, folder=folder)
+    done = run_python([*flags, RUNNER, out, *modules], cwd=folder)
     assert out.exists(), done.stdout + done.stderr
     outcome = json.loads(out.read_text(encoding="utf-8"))
     assert (outcome["module"] == "contextvars_cy") is bool(flags)
@@ -183,14 +173,7 @@ sys.exit(not result.wasSuccessful() or bool(result.skipped))
 def test_hamttest_passes_with_our_map(backend, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(HAMT_PROGRAM, encoding="utf-8")
-    environment = {**os.environ, "CONTEXTVARS_CY_BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, str(program), str(RUNNER.parent), backend],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    arguments = [program, RUNNER.parent, backend]
+    done = run_python(arguments, cwd=tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
     assert done.returncode == 0, done.stderr
     assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE).group(1)) >= 20

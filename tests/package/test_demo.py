@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from helpers import run_python
+
 DEMO = Path(__file__).resolve().parents[2] / "tools" / "demo.py"
 REQUESTS = 60
-# Only a demo that hangs is meant to reach this limit.
-TIMEOUT_SECONDS = 300
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(DEMO), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    return run_python([DEMO, *arguments], cwd=DEMO.parent)
 
 
 @pytest.fixture(scope="module")
