@@ -15,7 +15,7 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
-MODULES = ("_hamt_cy", "_context_cy")
+MODULES = ("_trie_cy", "_hamt_cy", "_context_cy")
 
 
 def obstacle():

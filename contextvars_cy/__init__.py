@@ -2,7 +2,9 @@
 
 - `ContextVar`, `Context`, `Token`, `copy_context`: PEP 567, as in the standard library's `contextvars`.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
-- `Hamt`, `MISSING`: the persistent map, and what stands for a value that was not there.
+- `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
+  and what stands for a value that was not there.
+- `HamtSet`: the persistent set.
 - `install`, `uninstall`: put these in the place of the standard library's `contextvars`.
 - `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
 """
@@ -14,11 +16,13 @@ from ._sentinels import MISSING
 
 if TYPE_CHECKING or backend == "pure":
     from ._context_py import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
-    from ._hamt_py import Hamt
+    from ._hamt_py import Hamt, HamtMutation
 else:
     from ._context_cy import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
-    from ._hamt_cy import Hamt
+    from ._hamt_cy import Hamt, HamtMutation
 
+from ._hamt_merge import HamtDiff
+from ._hamt_set import HamtSet
 from ._install import install, uninstall
 
 __version__ = "0.1.0"
@@ -28,6 +32,9 @@ __all__ = [
     "Context",
     "ContextVar",
     "Hamt",
+    "HamtDiff",
+    "HamtMutation",
+    "HamtSet",
     "ThreadState",
     "Token",
     "backend",

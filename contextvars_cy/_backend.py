@@ -14,7 +14,7 @@ from importlib.util import find_spec
 
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
-EXTENSIONS = ("contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
+EXTENSIONS = ("contextvars_cy._trie_cy", "contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:

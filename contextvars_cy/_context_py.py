@@ -26,6 +26,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 from ._backend import host
 from ._hamt_py import EMPTY, Hamt, HamtIterator
 from ._native import context_of, enter, leave, run
+from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
 
 T = TypeVar("T")
@@ -38,16 +39,8 @@ _serial = itertools.count()
 _threads = threading.local()
 
 
-def _not_a_base(name: str) -> NoReturn:
-    raise TypeError(f"type 'contextvars_cy.{name}' is not an acceptable base type")
-
-
-def _not_picklable(name: str) -> NoReturn:
-    raise TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
-
-
 @final
-class ContextVar(Generic[T]):
+class ContextVar(Sealed, Generic[T]):
     """A variable of which every Context holds a value of its own (PEP 567).
 
     `name` is for people to read; `default` is what `get` returns where the current Context has no value. Create
@@ -164,17 +157,11 @@ class ContextVar(Generic[T]):
         default = "" if self._default is ABSENT else f" default={self._default!r}"
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
 
-    def __init_subclass__(cls) -> NoReturn:
-        _not_a_base("ContextVar")
-
-    def __reduce__(self) -> NoReturn:
-        _not_picklable("ContextVar")
-
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 @final
-class Token(Generic[T]):
+class Token(Sealed, Generic[T]):
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
 
     A Token can be used once, by `ContextVar.reset` or as a context manager.
@@ -221,17 +208,11 @@ class Token(Generic[T]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __init_subclass__(cls) -> NoReturn:
-        _not_a_base("Token")
-
-    def __reduce__(self) -> NoReturn:
-        _not_picklable("Token")
-
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 @final
-class Context:
+class Context(Sealed):
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
@@ -359,12 +340,6 @@ class Context:
     def __repr__(self) -> str:
         return f"<contextvars_cy.Context object at {id(self):#x}>"
 
-    def __init_subclass__(cls) -> NoReturn:
-        _not_a_base("Context")
-
-    def __reduce__(self) -> NoReturn:
-        _not_picklable("Context")
-
 
 def _checked(key: object) -> ContextVar[Any]:
     if type(key) is not ContextVar:
@@ -373,7 +348,7 @@ def _checked(key: object) -> ContextVar[Any]:
 
 
 @final
-class ThreadState:
+class ThreadState(Sealed):
     """Where one thread's current Context is found; `thread_state()` returns the calling thread's.
 
     For schedulers and interpreters of one's own, which enter and leave Contexts in other places than a `with` block:
@@ -419,12 +394,6 @@ class ThreadState:
     def _check_thread(self) -> None:
         if self is not thread_state():
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
-
-    def __init_subclass__(cls) -> NoReturn:
-        _not_a_base("ThreadState")
-
-    def __reduce__(self) -> NoReturn:
-        _not_picklable("ThreadState")
 
 
 def _checked_context(context: object) -> Context:

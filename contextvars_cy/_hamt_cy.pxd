@@ -1,40 +1,67 @@
 # The compiled map, for `cimport`: its public methods at C speed, with the key's hash folded once by `fold`.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-
-cdef class _Node:
-    cdef readonly uint32_t entries
-    cdef readonly uint32_t children
-    cdef readonly tuple slots
-
-    cdef _Node set(self, int shift, uint32_t key_hash, object key, object value, bint *added)
-    cdef _Node delete(self, int shift, uint32_t key_hash, object key)
-    cdef _Node _child(self, uint32_t bit)
-    cdef _Node _with_child(self, uint32_t bit, _Node child)
-    cdef _Node _with_child_for_entry(self, uint32_t bit, _Node child)
-    cdef _Node _with_entry_for_child(self, uint32_t bit, object key, object value)
+from contextvars_cy._trie_cy cimport Node, fold
 
 
 cdef class Hamt:
     cdef object __weakref__
-    cdef _Node _root
+    cdef object _root
     cdef Py_ssize_t _count
+    cdef Py_hash_t _hash
 
     # The value, or ABSENT.
     cdef object _find(self, object key, uint32_t key_hash)
     cdef Hamt _set(self, object key, uint32_t key_hash, object value)
     cdef Hamt _discard(self, object key, uint32_t key_hash)
+    cdef Hamt _updated(self, dict changes)
 
 
 cdef class HamtIterator:
-    cdef int _kind
     cdef Hamt _hamt
-    cdef Py_ssize_t _index
-    cdef _Node _node
-    cdef list _stack
+    cdef int _kind
+    cdef int _depth
+    # Where the entries of the present node go on, and where they end.
+    cdef PyObject **_slot
+    cdef PyObject **_end
+    # The nodes from the root to the present one, borrowed from the map, and how many children of each are left.
+    cdef Node *_nodes[8]
+    cdef int _unvisited[8]
+    cdef object _last
+
+    cdef bint _advance(self) noexcept
+    cdef int _enter(self, Node *node) noexcept
 
 
-cdef uint32_t fold(object key) except? 0xFFFFFFFF
+cdef class HamtKeys:
+    cdef Hamt _mapping
+
+
+cdef class HamtValues:
+    cdef Hamt _mapping
+
+
+cdef class HamtItems:
+    cdef Hamt _mapping
+
+
+cdef class HamtMutation:
+    cdef object __weakref__
+    cdef Hamt _hamt
+    cdef dict _changes
+    cdef bint _has_deleted
+    cdef bint _finished
+    cdef bint _busy
+
+    cdef int _begin(self) except -1
+    cdef int _refuse_if_finished(self) except -1
+    cdef int _store(self, object key, object value) except -1
+    cdef object _find(self, object key)
+    cdef Hamt _settled(self)
+    cdef Hamt _settle(self)
+
+
 cdef Hamt EMPTY
 cdef int match_as_mapping(object kind) except -1

@@ -1,14 +1,34 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: wraparound=False, boundscheck=False, nonecheck=True
+# cython: wraparound=False, boundscheck=False
 """The compiled twin of `_hamt_py`, which explains what both do."""
 
 cimport cython
-from cpython.object cimport PyTypeObject
-from libc.stdint cimport int64_t, uint32_t
+from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
+from libc.stdint cimport uint32_t
 
-from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+from contextvars_cy._trie_cy cimport (
+    EMPTY_NODE,
+    Node,
+    assoc,
+    compare,
+    dissoc,
+    equal,
+    find,
+    fold,
+    handed_over,
+    news,
+    plain,
+    popcount,
+    remove,
+    size_of,
+    update,
+)
+
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, Set, ValuesView
+from types import GenericAlias
 
 from contextvars_cy._hamt_inspect import check, dump
+from contextvars_cy._hamt_merge import HamtDiff, merge
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 cdef object ABSENT = _ABSENT
@@ -16,204 +36,101 @@ cdef object MISSING = _MISSING
 
 cdef extern from *:
     """
-    /* Portable: a builtin would need a processor flag to be as fast. */
-    static inline int popcount(uint32_t bitmap) {
-        bitmap = bitmap - ((bitmap >> 1) & 0x55555555u);
-        bitmap = (bitmap & 0x33333333u) + ((bitmap >> 2) & 0x33333333u);
-        return (int)((((bitmap + (bitmap >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24);
-    }
-
     #ifndef Py_TPFLAGS_MAPPING
     #define Py_TPFLAGS_MAPPING 0
     #endif
+
+    #if defined(__GNUC__) || defined(__clang__)
+    #define hamt_prefetch(address) __builtin_prefetch(address)
+    #else
+    #define hamt_prefetch(address) ((void)(address))
+    #endif
+
+    /* The pair given last, with new contents, as a dict's iterator does it; NULL where somebody has kept it. */
+    static PyObject *hamt_reused(PyObject *pair, PyObject *key, PyObject *value) {
+    #ifndef Py_GIL_DISABLED
+        if (pair != Py_None && Py_REFCNT(pair) == 1) {
+            PyObject *old_key = PyTuple_GET_ITEM(pair, 0), *old_value = PyTuple_GET_ITEM(pair, 1);
+            Py_INCREF(pair);
+            Py_INCREF(key);
+            Py_INCREF(value);
+            PyTuple_SET_ITEM(pair, 0, key);
+            PyTuple_SET_ITEM(pair, 1, value);
+            /* The collector lets go of a tuple whose contents it need not follow. */
+            if (!PyObject_GC_IsTracked(pair)) PyObject_GC_Track(pair);
+            Py_DECREF(old_key);
+            Py_DECREF(old_value);
+            return pair;
+        }
+    #endif
+        return NULL;
+    }
+
+    /* Give a static type the name that users import, and what Python code gets from calling it. */
+    static void hamt_publish(PyObject *type, const char *name, newfunc called) {
+        ((PyTypeObject *)type)->tp_name = name;
+        if (called != NULL) {
+            ((PyTypeObject *)type)->tp_new = called;
+            ((PyTypeObject *)type)->tp_vectorcall = NULL;
+        }
+    }
+
+    static void hamt_no_sequence(PyObject *type) {
+        ((PyTypeObject *)type)->tp_as_sequence->sq_item = NULL;
+    }
     """
-    int popcount(uint32_t bitmap) noexcept
+    void no_sequence "hamt_no_sequence"(object type) noexcept
+    void publish "hamt_publish"(object type, const char *name, newfunc called) noexcept
     unsigned long Py_TPFLAGS_MAPPING
+    void prefetch "hamt_prefetch"(void *address) noexcept
+    PyObject *reused "hamt_reused"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
-cdef enum:
-    BITS = 5
-    POSITIONS = 31
-    LAST_SHIFT = 30
-
-
-cdef uint32_t fold(object key) except? 0xFFFFFFFF:
-    # A 32-bit hash is widened first, so that the one formula holds for it too.
-    cdef int64_t key_hash = hash(key)
-    return <uint32_t>(key_hash ^ (key_hash >> 32))
-
-
-cdef inline uint32_t position_bit(uint32_t key_hash, int shift) noexcept:
-    return <uint32_t>1 << (key_hash >> shift & POSITIONS)
-
-
-cdef class _Node:
-
-    def __cinit__(self, uint32_t entries, uint32_t children, tuple slots not None):
-        self.entries = entries
-        self.children = children
-        self.slots = slots
-
-    cdef _Node set(self, int shift, uint32_t key_hash, object key, object value, bint *added):
-        cdef uint32_t bit = position_bit(key_hash, shift)
-        cdef tuple slots = self.slots
-        cdef Py_ssize_t index
-        cdef _Node child, old_child
-        if self.entries & bit:
-            index = 2 * popcount(self.entries & (bit - 1))
-            old_key, old_value = slots[index], slots[index + 1]
-            if old_key is key or key == old_key:
-                if old_value is value:
-                    return self
-                return _Node(self.entries, self.children, slots[: index + 1] + (value,) + slots[index + 2 :])
-            child = _join(shift + BITS, fold(old_key), old_key, old_value, key_hash, key, value)
-            added[0] = True
-            return self._with_child_for_entry(bit, child)
-        if self.children & bit:
-            old_child = self._child(bit)
-            child = old_child.set(shift + BITS, key_hash, key, value, added)
-            if child is old_child:
-                return self
-            return self._with_child(bit, child)
-        index = 2 * popcount(self.entries & (bit - 1))
-        added[0] = True
-        return _Node(self.entries | bit, self.children, slots[:index] + (key, value) + slots[index:])
-
-    cdef _Node delete(self, int shift, uint32_t key_hash, object key):
-        cdef uint32_t bit = position_bit(key_hash, shift)
-        cdef tuple slots = self.slots
-        cdef Py_ssize_t index
-        cdef _Node child
-        if self.entries & bit:
-            index = 2 * popcount(self.entries & (bit - 1))
-            old_key = slots[index]
-            if not (old_key is key or key == old_key):
-                return None
-            return _Node(self.entries ^ bit, self.children, slots[:index] + slots[index + 2 :])
-        if not self.children & bit:
-            return None
-        child = self._child(bit).delete(shift + BITS, key_hash, key)
-        if child is None:
-            return None
-        if len(child.slots) == 2 and not child.children:
-            return self._with_entry_for_child(bit, child.slots[0], child.slots[1])
-        return self._with_child(bit, child)
-
-    cdef _Node _child(self, uint32_t bit):
-        return <_Node>self.slots[len(self.slots) - 1 - popcount(self.children & (bit - 1))]
-
-    cdef _Node _with_child(self, uint32_t bit, _Node child):
-        cdef Py_ssize_t index = len(self.slots) - 1 - popcount(self.children & (bit - 1))
-        return _Node(self.entries, self.children, self.slots[:index] + (child,) + self.slots[index + 1 :])
-
-    cdef _Node _with_child_for_entry(self, uint32_t bit, _Node child):
-        cdef Py_ssize_t start = 2 * popcount(self.entries & (bit - 1))
-        cdef Py_ssize_t end = len(self.slots) - popcount(self.children & (bit - 1))
-        slots = self.slots[:start] + self.slots[start + 2 : end] + (child,) + self.slots[end:]
-        return _Node(self.entries ^ bit, self.children | bit, slots)
-
-    cdef _Node _with_entry_for_child(self, uint32_t bit, object key, object value):
-        cdef Py_ssize_t start = 2 * popcount(self.entries & (bit - 1))
-        cdef Py_ssize_t end = len(self.slots) - 1 - popcount(self.children & (bit - 1))
-        slots = self.slots[:start] + (key, value) + self.slots[start:end] + self.slots[end + 1 :]
-        return _Node(self.entries | bit, self.children ^ bit, slots)
+cdef extern from "Python.h":
+    Py_hash_t PyObject_HashNotImplemented(object thing) except -1
+    int Py_ReprEnter(object thing) except -1
+    void Py_ReprLeave(object thing) noexcept
 
 
 @cython.final
-cdef class _CollisionNode(_Node):
-
-    cdef _Node set(self, int shift, uint32_t key_hash, object key, object value, bint *added):
-        cdef Py_ssize_t index = self.index(key)
-        if index < 0:
-            added[0] = True
-            return _CollisionNode(0, 0, self.slots + (key, value))
-        if self.slots[index + 1] is value:
-            return self
-        return _CollisionNode(0, 0, self.slots[: index + 1] + (value,) + self.slots[index + 2 :])
-
-    cdef _Node delete(self, int shift, uint32_t key_hash, object key):
-        cdef Py_ssize_t index = self.index(key)
-        if index < 0:
-            return None
-        return _CollisionNode(0, 0, self.slots[:index] + self.slots[index + 2 :])
-
-    cdef Py_ssize_t index(self, object key) except -2:
-        cdef tuple slots = self.slots
-        cdef Py_ssize_t index
-        for index in range(0, len(slots), 2):
-            if slots[index] is key or key == slots[index]:
-                return index
-        return -1
-
-
-cdef _Node _EMPTY_NODE = _Node(0, 0, ())
-
-
-cdef _Node _join(
-    int shift, uint32_t old_hash, object old_key, object old_value, uint32_t key_hash, object key, object value
-):
-    if shift > LAST_SHIFT:
-        return _CollisionNode(0, 0, (old_key, old_value, key, value))
-    cdef uint32_t old_bit = position_bit(old_hash, shift)
-    cdef uint32_t bit = position_bit(key_hash, shift)
-    if old_bit == bit:
-        return _Node(0, bit, (_join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value),))
-    if old_bit < bit:
-        return _Node(old_bit | bit, 0, (old_key, old_value, key, value))
-    return _Node(old_bit | bit, 0, (key, value, old_key, old_value))
-
-
-cdef bint _equal(_Node node, _Node other) except -1:
-    if node is other:
-        return True
-    if node.entries != other.entries or node.children != other.children or len(node.slots) != len(other.slots):
-        return False
-    if type(node) is _CollisionNode:
-        return _equal_collisions(node, other)
-    cdef Py_ssize_t pairs = len(node.slots) - popcount(node.children)
-    cdef Py_ssize_t index
-    for index in range(pairs):
-        if node.slots[index] is not other.slots[index] and not node.slots[index] == other.slots[index]:
-            return False
-    for index in range(pairs, len(node.slots)):
-        if not _equal(node.slots[index], other.slots[index]):
-            return False
-    return True
-
-
-cdef bint _equal_collisions(_CollisionNode node, _CollisionNode other) except -1:
-    cdef Py_ssize_t start, index
-    for start in range(0, len(node.slots), 2):
-        index = other.index(node.slots[start])
-        if index < 0:
-            return False
-        value, other_value = node.slots[start + 1], other.slots[index + 1]
-        if value is not other_value and not value == other_value:
-            return False
-    return True
-
-
-@cython.final
+@cython.no_gc_clear
+@cython.trashcan(True)
+@cython.freelist(16)
 cdef class Hamt:
-    """Hamt()\n--\n
+    """Hamt(source=(), /, **items)\n--\n
     A persistent map: every change gives a new map, and the old one stays as it was.
 
-    A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Keys need `__hash__` and
-    `__eq__`; they are compared by identity first. Finding, setting and deleting take O(log n), copying is not needed.
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; O(n). A map that is
+    given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
+    order is that of the hashes: it depends on the content alone, but for keys of one hash.
 
-    >>> empty = Hamt()
-    >>> one = empty.set("a", 1)
-    >>> len(empty), len(one), one["a"]
-    (0, 1, 1)
+    Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
+    takes the time of their difference, since a subtree that both share is not looked at; else O(n). A map has a hash
+    if its values have one.
+
+    A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
+    take O(log n), with a base of 32; there is nothing to copy.
+
+    >>> one = Hamt({"a": 1})
+    >>> two = one.set("b", 2)
+    >>> len(one), len(two), two["b"]
+    (1, 2, 2)
+    >>> two == one | {"b": 2}
+    True
     """
 
-    def __cinit__(self):
-        self._root = _EMPTY_NODE
-        self._count = 0
+    @classmethod
+    def fromkeys(cls, keys, value=None, /):
+        """Return the map that gives each of the keys the one value. O(n).
 
-    def find(self, key):
+        >>> Hamt.fromkeys("a", 0)
+        Hamt({'a': 0})
+        """
+        return EMPTY._updated(dict.fromkeys(keys, value))
+
+    def find(self, key, /):
         """Return `(value, True)`, or `(MISSING, False)` where the key is missing. O(log n).
 
-        >>> Hamt().set("a", None).find("a")
+        >>> Hamt(a=None).find("a")
         (None, True)
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
@@ -226,16 +143,16 @@ cdef class Hamt:
     def get(self, key, default=None, /):
         """Return the value of the key, or the default where the key is missing. O(log n).
 
-        >>> Hamt().set("a", 1).get("a"), Hamt().get("a", 0)
+        >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
         """
-        value = self._find(key, fold(key))
-        return default if value is ABSENT else value
+        cdef PyObject *value = find(<Node *>self._root, fold(key), <PyObject *>key)
+        return default if value is NULL else <object>value
 
-    def set(self, key, value):
+    def set(self, key, value, /):
         """Return the map with the key set; this very map where the key has this very value. O(log n).
 
-        >>> one = Hamt().set("a", 1)
+        >>> one = Hamt(a=1)
         >>> sorted(one.set("b", 2).items())
         [('a', 1), ('b', 2)]
         >>> one.set("a", 1) is one
@@ -243,11 +160,11 @@ cdef class Hamt:
         """
         return self._set(key, fold(key), value)
 
-    def delete(self, key):
+    def delete(self, key, /):
         """Return the map without the key; KeyError where it is missing. O(log n).
 
-        >>> len(Hamt().set("a", 1).delete("a"))
-        0
+        >>> Hamt(a=1).delete("a")
+        Hamt({})
         >>> Hamt().delete("a")
         Traceback (most recent call last):
         ...
@@ -258,124 +175,229 @@ cdef class Hamt:
             raise KeyError(key)
         return smaller
 
-    def discard(self, key):
+    def discard(self, key, /):
         """Return the map without the key; this very map where the key is missing. O(log n).
 
-        >>> one = Hamt().set("a", 1)
+        >>> one = Hamt(a=1)
         >>> one.discard("b") is one
         True
         """
         return self._discard(key, fold(key))
 
-    def keys(self):
-        """Return a view of the keys; iterating it takes O(n).
+    def update(self, source=(), /, **items):
+        """Return the map with everything set that `Hamt(source, **items)` has; this very map where that changes nothing.
 
-        >>> "a" in Hamt().set("a", 1).keys()
+        O(m), and O(m log n) at most, where the source has m entries; a source of which nothing is new costs least
+        where it is a map made from this one, since shared subtrees are not looked at. `map | mapping` is the same, and
+        `mapping | map` lays the map over the mapping.
+
+        >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
+        True
+        >>> {"a": 1, "b": 1} | Hamt(a=2) == Hamt(a=2, b=1)
         True
         """
-        return KeysView(self)
+        if type(source) is not Hamt or items:
+            return self._updated(_as_dict(source, items))
+        if not self._count and (<Hamt>source)._count:
+            return source
+        cdef dict changes = {}
+        news(<Node *>self._root, <Node *>(<Hamt>source)._root, 0, changes)
+        return self._updated(changes)
+
+    def mutate(self):
+        """Return a `HamtMutation`, which takes many changes and gives one new map. O(1).
+
+        >>> with Hamt(a=1).mutate() as mutation:
+        ...     mutation["b"] = 2
+        ...     del mutation["a"]
+        >>> mutation.finish()
+        Hamt({'b': 2})
+        """
+        cdef HamtMutation mutation = HamtMutation.__new__(HamtMutation)
+        mutation._hamt = self
+        mutation._changes = {}
+        return mutation
+
+    def diff(self, other, /):
+        """Return what turns this map into the other: a `HamtDiff` of what was added, removed and changed.
+
+        Values are compared by identity first, then by `==`, so a difference of nothing is that of equal maps. Where
+        one map was made from the other the time grows with the difference, not with the maps: a subtree that both
+        share is not looked at. Else O(n).
+
+        >>> Hamt(a=1, b=2).diff(Hamt(a=1, b=3)).changed
+        {'b': (2, 3)}
+        """
+        if type(other) is not Hamt:
+            raise TypeError(f"diff() takes a Hamt, not {type(other).__name__}")
+        cdef dict added = {}, removed = {}, changed = {}
+        compare(<Node *>self._root, <Node *>(<Hamt>other)._root, 0, added, removed, changed)
+        return HamtDiff(added, removed, changed)
+
+    def merge(self, base, other, /, resolve=None):
+        """Return this map with what was changed between the base and the other map: a three-way merge.
+
+        A key that both sides changed differently since the base is a conflict. Its value is what
+        `resolve(key, base_value, own_value, other_value)` returns, where MISSING stands for no value; without a
+        resolver a conflict is a ValueError. Takes the time of `base.diff(other)`, and O(log n) for each change.
+
+        >>> base = Hamt(a=1, b=1)
+        >>> base.set("a", 2).merge(base, base.set("b", 3)) == Hamt(a=2, b=3)
+        True
+        >>> base.set("a", 2).merge(base, base.set("a", 3), lambda key, base, own, other: max(own, other))["a"]
+        3
+        """
+        for role, hamt in (("base", base), ("other", other)):
+            if type(hamt) is not Hamt:
+                raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
+        return merge(self, base, other, resolve)
+
+    def keys(self):
+        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n).
+
+        >>> "a" in Hamt(a=1).keys()
+        True
+        >>> Hamt(a=1, b=2).keys() & {"b", "c"}
+        {'b'}
+        """
+        return HamtKeys.__new__(HamtKeys, self)
 
     def values(self):
         """Return a view of the values; iterating it takes O(n).
 
-        >>> list(Hamt().set("a", 1).values())
+        >>> list(Hamt(a=1).values())
         [1]
         """
-        return ValuesView(self)
+        return HamtValues.__new__(HamtValues, self)
 
     def items(self):
-        """Return a view of the (key, value) pairs; iterating it takes O(n).
+        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
 
-        >>> list(Hamt().set("a", 1).items())
+        >>> list(Hamt(a=1).items())
         [('a', 1)]
         """
-        return ItemsView(self)
+        return HamtItems.__new__(HamtItems, self)
 
     def __getitem__(self, key):
-        value = self._find(key, fold(key))
-        if value is ABSENT:
+        cdef PyObject *value = find(<Node *>self._root, fold(key), <PyObject *>key)
+        if value is NULL:
             raise KeyError(key)
-        return value
+        return <object>value
 
     def __contains__(self, key):
-        return self._find(key, fold(key)) is not ABSENT
+        return find(<Node *>self._root, fold(key), <PyObject *>key) is not NULL
 
     def __len__(self):
         return self._count
 
     def __iter__(self):
-        return HamtIterator(self, "keys")
+        return HamtIterator.__new__(HamtIterator, self, "keys")
 
     def __eq__(self, other):
         if type(other) is not Hamt:
             return NotImplemented
         cdef Hamt that = other
-        return self._count == that._count and _equal(self._root, that._root)
+        return self._count == that._count and equal(<Node *>self._root, <Node *>that._root)
 
-    __reversed__ = None
+    def __hash__(self):
+        # No hash is -1, and the one that is 0 is worked out again.
+        if self._hash == 0:
+            self._hash = hash((self._count, sum(map(hash, self.items()))))
+        return self._hash
+
+    def __or__(self, other):
+        return self.update(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other):
+        return EMPTY._updated(dict(other)).update(self) if isinstance(other, Mapping) else NotImplemented
+
+    def __repr__(self):
+        if Py_ReprEnter(self):
+            return "Hamt({...})"
+        try:
+            return f"Hamt({_braced(self)})"
+        finally:
+            Py_ReprLeave(self)
+
+    def __copy__(self):
+        return self
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.Hamt' object")
+        return Hamt, (dict(self.items()),)
+
+    __reversed__ = None
+    __class_getitem__ = classmethod(GenericAlias)
 
     cdef object _find(self, object key, uint32_t key_hash):
-        cdef _Node node = self._root
-        cdef int shift
-        cdef uint32_t bit
-        cdef Py_ssize_t index
-        for shift in range(0, LAST_SHIFT + 1, BITS):
-            bit = position_bit(key_hash, shift)
-            if node.entries & bit:
-                index = 2 * popcount(node.entries & (bit - 1))
-                found = node.slots[index]
-                return node.slots[index + 1] if found is key or key == found else ABSENT
-            if not node.children & bit:
-                return ABSENT
-            node = node._child(bit)
-        index = (<_CollisionNode?>node).index(key)
-        return ABSENT if index < 0 else node.slots[index + 1]
+        cdef PyObject *value = find(<Node *>self._root, key_hash, <PyObject *>key)
+        return ABSENT if value is NULL else <object>value
 
     cdef Hamt _set(self, object key, uint32_t key_hash, object value):
-        cdef bint added = False
-        cdef _Node root = self._root.set(0, key_hash, key, value, &added)
-        if root is self._root:
-            return self
-        return _new(root, self._count + added)
+        cdef Py_ssize_t added = 0
+        root = assoc(<Node *>self._root, key_hash, <PyObject *>key, <PyObject *>value, &added)
+        return self if root is self._root else _new(root, self._count + added)
 
     cdef Hamt _discard(self, object key, uint32_t key_hash):
-        cdef _Node root = self._root.delete(0, key_hash, key)
+        root = dissoc(<Node *>self._root, key_hash, <PyObject *>key)
         if root is None:
             return self
         return _new(root, self._count - 1) if self._count > 1 else EMPTY
 
+    cdef Hamt _updated(self, dict changes):
+        cdef Py_ssize_t added = 0
+        root = update(<Node *>self._root, changes, &added)
+        return self if root is self._root else _new(root, self._count + added)
+
     def _dump(self):
         """Return the tree as text, one line a node or entry; both twins give the same one."""
-        return dump(self._root, self._count)
+        return dump(plain(<Node *>self._root), self._count)
 
     def _check(self):
-        """Raise AssertionError, naming the invariant and showing the tree, where one of the seven is broken."""
-        check(self._root, self._count)
+        """Raise AssertionError, naming the invariant and showing the tree, where one of them is broken."""
+        check(plain(<Node *>self._root), self._count)
 
 
-cdef Hamt _new(_Node root, Py_ssize_t count):
+cdef Hamt _new(object root, Py_ssize_t count):
     cdef Hamt hamt = Hamt.__new__(Hamt)
     hamt._root = root
     hamt._count = count
     return hamt
 
 
-cdef Hamt EMPTY = Hamt()
+cdef dict _as_dict(object source, dict items):
+    return source if type(source) is dict and not items else dict(source, **items)
+
+
+cdef str _braced(Hamt hamt):
+    return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
+
+
+cdef object _hamt_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
+    cdef tuple sources = <tuple>args
+    cdef dict items = {} if kwargs is NULL else <dict>kwargs
+    if len(sources) > 1:
+        raise TypeError(f"Hamt expected at most 1 argument, got {len(sources)}")
+    if not sources:
+        return EMPTY._updated(items)
+    if type(sources[0]) is Hamt and not items:
+        return sources[0]
+    return EMPTY._updated(_as_dict(sources[0], items))
+
+
+cdef Hamt EMPTY = _new(EMPTY_NODE, 0)
 
 
 @cython.final
+@cython.no_gc_clear
+@cython.freelist(4)
 cdef class HamtIterator:
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
     def __cinit__(self, Hamt hamt not None, str kind not None):
         self._kind = 0 if kind == "keys" else 1 if kind == "values" else 2
         self._hamt = hamt
-        self._stack = [hamt._root]
-        self._node = _EMPTY_NODE
-        self._index = 0
+        self._depth = 0
+        self._enter(<Node *>hamt._root)
 
     def __iter__(self):
         return self
@@ -384,23 +406,411 @@ cdef class HamtIterator:
         return self._hamt._count
 
     def __next__(self):
-        cdef Py_ssize_t index
-        while self._index == len(self._node.slots) - popcount(self._node.children):
-            if not self._stack:
+        cdef PyObject **slot = self._slot
+        if slot is self._end:
+            if not self._advance():
                 raise StopIteration
-            self._node = self._stack.pop()
-            self._index = 0
-            self._stack.extend(self._node.slots[len(self._node.slots) - popcount(self._node.children) :])
-        index = self._index
-        self._index += 2
-        if self._kind == 0:
-            return self._node.slots[index]
-        if self._kind == 1:
-            return self._node.slots[index + 1]
-        return self._node.slots[index], self._node.slots[index + 1]
+            slot = self._slot
+        self._slot = slot + 2
+        if self._kind < 2:
+            return <object>slot[self._kind]
+        cdef PyObject *pair = reused(<PyObject *>self._last, slot[0], slot[1])
+        if pair is not NULL:
+            return handed_over(pair)
+        self._last = <object>slot[0], <object>slot[1]
+        return self._last
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtIterator' object")
+
+    cdef bint _advance(self) noexcept:
+        # To the next node that has entries; False where there is none.
+        cdef Node *node
+        cdef int depth = self._depth
+        while self._slot is self._end:
+            while not self._unvisited[depth]:
+                if depth == 0:
+                    return False
+                depth -= 1
+            node = self._nodes[depth]
+            self._unvisited[depth] -= 1
+            node = <Node *>node.slots[size_of(node) - popcount(node.children) + self._unvisited[depth]]
+            depth += 1
+            self._depth = depth
+            self._enter(node)
+        return True
+
+    cdef int _enter(self, Node *node) noexcept:
+        cdef int children = popcount(node.children)
+        cdef Py_ssize_t index, edge = size_of(node) - children
+        self._nodes[self._depth] = node
+        self._unvisited[self._depth] = children
+        self._slot = node.slots
+        self._end = node.slots + edge
+        # Their places in memory have nothing to do with their order here: let all of them come at once.
+        for index in range(edge):
+            prefetch(node.slots[index])
+        return 0
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class HamtKeys:
+    """HamtKeys(mapping, /)\n--\n
+    The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+
+    def __cinit__(self, Hamt mapping not None, /):
+        self._mapping = mapping
+
+    def isdisjoint(self, other):
+        """Return True if two sets have a null intersection."""
+        return Set.isdisjoint(self, other)
+
+    def __len__(self):
+        return self._mapping._count
+
+    def __contains__(self, key):
+        return key in self._mapping
+
+    def __iter__(self):
+        return HamtIterator.__new__(HamtIterator, self._mapping, "keys")
+
+    def __repr__(self):
+        return f"HamtKeys({list(self)!r})"
+
+    def __eq__(self, other):
+        return Set.__eq__(self, other)
+
+    def __le__(self, other):
+        return Set.__le__(self, other)
+
+    def __lt__(self, other):
+        return Set.__lt__(self, other)
+
+    def __ge__(self, other):
+        return Set.__ge__(self, other)
+
+    def __gt__(self, other):
+        return Set.__gt__(self, other)
+
+    def __and__(self, other):
+        return Set.__and__(self, other)
+
+    def __or__(self, other):
+        return Set.__or__(self, other)
+
+    def __sub__(self, other):
+        return Set.__sub__(self, other)
+
+    def __xor__(self, other):
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    def __rand__(self, other):
+        return Set.__rand__(self, other)
+
+    def __ror__(self, other):
+        return Set.__ror__(self, other)
+
+    def __rsub__(self, other):
+        return Set.__rsub__(self, other)
+
+    def __rxor__(self, other):
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __hash__ = None
+    _from_iterable = set
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'contextvars_cy.HamtKeys' object")
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class HamtValues:
+    """HamtValues(mapping, /)\n--\n
+    The values of a map, as `Hamt.values` gives them."""
+
+    def __cinit__(self, Hamt mapping not None, /):
+        self._mapping = mapping
+
+    def __len__(self):
+        return self._mapping._count
+
+    def __contains__(self, value):
+        for other in self:
+            if value is other or value == other:
+                return True
+        return False
+
+    def __iter__(self):
+        return HamtIterator.__new__(HamtIterator, self._mapping, "values")
+
+    def __repr__(self):
+        return f"HamtValues({list(self)!r})"
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'contextvars_cy.HamtValues' object")
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class HamtItems:
+    """HamtItems(mapping, /)\n--\n
+    The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
+
+    def __cinit__(self, Hamt mapping not None, /):
+        self._mapping = mapping
+
+    def isdisjoint(self, other):
+        """Return True if two sets have a null intersection."""
+        return Set.isdisjoint(self, other)
+
+    def __len__(self):
+        return self._mapping._count
+
+    def __contains__(self, item):
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        value = self._mapping._find(item[0], fold(item[0]))
+        return value is not ABSENT and (item[1] is value or bool(item[1] == value))
+
+    def __iter__(self):
+        return HamtIterator.__new__(HamtIterator, self._mapping, "items")
+
+    def __repr__(self):
+        return f"HamtItems({list(self)!r})"
+
+    def __eq__(self, other):
+        return Set.__eq__(self, other)
+
+    def __le__(self, other):
+        return Set.__le__(self, other)
+
+    def __lt__(self, other):
+        return Set.__lt__(self, other)
+
+    def __ge__(self, other):
+        return Set.__ge__(self, other)
+
+    def __gt__(self, other):
+        return Set.__gt__(self, other)
+
+    def __and__(self, other):
+        return Set.__and__(self, other)
+
+    def __or__(self, other):
+        return Set.__or__(self, other)
+
+    def __sub__(self, other):
+        return Set.__sub__(self, other)
+
+    def __xor__(self, other):
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    def __rand__(self, other):
+        return Set.__rand__(self, other)
+
+    def __ror__(self, other):
+        return Set.__ror__(self, other)
+
+    def __rsub__(self, other):
+        return Set.__rsub__(self, other)
+
+    def __rxor__(self, other):
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __hash__ = None
+    _from_iterable = set
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'contextvars_cy.HamtItems' object")
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class HamtMutation:
+    """
+    Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
+
+    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` lays all m
+    changes over the map in one walk, O(m), and O(m log n) at most; so does `len`. After `finish` every change is a
+    ValueError. A change is a RuntimeError while another operation runs, in another thread or in a key's `__eq__`.
+
+    >>> mutation = Hamt(a=1).mutate()
+    >>> mutation["b"] = 2
+    >>> mutation.pop("a")
+    1
+    >>> mutation.finish()
+    Hamt({'b': 2})
+    """
+
+    def get(self, key, default=None, /):
+        """Return the value of the key, or the default where the key is missing. O(log n).
+
+        >>> Hamt(a=1).mutate().get("b", 0)
+        0
+        """
+        value = self._find(key)
+        return default if value is ABSENT else value
+
+    def set(self, key, value, /):
+        """Set the key, like `mutation[key] = value`. O(1).
+
+        >>> mutation = Hamt().mutate()
+        >>> mutation.set("a", 1)
+        >>> mutation["a"]
+        1
+        """
+        self._store(key, value)
+
+    def pop(self, key, default=_ABSENT, /):
+        """Remove the key and return its value; where it is missing the default, or KeyError if there is none. O(log n).
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> mutation.pop("a"), mutation.pop("a", 0)
+        (1, 0)
+        """
+        self._begin()
+        try:
+            self._refuse_if_finished()
+            value = self._find(key)
+            if value is ABSENT:
+                if default is ABSENT:
+                    raise KeyError(key)
+                return default
+            self._changes[key] = ABSENT
+            self._has_deleted = True
+            return value
+        finally:
+            self._busy = False
+
+    def update(self, source=(), /, **items):
+        """Set everything that `Hamt(source, **items)` has: all of it, or on an error none. As `Hamt.update`.
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> mutation.update({"a": 2}, b=3)
+        >>> mutation.finish() == Hamt(a=2, b=3)
+        True
+        """
+        self._begin()
+        try:
+            self._refuse_if_finished()
+            self._hamt = self._settle().update(source, **items)
+        finally:
+            self._busy = False
+
+    def finish(self):
+        """Return the new map; this mutation takes no further change. The old map itself where nothing changed.
+
+        >>> hamt = Hamt(a=1)
+        >>> hamt.mutate().finish() is hamt
+        True
+        """
+        hamt = self._settled()
+        self._finished = True
+        return hamt
+
+    def __getitem__(self, key):
+        value = self._find(key)
+        if value is ABSENT:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key, value):
+        self._store(key, value)
+
+    def __delitem__(self, key):
+        self.pop(key)
+
+    def __contains__(self, key):
+        return self._find(key) is not ABSENT
+
+    def __len__(self):
+        return self._settled()._count
+
+    def __enter__(self):
+        self._refuse_if_finished()
+        return self
+
+    def __exit__(self, *exception):
+        self.finish()
+
+    def __eq__(self, other):
+        if type(other) is not HamtMutation:
+            return NotImplemented
+        return self._settled() == (<HamtMutation>other)._settled()
+
+    def __repr__(self):
+        if Py_ReprEnter(self):
+            return "HamtMutation({...})"
+        try:
+            return f"HamtMutation({_braced(self._settled())})"
+        finally:
+            Py_ReprLeave(self)
+
+    __hash__ = None
+    __iter__ = None
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'contextvars_cy.HamtMutation' object")
+
+    cdef int _begin(self) except -1:
+        if self._busy:
+            raise RuntimeError("the mutation is in use, by another thread or by the operation that called this one")
+        self._busy = True
+        return 0
+
+    cdef int _refuse_if_finished(self) except -1:
+        if self._finished:
+            raise ValueError("the mutation has been finished; call mutate() on a map for another one")
+        return 0
+
+    cdef int _store(self, object key, object value) except -1:
+        self._begin()
+        try:
+            self._refuse_if_finished()
+            if self._has_deleted and self._changes.get(key, value) is ABSENT:
+                self._settle()
+            self._changes[key] = value
+        finally:
+            self._busy = False
+        return 0
+
+    cdef object _find(self, object key):
+        # The key's own code, or another thread, may settle the changes meanwhile.
+        cdef dict changes = self._changes
+        cdef Hamt hamt
+        value = changes.get(key, _UNCHANGED)
+        if value is not _UNCHANGED:
+            return value
+        hamt = self._hamt
+        return hamt._find(key, fold(key))
+
+    cdef Hamt _settled(self):
+        self._begin()
+        try:
+            return self._settle()
+        finally:
+            self._busy = False
+
+    cdef Hamt _settle(self):
+        cdef Hamt hamt = self._hamt
+        cdef Py_ssize_t added = 0, removed = 0
+        if self._changes:
+            root = remove(<Node *>hamt._root, self._changes, &removed) if self._has_deleted else hamt._root
+            root = update(<Node *>root, self._changes, &added)
+            if root is not hamt._root:
+                hamt = self._hamt = _new(root, hamt._count - removed + added)
+            self._changes = {}
+            self._has_deleted = False
+        return hamt
+
+
+cdef object _UNCHANGED = object()
+
+
+cdef object _refuse_mutation(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
+    raise TypeError("cannot create 'contextvars_cy.HamtMutation' instances; Hamt.mutate() gives one")
 
 
 cdef int match_as_mapping(object kind) except -1:
@@ -410,7 +820,18 @@ cdef int match_as_mapping(object kind) except -1:
 
 
 Mapping.register(Hamt)
+KeysView.register(HamtKeys)
+ValuesView.register(HamtValues)
+ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
-# A static type's __module__ is the part of its name before the last dot, and cannot be set otherwise.
-(<PyTypeObject *>Hamt).tp_name = "contextvars_cy.Hamt"
-(<PyTypeObject *>HamtIterator).tp_name = "contextvars_cy.HamtIterator"
+publish(Hamt, "contextvars_cy.Hamt", <newfunc>_hamt_from_call)
+publish(HamtIterator, "contextvars_cy.HamtIterator", NULL)
+publish(HamtKeys, "contextvars_cy.HamtKeys", NULL)
+publish(HamtValues, "contextvars_cy.HamtValues", NULL)
+publish(HamtItems, "contextvars_cy.HamtItems", NULL)
+publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_mutation)
+# What can be subscripted would be taken for a sequence, and iterated.
+no_sequence(HamtMutation)
+(<PyTypeObject *>HamtMutation).tp_hash = <hashfunc>PyObject_HashNotImplemented
+(<PyTypeObject *>HamtKeys).tp_hash = <hashfunc>PyObject_HashNotImplemented
+(<PyTypeObject *>HamtItems).tp_hash = <hashfunc>PyObject_HashNotImplemented

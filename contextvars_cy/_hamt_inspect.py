@@ -1,4 +1,4 @@
-"""How both twins show and check a tree: nodes are told by their attributes `entries`, `children` and `slots`.
+"""How both twins show and check a tree, given as nodes of plain Python: (entries, children, slots) tuples.
 
 A collision node has both bitmaps zero and slots that are not empty.
 """
@@ -18,7 +18,7 @@ def _lines(node: Any, depth: int) -> Iterator[str]:
     if _is_collision(node):
         yield f"{indent}CollisionNode"
     else:
-        yield f"{indent}Node entries={node.entries:#b} children={node.children:#b}"
+        yield f"{indent}Node entries={node[0]:#b} children={node[1]:#b}"
     entries, children = _split(node)
     for key, value in entries:
         yield f"{indent}  {key!r}: {value!r}"
@@ -27,6 +27,8 @@ def _lines(node: Any, depth: int) -> Iterator[str]:
 
 
 def check(root: Any, count: int) -> None:
+    """Invariants 1 to 6; that a node is never written again (7) is seen only by whoever keeps an old map."""
+
     def require(invariant: int, holds: bool, what: str) -> None:
         if not holds:
             raise AssertionError(f"invariant {invariant}: {what}\n{dump(root, count)}")
@@ -37,12 +39,12 @@ def check(root: Any, count: int) -> None:
             require(4, depth == 7, f"a collision node at depth {depth}")
             return visit_entries(node, depth, prefix)
         require(4, depth < 7, "an inner node below the last level")
-        require(1, not node.entries & node.children, "a position that is both an entry and a child")
-        expected = 2 * bin(node.entries).count("1") + bin(node.children).count("1")
-        require(2, len(node.slots) == expected, f"{len(node.slots)} slots where the bitmaps ask for {expected}")
+        entries, children, slots = node
+        require(1, not entries & children, "a position that is both an entry and a child")
+        expected = 2 * bin(entries).count("1") + bin(children).count("1")
+        require(2, len(slots) == expected, f"{len(slots)} slots where the bitmaps ask for {expected}")
         size = visit_entries(node, depth, prefix)
-        for position, child in zip(_positions(node.children), _split(node)[1]):
-            require(2, hasattr(child, "slots"), f"no child at position {position}")
+        for position, child in zip(_positions(children), _split(node)[1]):
             below = visit(child, depth + 1, prefix | position << 5 * depth)
             require(3, below > 1, f"a child with {below} entry")
             size += below
@@ -51,7 +53,7 @@ def check(root: Any, count: int) -> None:
     def visit_entries(node: Any, depth: int, prefix: int) -> int:
         entries = _split(node)[0]
         # Below the last level the whole hash is the prefix, and no position is left to tell keys apart.
-        positions = list(_positions(node.entries)) or [0] * len(entries)
+        positions = list(_positions(node[0])) or [0] * len(entries)
         for (key, _), position in zip(entries, positions):
             key_hash = hash(key)
             folded = (key_hash ^ key_hash >> 32) & 0xFFFFFFFF
@@ -63,18 +65,19 @@ def check(root: Any, count: int) -> None:
 
     size = visit(root, 0, 0)
     require(2, size == count, f"{size} entries where the map counts {count}")
-    require(7, type(root.slots) is tuple, "slots that could be written")
 
 
 def _is_collision(node: Any) -> bool:
-    return not node.entries and not node.children and bool(node.slots)
+    entries, children, slots = node
+    return not entries and not children and bool(slots)
 
 
 def _split(node: Any) -> tuple[list[tuple[Any, Any]], list[Any]]:
     """The entries, and the children in hash-bit order."""
-    edge = len(node.slots) - bin(node.children).count("1")
-    pairs = iter(node.slots[:edge])
-    return list(zip(pairs, pairs)), list(reversed(node.slots[edge:]))
+    _, children, slots = node
+    edge = len(slots) - bin(children).count("1")
+    pairs = iter(slots[:edge])
+    return list(zip(pairs, pairs)), slots[edge:][::-1]
 
 
 def _positions(bitmap: int) -> Iterator[int]:

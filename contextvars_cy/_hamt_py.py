@@ -1,247 +1,82 @@
-"""The persistent map under every Context: a hash array mapped trie, the reference twin.
+"""The persistent map under every Context, the reference twin: a root node of `_trie_py`, a count, and their methods.
 
-A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root looks
-at the low five bits: both keys ask for position 3, so the root's `children` bitmap has bit 3 set, and its only slot is
-a child. The child looks at the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and
-its slots are 'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
-
-    root    entries = {9}     children = {3}     slots = [key, value, child]
-    child   entries = {2, 7}  children = {}      slots = ['a', 1, 'b', 2]
-
-To find 'b': the root's bit 3 is a child, the first from the right; in the child bit 7 is an entry, and one entry bit
-lies below it, so its key is at slot 2 * 1. To set 'b' anew copies the child and the root (the path), and shares
-everything else; that is why a copy of a map costs nothing and a change costs O(log n).
-
-The encoding is CHAMP (Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries for Fast and Lean Immutable JVM
-Collections", OOPSLA 2015): entries and children apart, each with a bitmap, deletion restoring the one shape that a
-content has. The invariants that the code below keeps, numbered as `Hamt._check` reports them:
-
-1. A node has two bitmaps, one for entries and one for children; a position is never in both.
-2. Its slots hold the entries' key, value pairs from the left, in hash-bit order, and the children from the right.
-3. A child holds at least two entries in its subtree, so the shape is a function of the content alone.
-4. Keys with the same 32-bit hash share a collision node, which stands only below the last of the 7 levels.
-5. The 64-bit hash is folded to 32 bits once, by one formula, negative hashes included.
-6. Keys are compared by identity first, then by `==`; "unchanged" means `is`, never `==`.
-7. A node that a map can reach is never written again.
-
-Keys are the user's objects: their `__hash__` and `__eq__` may raise, or run anything. Nothing here is changed in place,
-so an exception leaves every map as it was.
+Nothing that a map can reach is ever written again. A mutation gathers its changes in dicts, and lays them over the map
+in one walk when it is finished, or when it is asked how long it is: every node is made once, and none needs an owner.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Final, Generic, NoReturn, TypeVar, final
+import functools
+import itertools
+import reprlib
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Set, ValuesView
+from threading import Lock
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
 from ._hamt_inspect import check, dump
+from ._hamt_merge import HamtDiff, merge
+from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
+from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-BITS: Final = 5
-"""The hash bits that one level looks at."""
-POSITIONS: Final = 31
-"""The mask of one level's bits."""
-LAST_SHIFT: Final = 30
-"""The shift of the seventh level; a collision node stands below it."""
-
-if sys.version_info >= (3, 10):
-    _popcount = int.bit_count
-else:
-
-    def _popcount(bitmap: int) -> int:
-        return bin(bitmap).count("1")
-
-
-def _fold(key: object) -> int:
-    key_hash = hash(key)
-    return (key_hash ^ (key_hash >> 32)) & 0xFFFFFFFF
-
-
-class _Node:
-    """An inner node: entries from the left of `slots`, children from the right, a bitmap for each."""
-
-    __slots__ = ("children", "entries", "slots")
-
-    def __init__(self, entries: int, children: int, slots: tuple[Any, ...]) -> None:
-        self.entries = entries
-        self.children = children
-        self.slots = slots
-
-    def set(self, shift: int, key_hash: int, key: object, value: object) -> tuple[_Node, bool]:
-        """The node with `key` set, and whether that added an entry; this very node where nothing changes."""
-        bit = 1 << (key_hash >> shift & POSITIONS)
-        slots = self.slots
-        if self.entries & bit:
-            index = 2 * _popcount(self.entries & (bit - 1))
-            old_key, old_value = slots[index], slots[index + 1]
-            if old_key is key or key == old_key:
-                if old_value is value:
-                    return self, False
-                return _Node(self.entries, self.children, slots[: index + 1] + (value,) + slots[index + 2 :]), False
-            child = _join(shift + BITS, _fold(old_key), old_key, old_value, key_hash, key, value)
-            return self._with_child_for_entry(bit, child), True
-        if self.children & bit:
-            old_child = self._child(bit)
-            child, added = old_child.set(shift + BITS, key_hash, key, value)
-            if child is old_child:
-                return self, False
-            return self._with_child(bit, child), added
-        index = 2 * _popcount(self.entries & (bit - 1))
-        return _Node(self.entries | bit, self.children, slots[:index] + (key, value) + slots[index:]), True
-
-    def delete(self, shift: int, key_hash: int, key: object) -> _Node | None:
-        """The node without `key`, or None where the key is missing."""
-        bit = 1 << (key_hash >> shift & POSITIONS)
-        if self.entries & bit:
-            index = 2 * _popcount(self.entries & (bit - 1))
-            old_key = self.slots[index]
-            if not (old_key is key or key == old_key):
-                return None
-            return _Node(self.entries ^ bit, self.children, self.slots[:index] + self.slots[index + 2 :])
-        if not self.children & bit:
-            return None
-        child = self._child(bit).delete(shift + BITS, key_hash, key)
-        if child is None:
-            return None
-        if len(child.slots) == 2 and not child.children:
-            return self._with_entry_for_child(bit, *child.slots)
-        return self._with_child(bit, child)
-
-    def _child(self, bit: int) -> _Node:
-        return self.slots[-1 - _popcount(self.children & (bit - 1))]  # type: ignore[no-any-return]
-
-    def _with_child(self, bit: int, child: _Node) -> _Node:
-        index = len(self.slots) - 1 - _popcount(self.children & (bit - 1))
-        return _Node(self.entries, self.children, self.slots[:index] + (child,) + self.slots[index + 1 :])
-
-    def _with_child_for_entry(self, bit: int, child: _Node) -> _Node:
-        start = 2 * _popcount(self.entries & (bit - 1))
-        end = len(self.slots) - _popcount(self.children & (bit - 1))
-        slots = self.slots[:start] + self.slots[start + 2 : end] + (child,) + self.slots[end:]
-        return _Node(self.entries ^ bit, self.children | bit, slots)
-
-    def _with_entry_for_child(self, bit: int, key: object, value: object) -> _Node:
-        start = 2 * _popcount(self.entries & (bit - 1))
-        end = len(self.slots) - 1 - _popcount(self.children & (bit - 1))
-        slots = self.slots[:start] + (key, value) + self.slots[start:end] + self.slots[end + 1 :]
-        return _Node(self.entries | bit, self.children ^ bit, slots)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @final
-class _CollisionNode(_Node):
-    """Two or more entries whose keys have one hash: `slots` is key, value, key, value…, in any order."""
-
-    __slots__ = ()
-
-    def __init__(self, slots: tuple[Any, ...]) -> None:
-        super().__init__(0, 0, slots)
-
-    def set(self, shift: int, key_hash: int, key: object, value: object) -> tuple[_Node, bool]:
-        index = self.index(key)
-        if index < 0:
-            return _CollisionNode((*self.slots, key, value)), True
-        if self.slots[index + 1] is value:
-            return self, False
-        return _CollisionNode(self.slots[: index + 1] + (value,) + self.slots[index + 2 :]), False
-
-    def delete(self, shift: int, key_hash: int, key: object) -> _Node | None:
-        # A lone entry that is left over is for the parent to take in.
-        index = self.index(key)
-        if index < 0:
-            return None
-        return _CollisionNode(self.slots[:index] + self.slots[index + 2 :])
-
-    def index(self, key: object) -> int:
-        """Where the key stands in `slots`, or -1."""
-        slots = self.slots
-        for index in range(0, len(slots), 2):
-            if slots[index] is key or key == slots[index]:
-                return index
-        return -1
-
-
-_EMPTY_NODE: Final = _Node(0, 0, ())
-
-
-def _join(
-    shift: int, old_hash: int, old_key: object, old_value: object, key_hash: int, key: object, value: object
-) -> _Node:
-    """The smallest subtree that holds two entries whose hashes agree below `shift`."""
-    if shift > LAST_SHIFT:
-        return _CollisionNode((old_key, old_value, key, value))
-    old_position = old_hash >> shift & POSITIONS
-    position = key_hash >> shift & POSITIONS
-    if old_position == position:
-        child = _join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)
-        return _Node(0, 1 << position, (child,))
-    entries = 1 << old_position | 1 << position
-    if old_position < position:
-        return _Node(entries, 0, (old_key, old_value, key, value))
-    return _Node(entries, 0, (key, value, old_key, old_value))
-
-
-def _equal(node: _Node, other: _Node) -> bool:
-    """Whether two subtrees at the same place hold equal entries; shared parts are not looked at."""
-    if node is other:
-        return True
-    if node.entries != other.entries or node.children != other.children or len(node.slots) != len(other.slots):
-        return False
-    if isinstance(node, _CollisionNode) and isinstance(other, _CollisionNode):
-        return _equal_collisions(node, other)
-    pairs = len(node.slots) - _popcount(node.children)
-    for index in range(pairs):
-        if node.slots[index] is not other.slots[index] and not node.slots[index] == other.slots[index]:
-            return False
-    return all(_equal(node.slots[index], other.slots[index]) for index in range(pairs, len(node.slots)))
-
-
-def _equal_collisions(node: _CollisionNode, other: _CollisionNode) -> bool:
-    for start in range(0, len(node.slots), 2):
-        index = other.index(node.slots[start])
-        if index < 0:
-            return False
-        value, other_value = node.slots[start + 1], other.slots[index + 1]
-        if value is not other_value and not value == other_value:
-            return False
-    return True
-
-
-@final
-class Hamt(Generic[K, V]):
+class Hamt(Sealed, Generic[K, V]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
-    A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Keys need `__hash__` and
-    `__eq__`; they are compared by identity first. Finding, setting and deleting take O(log n), copying is not needed.
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; O(n). A map that is
+    given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
+    order is that of the hashes: it depends on the content alone, but for keys of one hash.
 
-    >>> empty = Hamt()
-    >>> one = empty.set("a", 1)
-    >>> len(empty), len(one), one["a"]
-    (0, 1, 1)
+    Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
+    takes the time of their difference, since a subtree that both share is not looked at; else O(n). A map has a hash
+    if its values have one.
+
+    A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
+    take O(log n), with a base of 32; there is nothing to copy.
+
+    >>> one = Hamt({"a": 1})
+    >>> two = one.set("b", 2)
+    >>> len(one), len(two), two["b"]
+    (1, 2, 2)
+    >>> two == one | {"b": 2}
+    True
     """
 
-    __slots__ = ("__weakref__", "_count", "_root")
+    __slots__ = ("__weakref__", "_count", "_hash", "_root")
 
-    _root: _Node
+    _root: Node
     _count: int
+    _hash: int
 
-    def __new__(cls) -> Hamt[K, V]:
-        self = object.__new__(cls)
-        self._root = _EMPTY_NODE
-        self._count = 0
-        return self
+    def __new__(cls, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
+        if type(source) is Hamt and not items:
+            return source
+        return EMPTY._updated(_as_dict(source, items))
 
-    def find(self, key: object) -> tuple[V | Any, bool]:
+    @classmethod
+    def fromkeys(cls, keys: Iterable[K], value: Any = None, /) -> Hamt[K, Any]:
+        """Return the map that gives each of the keys the one value. O(n).
+
+        >>> Hamt.fromkeys("a", 0)
+        Hamt({'a': 0})
+        """
+        return Hamt(dict.fromkeys(keys, value))
+
+    def find(self, key: object, /) -> tuple[V | Any, bool]:
         """Return `(value, True)`, or `(MISSING, False)` where the key is missing. O(log n).
 
-        >>> Hamt().set("a", None).find("a")
+        >>> Hamt(a=None).find("a")
         (None, True)
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
         """
-        value = self._find(key, _fold(key))
+        value = self._find(key, fold(key))
         if value is ABSENT:
             return MISSING, False
         return value, True
@@ -249,79 +84,153 @@ class Hamt(Generic[K, V]):
     def get(self, key: object, default: Any = None, /) -> V | Any:
         """Return the value of the key, or the default where the key is missing. O(log n).
 
-        >>> Hamt().set("a", 1).get("a"), Hamt().get("a", 0)
+        >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
         """
-        value = self._find(key, _fold(key))
+        value = find(self._root, fold(key), key)
         return default if value is ABSENT else value
 
-    def set(self, key: K, value: V) -> Hamt[K, V]:
+    def set(self, key: K, value: V, /) -> Hamt[K, V]:
         """Return the map with the key set; this very map where the key has this very value. O(log n).
 
-        >>> one = Hamt().set("a", 1)
+        >>> one = Hamt(a=1)
         >>> sorted(one.set("b", 2).items())
         [('a', 1), ('b', 2)]
         >>> one.set("a", 1) is one
         True
         """
-        return self._set(key, _fold(key), value)
+        return self._set(key, fold(key), value)
 
-    def delete(self, key: object) -> Hamt[K, V]:
+    def delete(self, key: object, /) -> Hamt[K, V]:
         """Return the map without the key; KeyError where it is missing. O(log n).
 
-        >>> len(Hamt().set("a", 1).delete("a"))
-        0
+        >>> Hamt(a=1).delete("a")
+        Hamt({})
         >>> Hamt().delete("a")
         Traceback (most recent call last):
         ...
         KeyError: 'a'
         """
-        smaller = self._discard(key, _fold(key))
+        smaller = self._discard(key, fold(key))
         if smaller is self:
             raise KeyError(key)
         return smaller
 
-    def discard(self, key: object) -> Hamt[K, V]:
+    def discard(self, key: object, /) -> Hamt[K, V]:
         """Return the map without the key; this very map where the key is missing. O(log n).
 
-        >>> one = Hamt().set("a", 1)
+        >>> one = Hamt(a=1)
         >>> one.discard("b") is one
         True
         """
-        return self._discard(key, _fold(key))
+        return self._discard(key, fold(key))
 
-    def keys(self) -> KeysView[K]:
-        """Return a view of the keys; iterating it takes O(n).
+    def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
+        """Return the map with everything set that `Hamt(source, **items)` has; this very map where that changes nothing.
 
-        >>> "a" in Hamt().set("a", 1).keys()
+        O(m), and O(m log n) at most, where the source has m entries; a source of which nothing is new costs least
+        where it is a map made from this one, since shared subtrees are not looked at. `map | mapping` is the same, and
+        `mapping | map` lays the map over the mapping.
+
+        >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
+        True
+        >>> {"a": 1, "b": 1} | Hamt(a=2) == Hamt(a=2, b=1)
         True
         """
-        return KeysView(self)
+        if type(source) is not Hamt or items:
+            return self._updated(_as_dict(source, items))
+        if not self._count and source._count:
+            return source
+        changes: dict[K, V] = {}
+        news(self._root, source._root, 0, changes)
+        return self._updated(changes)
+
+    def mutate(self) -> HamtMutation[K, V]:
+        """Return a `HamtMutation`, which takes many changes and gives one new map. O(1).
+
+        >>> with Hamt(a=1).mutate() as mutation:
+        ...     mutation["b"] = 2
+        ...     del mutation["a"]
+        >>> mutation.finish()
+        Hamt({'b': 2})
+        """
+        mutation: HamtMutation[K, V] = object.__new__(HamtMutation)
+        mutation._hamt = self
+        mutation._changes = {}
+        mutation._finished = False
+        mutation._lock = Lock()
+        return mutation
+
+    def diff(self, other: Hamt[K, V], /) -> HamtDiff:
+        """Return what turns this map into the other: a `HamtDiff` of what was added, removed and changed.
+
+        Values are compared by identity first, then by `==`, so a difference of nothing is that of equal maps. Where
+        one map was made from the other the time grows with the difference, not with the maps: a subtree that both
+        share is not looked at. Else O(n).
+
+        >>> Hamt(a=1, b=2).diff(Hamt(a=1, b=3)).changed
+        {'b': (2, 3)}
+        """
+        if type(other) is not Hamt:
+            raise TypeError(f"diff() takes a Hamt, not {type(other).__name__}")
+        difference = HamtDiff({}, {}, {})
+        compare(self._root, other._root, 0, *difference)
+        return difference
+
+    def merge(
+        self, base: Hamt[K, V], other: Hamt[K, V], /, resolve: Callable[[Any, Any, Any, Any], Any] | None = None
+    ) -> Hamt[K, V]:
+        """Return this map with what was changed between the base and the other map: a three-way merge.
+
+        A key that both sides changed differently since the base is a conflict. Its value is what
+        `resolve(key, base_value, own_value, other_value)` returns, where MISSING stands for no value; without a
+        resolver a conflict is a ValueError. Takes the time of `base.diff(other)`, and O(log n) for each change.
+
+        >>> base = Hamt(a=1, b=1)
+        >>> base.set("a", 2).merge(base, base.set("b", 3)) == Hamt(a=2, b=3)
+        True
+        >>> base.set("a", 2).merge(base, base.set("a", 3), lambda key, base, own, other: max(own, other))["a"]
+        3
+        """
+        for role, hamt in (("base", base), ("other", other)):
+            if type(hamt) is not Hamt:
+                raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
+        return merge(self, base, other, resolve)  # type: ignore[no-any-return]
+
+    def keys(self) -> KeysView[K]:
+        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n).
+
+        >>> "a" in Hamt(a=1).keys()
+        True
+        >>> Hamt(a=1, b=2).keys() & {"b", "c"}
+        {'b'}
+        """
+        return HamtKeys(self)
 
     def values(self) -> ValuesView[V]:
         """Return a view of the values; iterating it takes O(n).
 
-        >>> list(Hamt().set("a", 1).values())
+        >>> list(Hamt(a=1).values())
         [1]
         """
-        return ValuesView(self)
+        return HamtValues(self)
 
     def items(self) -> ItemsView[K, V]:
-        """Return a view of the (key, value) pairs; iterating it takes O(n).
+        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
 
-        >>> list(Hamt().set("a", 1).items())
+        >>> list(Hamt(a=1).items())
         [('a', 1)]
         """
-        return ItemsView(self)
+        return HamtItems(self)
 
     def __getitem__(self, key: object) -> V:
-        value = self._find(key, _fold(key))
+        value = find(self._root, fold(key), key)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: object) -> bool:
-        return self._find(key, _fold(key)) is not ABSENT
+        return find(self._root, fold(key), key) is not ABSENT
 
     def __len__(self) -> int:
         return self._count
@@ -332,107 +241,338 @@ class Hamt(Generic[K, V]):
     def __eq__(self, other: object) -> bool:
         if type(other) is not Hamt:
             return NotImplemented
-        return self._count == other._count and _equal(self._root, other._root)
+        return self._count == other._count and equal(self._root, other._root)
 
-    # A map of unhashable values has no hash, and contexts need none.
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        if not hasattr(self, "_hash"):
+            self._hash = hash((self._count, sum(map(hash, self.items()))))
+        return self._hash
+
+    def __or__(self, other: Mapping[K, V]) -> Hamt[K, V]:
+        return self.update(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[K, V]) -> Hamt[K, V]:
+        return Hamt(other).update(self) if isinstance(other, Mapping) else NotImplemented
+
+    @reprlib.recursive_repr("Hamt({...})")
+    def __repr__(self) -> str:
+        return f"Hamt({_braced(self)})"
+
+    def __copy__(self) -> Hamt[K, V]:
+        return self
+
+    def __reduce__(self) -> tuple[type[Hamt[K, V]], tuple[dict[K, V]]]:
+        return Hamt, (dict(self.items()),)
+
     # The order is the hashes' and has no other end to begin from.
     __reversed__ = None
 
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("type 'contextvars_cy.Hamt' is not an acceptable base type")
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle 'contextvars_cy.Hamt' object")
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def _find(self, key: object, key_hash: int) -> Any:
-        node = self._root
-        for shift in range(0, LAST_SHIFT + 1, BITS):
-            bit = 1 << (key_hash >> shift & POSITIONS)
-            if node.entries & bit:
-                index = 2 * _popcount(node.entries & (bit - 1))
-                found = node.slots[index]
-                return node.slots[index + 1] if found is key or key == found else ABSENT
-            if not node.children & bit:
-                return ABSENT
-            node = node._child(bit)
-        assert isinstance(node, _CollisionNode)
-        index = node.index(key)
-        return ABSENT if index < 0 else node.slots[index + 1]
+        return find(self._root, key_hash, key)
 
     def _set(self, key: K, key_hash: int, value: V) -> Hamt[K, V]:
-        root, added = self._root.set(0, key_hash, key, value)
+        root, added = assoc(self._root, key_hash, key, value)
         if root is self._root:
             return self
         return _new(root, self._count + added)
 
     def _discard(self, key: object, key_hash: int) -> Hamt[K, V]:
-        root = self._root.delete(0, key_hash, key)
+        root = dissoc(self._root, key_hash, key)
         if root is None:
             return self
         return _new(root, self._count - 1) if self._count > 1 else EMPTY
+
+    def _updated(self, changes: dict[K, V]) -> Hamt[K, V]:
+        root, added = update(self._root, changes)
+        return self if root is self._root else _new(root, self._count + added)
 
     def _dump(self) -> str:
         """Return the tree as text, one line a node or entry; both twins give the same one."""
         return dump(self._root, self._count)
 
     def _check(self) -> None:
-        """Raise AssertionError, naming the invariant and showing the tree, where one of the seven is broken."""
+        """Raise AssertionError, naming the invariant and showing the tree, where one of them is broken."""
         check(self._root, self._count)
 
 
-def _new(root: _Node, count: int) -> Hamt[Any, Any]:
-    hamt: Hamt[Any, Any] = Hamt.__new__(Hamt)
+def _new(root: Node, count: int) -> Hamt[Any, Any]:
+    hamt: Hamt[Any, Any] = object.__new__(Hamt)
     hamt._root = root
     hamt._count = count
     return hamt
 
 
-EMPTY: Final[Hamt[Any, Any]] = Hamt()
+def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
+    return source if type(source) is dict and not items else dict(source, **items)
+
+
+def _braced(hamt: Hamt[Any, Any]) -> str:
+    return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
+
+
+EMPTY: Final[Hamt[Any, Any]] = _new(EMPTY_NODE, 0)
 
 
 @final
-class HamtIterator(Iterator[Any]):
+class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
-    __slots__ = ("_hamt", "_index", "_kind", "_node", "_stack")
+    __slots__ = ("_hamt",)
 
-    def __init__(self, hamt: Hamt[Any, Any], kind: str) -> None:
-        self._kind = kind
+    _hamt: Hamt[Any, Any]
+
+    def __new__(cls, hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
+        self = cls.from_iterable(walk(hamt._root, kind))
         # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
         self._hamt = hamt
-        self._stack: list[Any] = [hamt._root]
-        self._node: Any = _EMPTY_NODE
-        self._index = 0
-
-    def __iter__(self) -> HamtIterator:
         return self
 
     def __len__(self) -> int:
         return self._hamt._count
 
-    def __next__(self) -> Any:
-        while self._index == len(self._node.slots) - _popcount(self._node.children):
-            if not self._stack:
-                raise StopIteration
-            self._node = node = self._stack.pop()
-            self._index = 0
-            self._stack.extend(node.slots[len(node.slots) - _popcount(node.children) :])
-        index = self._index
-        self._index += 2
-        if self._kind == "keys":
-            return self._node.slots[index]
-        if self._kind == "values":
-            return self._node.slots[index + 1]
-        return self._node.slots[index], self._node.slots[index + 1]
 
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("type 'contextvars_cy.HamtIterator' is not an acceptable base type")
+class _SetView(Sealed, Set[Any]):
+    """What the views of keys and of items share."""
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle 'contextvars_cy.HamtIterator' object")
+    __slots__ = ()
+
+    def __xor__(self, other: Any) -> Any:
+        # Set's own answer is a union of two results, of which the second is of the other's type.
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __rxor__ = __xor__
+
+
+@final
+class HamtKeys(_SetView, KeysView[K]):
+    """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+
+    __slots__ = ()
+
+    _mapping: Hamt[K, Any]
+
+    def __iter__(self) -> Iterator[K]:
+        return HamtIterator(self._mapping, "keys")
+
+    def __repr__(self) -> str:
+        return f"HamtKeys({list(self)!r})"
+
+
+@final
+class HamtValues(Sealed, ValuesView[V]):
+    """The values of a map, as `Hamt.values` gives them."""
+
+    __slots__ = ()
+
+    _mapping: Hamt[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return HamtIterator(self._mapping, "values")
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is other or value == other for other in self)
+
+    def __repr__(self) -> str:
+        return f"HamtValues({list(self)!r})"
+
+
+@final
+class HamtItems(_SetView, ItemsView[K, V]):
+    """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
+
+    __slots__ = ()
+
+    _mapping: Hamt[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return HamtIterator(self._mapping, "items")
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        value = self._mapping._find(item[0], fold(item[0]))
+        return value is not ABSENT and (item[1] is value or bool(item[1] == value))
+
+    def __repr__(self) -> str:
+        return f"HamtItems({list(self)!r})"
+
+
+_UNCHANGED: Final = object()
+
+
+def _exclusive(method: F) -> F:
+    """One such operation on a mutation at a time: another thread, or a key's own `__eq__`, gets a RuntimeError."""
+
+    @functools.wraps(method)
+    def exclusive(self: HamtMutation[Any, Any], /, *arguments: Any, **items: Any) -> Any:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the mutation is in use, by another thread or by the operation that called this one")
+        try:
+            return method(self, *arguments, **items)
+        finally:
+            self._lock.release()
+
+    return exclusive  # type: ignore[return-value]
+
+
+@final
+class HamtMutation(Sealed, Generic[K, V]):
+    """Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
+
+    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` lays all m
+    changes over the map in one walk, O(m), and O(m log n) at most; so does `len`. After `finish` every change is a
+    ValueError. A change is a RuntimeError while another operation runs, in another thread or in a key's `__eq__`.
+
+    >>> mutation = Hamt(a=1).mutate()
+    >>> mutation["b"] = 2
+    >>> mutation.pop("a")
+    1
+    >>> mutation.finish()
+    Hamt({'b': 2})
+    """
+
+    __slots__ = ("__weakref__", "_changes", "_finished", "_hamt", "_lock")
+
+    # The map, and what comes on top of it: for each key a value, or ABSENT where it was removed. Every change is one
+    # store in the dict, so an exception leaves all as it was, and a reader needs no lock.
+    _hamt: Hamt[K, V]
+    _changes: dict[Any, Any]
+    _finished: bool
+    _lock: Lock
+
+    def __new__(cls) -> NoReturn:
+        raise TypeError("cannot create 'contextvars_cy.HamtMutation' instances; Hamt.mutate() gives one")
+
+    def get(self, key: object, default: Any = None, /) -> V | Any:
+        """Return the value of the key, or the default where the key is missing. O(log n).
+
+        >>> Hamt(a=1).mutate().get("b", 0)
+        0
+        """
+        value = self._find(key)
+        return default if value is ABSENT else value
+
+    @_exclusive
+    def set(self, key: K, value: V, /) -> None:
+        """Set the key, like `mutation[key] = value`. O(1).
+
+        >>> mutation = Hamt().mutate()
+        >>> mutation.set("a", 1)
+        >>> mutation["a"]
+        1
+        """
+        self._refuse_if_finished()
+        if self._changes.get(key, value) is ABSENT:
+            # Else the map would keep its old key, which may be equal and yet another.
+            self._settle()
+        self._changes[key] = value
+
+    @_exclusive
+    def pop(self, key: object, default: Any = ABSENT, /) -> V | Any:
+        """Remove the key and return its value; where it is missing the default, or KeyError if there is none. O(log n).
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> mutation.pop("a"), mutation.pop("a", 0)
+        (1, 0)
+        """
+        self._refuse_if_finished()
+        value = self._find(key)
+        if value is ABSENT:
+            if default is ABSENT:
+                raise KeyError(key)
+            return default
+        self._changes[key] = ABSENT
+        return value
+
+    @_exclusive
+    def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> None:
+        """Set everything that `Hamt(source, **items)` has: all of it, or on an error none. As `Hamt.update`.
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> mutation.update({"a": 2}, b=3)
+        >>> mutation.finish() == Hamt(a=2, b=3)
+        True
+        """
+        self._refuse_if_finished()
+        self._hamt = self._settle().update(source, **items)
+
+    @_exclusive
+    def finish(self) -> Hamt[K, V]:
+        """Return the new map; this mutation takes no further change. The old map itself where nothing changed.
+
+        >>> hamt = Hamt(a=1)
+        >>> hamt.mutate().finish() is hamt
+        True
+        """
+        hamt = self._settle()
+        self._finished = True
+        return hamt
+
+    def __getitem__(self, key: object) -> V:
+        value = self._find(key)
+        if value is ABSENT:
+            raise KeyError(key)
+        return value  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def __delitem__(self, key: object) -> None:
+        self.pop(key)
+
+    def __contains__(self, key: object) -> bool:
+        return self._find(key) is not ABSENT
+
+    @_exclusive
+    def __len__(self) -> int:
+        return len(self._settle())
+
+    def __enter__(self) -> HamtMutation[K, V]:
+        self._refuse_if_finished()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.finish()
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not HamtMutation:
+            return NotImplemented
+        return self._settled() == other._settled()
+
+    @reprlib.recursive_repr("HamtMutation({...})")
+    def __repr__(self) -> str:
+        return f"HamtMutation({_braced(self._settled())})"
+
+    __hash__ = None  # type: ignore[assignment]
+    __iter__ = None
+
+    def _refuse_if_finished(self) -> None:
+        if self._finished:
+            raise ValueError("the mutation has been finished; call mutate() on a map for another one")
+
+    def _find(self, key: object) -> Any:
+        value = self._changes.get(key, _UNCHANGED)
+        return self._hamt._find(key, fold(key)) if value is _UNCHANGED else value
+
+    @_exclusive
+    def _settled(self) -> Hamt[K, V]:
+        return self._settle()
+
+    def _settle(self) -> Hamt[K, V]:
+        """Lay the changes over the map, and return it."""
+        hamt = self._hamt
+        if self._changes:
+            root, removed = remove(hamt._root, self._changes)
+            root, added = update(root, self._changes)
+            if root is not hamt._root:
+                hamt = self._hamt = _new(root, hamt._count - removed + added)
+            self._changes = {}
+        return hamt
 
 
 Mapping.register(Hamt)
-for _public in (Hamt, HamtIterator):
+for _public in (Hamt, HamtIterator, HamtKeys, HamtValues, HamtItems, HamtMutation):
     _public.__module__ = "contextvars_cy"

@@ -1,0 +1,58 @@
+"""What both twins of the map say of differences, and the three-way merge, on the map's public names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ._sentinels import MISSING
+
+
+class HamtDiff(NamedTuple):
+    """What turns one map into another: dicts of what was added, removed and changed. From `Hamt.diff`.
+
+    - `added`: the keys that only the other map has, with their values.
+    - `removed`: the keys that only the first map has, with their values.
+    - `changed`: the keys that both have, with both values, the first map's first.
+
+    >>> added, removed, changed = Hamt(a=1, b=2).diff(Hamt(b=3, c=4))
+    >>> added, removed, changed
+    ({'c': 4}, {'a': 1}, {'b': (2, 3)})
+    """
+
+    added: dict[Any, Any]
+    removed: dict[Any, Any]
+    changed: dict[Any, tuple[Any, Any]]
+
+
+def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any], Any] | None) -> Any:
+    added, removed, changed = base.diff(other)
+    mutation = own.mutate()
+    for key, old, new in [
+        *((key, MISSING, new) for key, new in added.items()),
+        *((key, old, MISSING) for key, old in removed.items()),
+        *((key, old, new) for key, (old, new) in changed.items()),
+    ]:
+        mine, _ = own.find(key)
+        if _same(mine, new):
+            continue
+        if not _same(mine, old):
+            if resolve is None:
+                raise ValueError(
+                    f"both sides changed the key {key!r}: from {old!r} to {mine!r} here and to {new!r} there; "
+                    "give merge() a resolver to decide"
+                )
+            new = resolve(key, old, mine, new)
+        if new is MISSING:
+            mutation.pop(key, None)
+        else:
+            mutation[key] = new
+    return mutation.finish()
+
+
+def _same(value: Any, other: Any) -> bool:
+    # A value may well say that it equals MISSING.
+    return value is other or value is not MISSING and other is not MISSING and bool(value == other)
+
+
+HamtDiff.__module__ = "contextvars_cy"

@@ -1,0 +1,218 @@
+"""The persistent set: a `Hamt` whose values do not matter, written once for both backends."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Hashable, Iterable, Iterator, Set
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+from ._backend import backend
+from ._sealed import Sealed
+
+if TYPE_CHECKING or backend == "pure":
+    from ._hamt_py import Hamt
+else:
+    from ._hamt_cy import Hamt
+
+T = TypeVar("T")
+
+
+@final
+class HamtSet(Sealed, Set[T], Hashable):
+    """A persistent set: what `frozenset` is, and a changed one costs O(log n), since it shares what did not change.
+
+    `HamtSet(iterable)` takes O(n). The operators and comparisons are frozenset's, with every `collections.abc.Set`;
+    between a HamtSet and a builtin set, on either side, the result is a HamtSet. Elements need `__hash__` and `__eq__`, and are compared by
+    identity first. Between sets of which one was made from the other, `==`, `<=`, `-` and `^` take the time of their
+    difference. The hash is that of an equal frozenset.
+
+    >>> one = HamtSet([1, 2])
+    >>> one.add(3) - one
+    HamtSet({3})
+    >>> one == {1, 2}
+    True
+    """
+
+    __slots__ = ("__weakref__", "_hamt")
+
+    _hamt: Hamt[T, None]
+
+    def __new__(cls, elements: Iterable[T] = (), /) -> HamtSet[T]:
+        if type(elements) is HamtSet:
+            return elements
+        return _of(Hamt.fromkeys(elements))
+
+    def add(self, element: T, /) -> HamtSet[T]:
+        """Return the set with the element; this very set where it is there. O(log n).
+
+        >>> HamtSet().add(1)
+        HamtSet({1})
+        """
+        hamt = self._hamt.set(element, None)
+        return self if hamt is self._hamt else _of(hamt)
+
+    def remove(self, element: object, /) -> HamtSet[T]:
+        """Return the set without the element; KeyError where it is missing. O(log n).
+
+        >>> HamtSet([1, 2]).remove(1)
+        HamtSet({2})
+        """
+        return _of(self._hamt.delete(element))
+
+    def discard(self, element: object, /) -> HamtSet[T]:
+        """Return the set without the element; this very set where it is missing. O(log n).
+
+        >>> HamtSet([1, 2]).discard(1)
+        HamtSet({2})
+        """
+        hamt = self._hamt.discard(element)
+        return self if hamt is self._hamt else _of(hamt)
+
+    def union(self, *others: Iterable[T]) -> HamtSet[T]:
+        """Return the set with all elements of the others, which may be any iterables. O(m) for m elements.
+
+        >>> HamtSet([1]).union([2], "a") == {1, 2, "a"}
+        True
+        """
+        hamt = self._hamt
+        for other in others:
+            hamt = hamt.update(HamtSet(other)._hamt)
+        return self if hamt is self._hamt else _of(hamt)
+
+    def intersection(self, *others: Iterable[Any]) -> HamtSet[T]:
+        """Return the set of the elements that are in all the others too, which may be any iterables. O(n + m).
+
+        >>> HamtSet([1, 2]).intersection([2, 3])
+        HamtSet({2})
+        """
+        result = self
+        for other in others:
+            result = result.difference(result.difference(other))
+        return result
+
+    def difference(self, *others: Iterable[Any]) -> HamtSet[T]:
+        """Return the set of the elements that are in none of the others, which may be any iterables. O(n + m).
+
+        >>> HamtSet([1, 2]).difference([2, 3])
+        HamtSet({1})
+        """
+        hamt = self._hamt
+        for other in others:
+            kept = hamt.diff(HamtSet(other)._hamt).removed
+            hamt = hamt if len(kept) == len(hamt) else Hamt(kept)
+        return self if hamt is self._hamt else _of(hamt)
+
+    def symmetric_difference(self, other: Iterable[T], /) -> HamtSet[T]:
+        """Return the set of the elements that are in one of the two only. O(n + m).
+
+        >>> HamtSet([1, 2]).symmetric_difference([2, 3]) == {1, 3}
+        True
+        """
+        added, removed, _ = self._hamt.diff(HamtSet(other)._hamt)
+        return _of(Hamt(added).update(removed))
+
+    def issubset(self, other: Iterable[Any], /) -> bool:
+        """Return whether every element is in the other, which may be any iterable. O(n + m).
+
+        >>> HamtSet([1]).issubset([1, 2])
+        True
+        """
+        return not self._hamt.diff(HamtSet(other)._hamt).removed
+
+    def issuperset(self, other: Iterable[Any], /) -> bool:
+        """Return whether every element of the other, which may be any iterable, is here. O(n + m).
+
+        >>> HamtSet([1, 2]).issuperset([1])
+        True
+        """
+        return not self._hamt.diff(HamtSet(other)._hamt).added
+
+    def isdisjoint(self, other: Iterable[Any], /) -> bool:
+        """Return whether no element is in the other, which may be any iterable. O(m).
+
+        >>> HamtSet([1]).isdisjoint([2])
+        True
+        """
+        return not any(element in self._hamt for element in other)
+
+    def copy(self) -> HamtSet[T]:
+        """Return this very set, which nothing can change. O(1).
+
+        >>> one = HamtSet([1])
+        >>> one.copy() is one
+        True
+        """
+        return self
+
+    __copy__ = copy
+
+    def __contains__(self, element: object) -> bool:
+        return element in self._hamt
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._hamt)
+
+    def __len__(self) -> int:
+        return len(self._hamt)
+
+    def __eq__(self, other: object) -> bool:
+        return len(self) == len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+
+    def __le__(self, other: Set[Any]) -> bool:
+        return len(self) <= len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+
+    def __ge__(self, other: Set[Any]) -> bool:
+        return len(self) >= len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
+
+    def __lt__(self, other: Set[Any]) -> bool:
+        return len(self) < len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+
+    def __gt__(self, other: Set[Any]) -> bool:
+        return len(self) > len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
+
+    def __or__(self, other: Set[Any]) -> HamtSet[Any]:
+        return self.union(other) if isinstance(other, Set) else NotImplemented
+
+    def __and__(self, other: Set[Any]) -> HamtSet[T]:
+        return self.intersection(other) if isinstance(other, Set) else NotImplemented
+
+    def __sub__(self, other: Set[Any]) -> HamtSet[T]:
+        return self.difference(other) if isinstance(other, Set) else NotImplemented
+
+    def __xor__(self, other: Set[Any]) -> HamtSet[Any]:
+        return self.symmetric_difference(other) if isinstance(other, Set) else NotImplemented
+
+    def __ror__(self, other: Set[Any]) -> HamtSet[Any]:
+        return HamtSet(other).union(self) if isinstance(other, Set) else NotImplemented
+
+    def __rand__(self, other: Set[Any]) -> HamtSet[Any]:
+        return HamtSet(other).intersection(self) if isinstance(other, Set) else NotImplemented
+
+    def __rsub__(self, other: Set[Any]) -> HamtSet[Any]:
+        return HamtSet(other).difference(self) if isinstance(other, Set) else NotImplemented
+
+    def __rxor__(self, other: Set[Any]) -> HamtSet[Any]:
+        return HamtSet(other).symmetric_difference(self) if isinstance(other, Set) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self))
+
+    @reprlib.recursive_repr("HamtSet({...})")
+    def __repr__(self) -> str:
+        return f"HamtSet({{{', '.join(map(repr, self))}}})" if self else "HamtSet()"
+
+    def __reduce__(self) -> tuple[type[HamtSet[T]], tuple[list[T]]]:
+        return HamtSet, (list(self),)
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+def _of(hamt: Hamt[Any, None]) -> HamtSet[Any]:
+    elements: HamtSet[Any] = object.__new__(HamtSet)
+    elements._hamt = hamt
+    return elements
+
+
+HamtSet.__module__ = "contextvars_cy"

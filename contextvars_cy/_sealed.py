@@ -1,0 +1,20 @@
+"""What types of C are by themselves, for the reference twin's: nobody's base, and pickled only where they say how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Sealed:
+    """The base of every public class; a class whose name begins with an underscore may stand between."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__bases__:
+            if issubclass(base, Sealed) and base is not Sealed and not base.__name__.startswith("_"):
+                raise TypeError(f"type 'contextvars_cy.{base.__name__}' is not an acceptable base type")
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle 'contextvars_cy.{type(self).__name__}' object")

@@ -1,0 +1,122 @@
+# The compiled trie: nodes with their slots inline, the lookup, inlined wherever it is used, and what is done with trees.
+
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int64_t, uint32_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+
+    /* Whoever holds the root holds every node below, since none is ever written again: walks borrow. */
+    typedef struct {
+        PyObject_VAR_HEAD
+        uint32_t entries;
+        uint32_t children;
+        PyObject *slots[];
+    } hamt_node;
+
+    /* Portable: a builtin would need a processor flag to be as fast. */
+    static inline int hamt_popcount(uint32_t bitmap) {
+        bitmap = bitmap - ((bitmap >> 1) & 0x55555555u);
+        bitmap = (bitmap & 0x33333333u) + ((bitmap >> 2) & 0x33333333u);
+        return (int)((((bitmap + (bitmap >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24);
+    }
+
+    static inline Py_hash_t hamt_hash(PyObject *key) {
+        if (PyUnicode_CheckExact(key) && ((PyASCIIObject *)key)->hash != -1) return ((PyASCIIObject *)key)->hash;
+        return PyObject_Hash(key);
+    }
+
+    /* Not the same object. Strings and integers have no code of the user's to run, and types without a comparison of
+       their own, such as ContextVar, are equal by identity only. */
+    static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
+        PyTypeObject *type = Py_TYPE(key);
+        if (type == Py_TYPE(found)) {
+            if (type == &PyUnicode_Type) {
+                if (((PyASCIIObject *)key)->hash != ((PyASCIIObject *)found)->hash) return 0;
+                return PyObject_RichCompareBool(key, found, Py_EQ);
+            }
+            if (type == &PyLong_Type) {
+                PyObject *answer = PyLong_Type.tp_richcompare(key, found, Py_EQ);
+                Py_DECREF(answer);
+                return answer == Py_True;
+            }
+            if (type->tp_richcompare == NULL || type->tp_richcompare == PyBaseObject_Type.tp_richcompare) return 0;
+        }
+        return PyObject_RichCompareBool(key, found, Py_EQ);
+    }
+    """
+    ctypedef struct Node "hamt_node":
+        uint32_t entries
+        uint32_t children
+        PyObject **slots
+    int popcount "hamt_popcount"(uint32_t bitmap) noexcept
+    Py_hash_t hash_of "hamt_hash"(PyObject *key) except -1
+    int equal_keys "hamt_equal_keys"(PyObject *found, PyObject *key) except -1
+    Py_ssize_t size_of "Py_SIZE"(Node *node) noexcept
+    void decref "Py_DECREF"(PyObject *thing) noexcept
+
+cdef enum:
+    BITS = 5
+    POSITIONS = 31
+    LAST_SHIFT = 30
+    DEPTH = 8
+
+
+cdef inline uint32_t folded(Py_hash_t key_hash) noexcept:
+    # A 32-bit hash is widened first, so that the one formula holds for it too.
+    cdef int64_t wide = key_hash
+    return <uint32_t>(wide ^ (wide >> 32))
+
+
+cdef inline uint32_t fold(object key) except? 0xFFFFFFFF:
+    return folded(hash_of(<PyObject *>key))
+
+
+cdef inline bint same_key(PyObject *found, PyObject *key) except -1:
+    return found is key or equal_keys(found, key)
+
+
+cdef inline bint is_collision(Node *node) noexcept:
+    return not node.entries and not node.children and size_of(node) > 0
+
+
+cdef inline PyObject *find(Node *node, uint32_t key_hash, PyObject *key) except? NULL:
+    # Borrowed; NULL without an exception where the key is missing.
+    cdef uint32_t bit
+    cdef Py_ssize_t index
+    while True:
+        bit = <uint32_t>1 << (key_hash & POSITIONS)
+        if node.entries & bit:
+            index = 2 * popcount(node.entries & (bit - 1))
+            return node.slots[index + 1] if same_key(node.slots[index], key) else NULL
+        if not node.children & bit:
+            break
+        node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
+        key_hash >>= BITS
+    if not is_collision(node):
+        return NULL
+    index = index_in_collision(node, key)
+    return NULL if index < 0 else node.slots[index + 1]
+
+
+cdef inline object handed_over(PyObject *made):
+    # From a pointer that owns to an object that does.
+    result = <object>made
+    decref(made)
+    return result
+
+
+cdef object EMPTY_NODE
+
+# The tree is the same object where nothing changes; `added` and its like are counted up.
+cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
+# None where the key is missing.
+cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key)
+cdef object update(Node *root, dict changes, Py_ssize_t *added)
+cdef object remove(Node *root, dict changes, Py_ssize_t *removed)
+cdef bint equal(Node *node, Node *other) except -1
+cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, dict changed) except -1
+cdef int news(Node *node, Node *other, int shift, dict noted) except -1
+cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2
+cdef object plain(Node *node)

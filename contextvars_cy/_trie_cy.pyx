@@ -1,0 +1,753 @@
+# cython: language_level=3, binding=False, auto_pickle=False
+# cython: wraparound=False, boundscheck=False, initializedcheck=False
+"""The compiled twin of `_trie_py`, which explains what both do.
+
+Nodes are objects of a type of their own, made in C, with their slots inline: one allocation each. Pointers to them are
+borrowed from the root that the caller holds; a function that makes a node returns it as an object, owned.
+"""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport uint32_t
+
+from contextvars_cy._sentinels import ABSENT as _ABSENT
+
+cdef object ABSENT = _ABSENT
+
+cdef extern from *:
+    """
+    /* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
+    #define HAMT_KEPT_SIZES 72
+    #define HAMT_KEPT_NODES 16
+    #ifndef Py_GIL_DISABLED
+    static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
+    static int hamt_kept_count[HAMT_KEPT_SIZES];
+    #endif
+
+    /* No tp_clear: like a tuple, a node cannot close a cycle, and whatever did can be cleared. */
+    static int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
+        hamt_node *node = (hamt_node *)self;
+        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_VISIT(node->slots[index]);
+        return 0;
+    }
+
+    /* For a node without references of its own. */
+    static void hamt_free_node(hamt_node *node) {
+    #ifndef Py_GIL_DISABLED
+        Py_ssize_t size = Py_SIZE(node);
+        if (0 < size && size < HAMT_KEPT_SIZES && hamt_kept_count[size] < HAMT_KEPT_NODES) {
+            node->slots[0] = (PyObject *)hamt_kept[size];
+            hamt_kept[size] = node;
+            hamt_kept_count[size]++;
+            return;
+        }
+    #endif
+        PyObject_GC_Del(node);
+    }
+
+    /* Without the trashcan: nodes are eight deep at most, and whatever hangs below goes through a map, which has it. */
+    static void hamt_node_dealloc(PyObject *self) {
+        hamt_node *node = (hamt_node *)self;
+        PyObject_GC_UnTrack(self);
+        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_DECREF(node->slots[index]);
+        hamt_free_node(node);
+    }
+
+    static PyTypeObject hamt_node_type = {
+        PyVarObject_HEAD_INIT(NULL, 0)
+        .tp_name = "contextvars_cy._Node",
+        .tp_basicsize = offsetof(hamt_node, slots),
+        .tp_itemsize = sizeof(PyObject *),
+        .tp_dealloc = hamt_node_dealloc,
+        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+        .tp_traverse = hamt_node_traverse,
+    };
+
+    static int hamt_node_type_ready(void) {
+        return PyType_Ready(&hamt_node_type);
+    }
+
+    static inline hamt_node *hamt_new_node(uint32_t entries, uint32_t children, Py_ssize_t size) {
+        hamt_node *node;
+    #ifndef Py_GIL_DISABLED
+        if (size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
+            node = hamt_kept[size];
+            hamt_kept[size] = (hamt_node *)node->slots[0];
+            hamt_kept_count[size]--;
+            (void)PyObject_InitVar((PyVarObject *)node, &hamt_node_type, size);
+        }
+        else
+    #endif
+        node = PyObject_GC_NewVar(hamt_node, &hamt_node_type, size);
+        if (node) {
+            node->entries = entries;
+            node->children = children;
+        }
+        return node;
+    }
+
+    static inline PyObject *hamt_own(PyObject *thing) {
+        Py_INCREF(thing);
+        return thing;
+    }
+
+    static inline void hamt_copy_slots(PyObject **to, PyObject **from, Py_ssize_t count) {
+        for (Py_ssize_t index = 0; index < count; index++) to[index] = hamt_own(from[index]);
+    }
+
+    /* A node with `gain` slots, for the caller to fill, in the place of `drop` slots from `at`. */
+    static inline hamt_node *hamt_spliced(
+        hamt_node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+    ) {
+        Py_ssize_t size = Py_SIZE(node);
+        hamt_node *copy = hamt_new_node(entries, children, size - drop + gain);
+        if (copy) {
+            hamt_copy_slots(copy->slots, node->slots, at);
+            hamt_copy_slots(copy->slots + at + gain, node->slots + at + drop, size - at - drop);
+        }
+        return copy;
+    }
+
+    static inline PyObject *hamt_tracked(hamt_node *node) {
+        PyObject_GC_Track(node);
+        return (PyObject *)node;
+    }
+    """
+    int node_type_ready "hamt_node_type_ready"() except -1
+    Node *new_node "hamt_new_node"(uint32_t entries, uint32_t children, Py_ssize_t size) except NULL
+    Node *new_node_or_null "hamt_new_node"(uint32_t entries, uint32_t children, Py_ssize_t size) noexcept
+    Node *spliced "hamt_spliced"(
+        Node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+    ) except NULL
+    void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
+    PyObject *tracked "hamt_tracked"(Node *node) noexcept
+    # Declared to take pointers, so that nothing is owned in passing.
+    void free_node "hamt_free_node"(Node *node) noexcept
+    PyObject *own "hamt_own"(PyObject *thing) noexcept
+    void xdecref "Py_XDECREF"(PyObject *thing) noexcept
+    int compare_objects "PyObject_RichCompareBool"(PyObject *value, PyObject *other, int operator) except -1
+    bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
+
+
+cdef inline uint32_t rest_of(uint32_t key_hash, int shift) noexcept:
+    # A shift by the width of a number is undefined in C.
+    return key_hash >> shift if shift <= LAST_SHIFT else 0
+
+
+cdef inline uint32_t position_bit(uint32_t key_hash, int shift) noexcept:
+    return <uint32_t>1 << (key_hash >> shift & POSITIONS)
+
+
+cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift = 0):
+    cdef Node *nodes[DEPTH]
+    cdef Py_ssize_t indexes[DEPTH]
+    cdef int depth = descend(root, rest_of(key_hash, shift), nodes, indexes)
+    cdef Node *node = nodes[depth]
+    cdef Node *made
+    cdef uint32_t bit
+    cdef Py_ssize_t index
+    shift += BITS * depth
+    if shift > LAST_SHIFT:
+        changed = assoc_in_collision(node, key, value, added)
+        if <Node *>changed is node:
+            return <object>root
+        return rebuilt(nodes, indexes, depth, changed)
+    bit = position_bit(key_hash, shift)
+    index = 2 * popcount(node.entries & (bit - 1))
+    if not node.entries & bit:
+        made = spliced(node, node.entries | bit, node.children, index, 0, 2)
+        made.slots[index] = own(key)
+        made.slots[index + 1] = own(value)
+        added[0] += 1
+    elif not same_key(node.slots[index], key):
+        changed = join(
+            shift + BITS, fold(<object>node.slots[index]), node.slots[index], node.slots[index + 1],
+            key_hash, key, value,
+        )
+        made = with_child_for_entry(node, bit, <PyObject *>changed)
+        added[0] += 1
+    elif node.slots[index + 1] is value:
+        return <object>root
+    else:
+        made = spliced(node, node.entries, node.children, index + 1, 1, 1)
+        made.slots[index + 1] = own(value)
+    return rebuilt(nodes, indexes, depth, handed_over(tracked(made)))
+
+
+cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):
+    cdef Node *nodes[DEPTH]
+    cdef Py_ssize_t indexes[DEPTH]
+    cdef int depth = descend(root, key_hash, nodes, indexes)
+    cdef Node *node = nodes[depth]
+    cdef Node *made
+    cdef uint32_t bit = 0
+    cdef Py_ssize_t index
+    if depth == DEPTH - 1:
+        index = index_in_collision(node, key)
+        if index < 0:
+            return None
+    else:
+        bit = position_bit(key_hash, BITS * depth)
+        index = 2 * popcount(node.entries & (bit - 1))
+        if not node.entries & bit or not same_key(node.slots[index], key):
+            return None
+    if depth == 0 or node.children or size_of(node) > 4:
+        made = spliced(node, node.entries ^ bit, node.children, index, 2, 0)
+    else:
+        # A lone entry is left: the first ancestor that has more than this one child takes it in.
+        depth -= 1
+        while depth and size_of(nodes[depth]) == 1:
+            depth -= 1
+        made = with_entry_for_child(
+            nodes[depth], position_bit(key_hash, BITS * depth), node.slots[2 - index], node.slots[3 - index]
+        )
+    return rebuilt(nodes, indexes, depth, handed_over(tracked(made)))
+
+
+cdef struct Item:
+    uint32_t key_hash
+    PyObject *key
+    PyObject *value
+
+
+cdef object update(Node *root, dict changes, Py_ssize_t *added):
+    # An item owns its key and value from before the first line of the user's code; what takes items takes these over
+    # into the tree, or lets them go.
+    cdef Py_ssize_t room = len(changes), count = 0, index, position = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef Node *made
+    if room == 0:
+        return <object>root
+    cdef Item *items = <Item *>PyMem_Malloc(2 * room * sizeof(Item))
+    if items is NULL:
+        raise MemoryError
+    try:
+        while count < room and next_item(changes, &position, &key, &value):
+            if value is not <PyObject *>ABSENT:
+                items[count].key, items[count].value = own(key), own(value)
+                count += 1
+        for index in range(count):
+            items[index].key_hash = folded(hash_of(items[index].key))
+        room, count = count, 0
+        if size_of(root) or not room:
+            return grafted(root, items, items + room, room, 0, added) if room else <object>root
+        made = grown(items, items + room, room, 0)
+        if made is NULL:
+            raise MemoryError
+        added[0] += room
+        return handed_over(<PyObject *>made)
+    finally:
+        let_go(items, count)
+        PyMem_Free(items)
+
+
+cdef object remove(Node *root, dict changes, Py_ssize_t *removed):
+    cdef object tree = <object>root, smaller
+    for key in [key for key, value in list(changes.items()) if value is ABSENT]:
+        smaller = dissoc(<Node *>tree, fold(key), <PyObject *>key)
+        if smaller is not None:
+            tree = smaller
+            removed[0] += 1
+    return tree
+
+
+cdef bint equal(Node *node, Node *other) except -1:
+    cdef Py_ssize_t size = size_of(node), edge, index
+    if node is other:
+        return True
+    if node.entries != other.entries or node.children != other.children or size != size_of(other):
+        return False
+    if is_collision(node):
+        return equal_collisions(node, other)
+    edge = 2 * popcount(node.entries)
+    for index in range(edge):
+        if node.slots[index] is not other.slots[index]:
+            if not same_value(node.slots[index], other.slots[index]):
+                return False
+    for index in range(edge, size):
+        if not equal(<Node *>node.slots[index], <Node *>other.slots[index]):
+            return False
+    return True
+
+
+cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, dict changed) except -1:
+    if node is other:
+        return 0
+    if shift > LAST_SHIFT:
+        return compare_collisions(node, other, added, removed, changed)
+    cdef uint32_t rest = node.entries | node.children | other.entries | other.children, bit
+    cdef Py_ssize_t index = 0, other_index = 0, child = size_of(node), other_child = size_of(other)
+    cdef PyObject *key
+    cdef PyObject *part
+    cdef PyObject *other_key
+    cdef PyObject *other_part
+    cdef object mine, theirs
+    while rest:
+        bit = rest & -rest
+        rest ^= bit
+        key = part = other_key = other_part = NULL
+        if node.entries & bit:
+            key, part = node.slots[index], node.slots[index + 1]
+            index += 2
+        elif node.children & bit:
+            child -= 1
+            part = node.slots[child]
+        if other.entries & bit:
+            other_key, other_part = other.slots[other_index], other.slots[other_index + 1]
+            other_index += 2
+        elif other.children & bit:
+            other_child -= 1
+            other_part = other.slots[other_child]
+        if part is other_part and key is other_key:
+            continue
+        if part is NULL:
+            note_all(added, other_key, other_part)
+        elif other_part is NULL:
+            note_all(removed, key, part)
+        elif key is not NULL and other_key is not NULL and same_key(key, other_key):
+            if part is not other_part and not same_value(part, other_part):
+                changed[<object>key] = <object>part, <object>other_part
+        else:
+            mine = as_subtree(key, part, shift + BITS)
+            theirs = as_subtree(other_key, other_part, shift + BITS)
+            compare(<Node *>mine, <Node *>theirs, shift + BITS, added, removed, changed)
+    return 0
+
+
+cdef int news(Node *node, Node *other, int shift, dict noted) except -1:
+    if node is other:
+        return 0
+    cdef uint32_t rest = other.entries | other.children, bit
+    cdef Py_ssize_t index, found, other_index = 0, other_child = size_of(other)
+    cdef PyObject *key
+    cdef PyObject *part
+    cdef PyObject *other_key
+    cdef PyObject *other_part
+    cdef object mine, theirs
+    if shift > LAST_SHIFT:
+        for index in range(0, size_of(other), 2):
+            found = index_in_collision(node, other.slots[index])
+            if found < 0 or node.slots[found + 1] is not other.slots[index + 1]:
+                noted[<object>other.slots[index]] = <object>other.slots[index + 1]
+        return 0
+    while rest:
+        bit = rest & -rest
+        rest ^= bit
+        key = part = other_key = NULL
+        if node.entries & bit:
+            index = 2 * popcount(node.entries & (bit - 1))
+            key, part = node.slots[index], node.slots[index + 1]
+        elif node.children & bit:
+            part = node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
+        if other.entries & bit:
+            other_key, other_part = other.slots[other_index], other.slots[other_index + 1]
+            other_index += 2
+        else:
+            other_child -= 1
+            other_part = other.slots[other_child]
+        if part is other_part and key is other_key:
+            continue
+        if part is NULL:
+            note_all(noted, other_key, other_part)
+        elif key is not NULL and other_key is not NULL and same_key(key, other_key):
+            if part is not other_part:
+                noted[<object>other_key] = <object>other_part
+        else:
+            mine = as_subtree(key, part, shift + BITS)
+            theirs = as_subtree(other_key, other_part, shift + BITS)
+            news(<Node *>mine, <Node *>theirs, shift + BITS, noted)
+    return 0
+
+
+cdef int descend(Node *node, uint32_t key_hash, Node **nodes, Py_ssize_t *indexes) noexcept:
+    # Returns the depth of the node that has the key or would get it.
+    cdef int depth = 0
+    cdef uint32_t bit = <uint32_t>1 << (key_hash & POSITIONS)
+    while node.children & bit:
+        nodes[depth] = node
+        indexes[depth] = size_of(node) - 1 - popcount(node.children & (bit - 1))
+        node = <Node *>node.slots[indexes[depth]]
+        depth += 1
+        key_hash >>= BITS
+        bit = <uint32_t>1 << (key_hash & POSITIONS)
+    nodes[depth] = node
+    return depth
+
+
+cdef object rebuilt(Node **nodes, Py_ssize_t *indexes, int depth, object node):
+    cdef Node *parent
+    while depth:
+        depth -= 1
+        parent = nodes[depth]
+        parent = spliced(parent, parent.entries, parent.children, indexes[depth], 1, 1)
+        parent.slots[indexes[depth]] = own(<PyObject *>node)
+        node = handed_over(tracked(parent))
+    return node
+
+
+cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2:
+    cdef Py_ssize_t index
+    for index in range(0, size_of(node), 2):
+        if same_key(node.slots[index], key):
+            return index
+    return -1
+
+
+cdef object assoc_in_collision(Node *node, PyObject *key, PyObject *value, Py_ssize_t *added):
+    cdef Py_ssize_t index = index_in_collision(node, key)
+    cdef Node *made
+    if index < 0:
+        index = size_of(node)
+        made = spliced(node, 0, 0, index, 0, 2)
+        made.slots[index] = own(key)
+        made.slots[index + 1] = own(value)
+        added[0] += 1
+    elif node.slots[index + 1] is value:
+        return <object>node
+    else:
+        made = spliced(node, 0, 0, index + 1, 1, 1)
+        made.slots[index + 1] = own(value)
+    return handed_over(tracked(made))
+
+
+cdef object join(
+    int shift, uint32_t old_hash, PyObject *old_key, PyObject *old_value,
+    uint32_t key_hash, PyObject *key, PyObject *value,
+):
+    cdef uint32_t old_bit = 0, bit = 0
+    cdef Node *made
+    if shift <= LAST_SHIFT:
+        old_bit, bit = position_bit(old_hash, shift), position_bit(key_hash, shift)
+        if old_bit == bit:
+            subtree = join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)
+            made = new_node(0, bit, 1)
+            made.slots[0] = own(<PyObject *>subtree)
+            return handed_over(tracked(made))
+    if old_bit > bit:
+        old_key, old_value, key, value = key, value, old_key, old_value
+    made = new_node(old_bit | bit, 0, 4)
+    made.slots[0], made.slots[1] = own(old_key), own(old_value)
+    made.slots[2], made.slots[3] = own(key), own(value)
+    return handed_over(tracked(made))
+
+
+cdef Node *with_child_for_entry(Node *node, uint32_t bit, PyObject *child) except NULL:
+    cdef Py_ssize_t size = size_of(node)
+    cdef Py_ssize_t start = 2 * popcount(node.entries & (bit - 1))
+    cdef Py_ssize_t end = size - popcount(node.children & (bit - 1))
+    cdef Node *made = new_node(node.entries ^ bit, node.children | bit, size - 1)
+    copy_slots(made.slots, node.slots, start)
+    copy_slots(made.slots + start, node.slots + start + 2, end - start - 2)
+    made.slots[end - 2] = own(child)
+    copy_slots(made.slots + end - 1, node.slots + end, size - end)
+    return made
+
+
+cdef Node *with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObject *value) except NULL:
+    cdef Py_ssize_t size = size_of(node)
+    cdef Py_ssize_t start = 2 * popcount(node.entries & (bit - 1))
+    cdef Py_ssize_t end = size - 1 - popcount(node.children & (bit - 1))
+    cdef Node *made = new_node(node.entries | bit, node.children ^ bit, size + 1)
+    copy_slots(made.slots, node.slots, start)
+    made.slots[start], made.slots[start + 1] = own(key), own(value)
+    copy_slots(made.slots + start + 2, node.slots + start, end - start)
+    copy_slots(made.slots + end + 2, node.slots + end + 1, size - end - 1)
+    return made
+
+
+cdef int let_go(Item *items, Py_ssize_t count) noexcept:
+    cdef Py_ssize_t index
+    for index in range(count):
+        decref(items[index].key)
+        decref(items[index].value)
+    return 0
+
+
+cdef int sort(Item *items, Item *sorted, Py_ssize_t count, int shift, uint32_t positions, Py_ssize_t *ends) noexcept:
+    # Those that belong to one of the positions, by position; `ends` tells where each position's run ends.
+    cdef Py_ssize_t index, start = 0
+    cdef uint32_t bit
+    cdef int rank, ranks = popcount(positions)
+    for rank in range(ranks):
+        ends[rank] = 0
+    for index in range(count):
+        bit = position_bit(items[index].key_hash, shift)
+        if positions & bit:
+            ends[popcount(positions & (bit - 1))] += 1
+    for rank in range(ranks):
+        start += ends[rank]
+        ends[rank] = start - ends[rank]
+    for index in range(count):
+        bit = position_bit(items[index].key_hash, shift)
+        if positions & bit:
+            rank = popcount(positions & (bit - 1))
+            sorted[ends[rank]] = items[index]
+            ends[rank] += 1
+    return 0
+
+
+cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept:
+    # NULL where memory runs out.
+    cdef uint32_t once = 0, twice = 0, bit
+    cdef Py_ssize_t index, position, start = 0, size
+    cdef Py_ssize_t ends[32]
+    cdef int rank, ranks
+    cdef Node *node
+    cdef Node *child
+    if shift > LAST_SHIFT:
+        node = new_node_or_null(0, 0, 2 * count)
+        if node is NULL:
+            let_go(items, count)
+            return NULL
+        for index in range(count):
+            node.slots[2 * index], node.slots[2 * index + 1] = items[index].key, items[index].value
+        return <Node *>tracked(node)
+    for index in range(count):
+        bit = position_bit(items[index].key_hash, shift)
+        twice |= once & bit
+        once |= bit
+    once ^= twice
+    ranks = popcount(twice)
+    size = 2 * popcount(once) + ranks
+    node = new_node_or_null(once, twice, size)
+    if node is NULL:
+        let_go(items, count)
+        return NULL
+    for index in range(count):
+        bit = position_bit(items[index].key_hash, shift)
+        if once & bit:
+            position = 2 * popcount(once & (bit - 1))
+            node.slots[position], node.slots[position + 1] = items[index].key, items[index].value
+    if not ranks:
+        return <Node *>tracked(node)
+    sort(items, spare, count, shift, twice, ends)
+    for rank in range(ranks):
+        child = grown(spare + start, items + start, ends[rank] - start, shift + BITS)
+        if child is NULL:
+            let_go(spare + ends[rank], ends[ranks - 1] - ends[rank])
+            for position in range(2 * popcount(once)):
+                decref(node.slots[position])
+            for position in range(size - rank, size):
+                decref(node.slots[position])
+            free_node(node)
+            return NULL
+        node.slots[size - 1 - rank] = <PyObject *>child
+        start = ends[rank]
+    return <Node *>tracked(node)
+
+
+cdef object grafted(Node *node, Item *items, Item *spare, Py_ssize_t count, int shift, Py_ssize_t *added):
+    cdef Replacement new
+    cdef uint32_t positions = 0, bit
+    cdef Py_ssize_t index, more = 0, run
+    cdef Py_ssize_t ends[32]
+    cdef int rank = 0
+    cdef Item *item = items
+    cdef Item *end = items + count
+    cdef PyObject *old_key
+    cdef Node *child
+    cdef object subtree = <object>node, old
+    new.entries, new.children, new.changed, new.count = node.entries, node.children, 0, 0
+    try:
+        if count == 1:
+            return assoc(node, item.key_hash, item.key, item.value, added, shift)
+        if shift > LAST_SHIFT:
+            for index in range(count):
+                subtree = assoc_in_collision(<Node *>subtree, items[index].key, items[index].value, &more)
+            added[0] += more
+            return subtree
+        for index in range(count):
+            positions |= position_bit(items[index].key_hash, shift)
+        sort(items, spare, count, shift, positions, ends)
+        item, end = spare, spare + count
+        while positions:
+            bit = positions & -positions
+            positions ^= bit
+            run = ends[rank] - (item - spare)
+            rank += 1
+            old = None
+            if node.children & bit:
+                index = size_of(node) - 1 - popcount(node.children & (bit - 1))
+                old = <object>node.slots[index]
+            elif node.entries & bit:
+                index = 2 * popcount(node.entries & (bit - 1))
+                old_key = node.slots[index]
+                if run == 1 and same_key(old_key, item.key):
+                    if node.slots[index + 1] is item.value:
+                        decref(item.value)
+                    else:
+                        replace_by_entry(&new, bit, own(old_key), item.value)
+                    item += 1
+                    decref((item - 1).key)
+                    continue
+                old = as_subtree(old_key, node.slots[index + 1], shift + BITS)
+            item += run
+            if old is not None:
+                subtree = grafted(<Node *>old, item - run, items + (item - run - spare), run, shift + BITS, &more)
+                if subtree is not old or node.entries & bit:
+                    replace_by_child(&new, bit, own(<PyObject *>subtree))
+            elif run == 1:
+                replace_by_entry(&new, bit, (item - 1).key, (item - 1).value)
+                more += 1
+            else:
+                child = grown(item - run, items + (item - run - spare), run, shift + BITS)
+                if child is NULL:
+                    raise MemoryError
+                replace_by_child(&new, bit, <PyObject *>child)
+                more += run
+        added[0] += more
+        return replaced(node, &new)
+    finally:
+        let_go(item, end - item)
+        release(&new)
+
+
+# What takes the place of a node's positions: in the order of the bits, an entry or a child (without a key).
+cdef struct Replacement:
+    uint32_t entries
+    uint32_t children
+    uint32_t changed
+    int count
+    PyObject *keys[32]
+    PyObject *parts[32]
+
+
+cdef inline int replace_by_entry(Replacement *new, uint32_t bit, PyObject *key, PyObject *value) noexcept:
+    new.keys[new.count], new.parts[new.count] = key, value
+    new.count += 1
+    new.changed |= bit
+    new.entries |= bit
+    new.children &= ~bit
+    return 0
+
+
+cdef inline int replace_by_child(Replacement *new, uint32_t bit, PyObject *child) noexcept:
+    new.keys[new.count], new.parts[new.count] = NULL, child
+    new.count += 1
+    new.changed |= bit
+    new.entries &= ~bit
+    new.children |= bit
+    return 0
+
+
+cdef int release(Replacement *new) noexcept:
+    cdef int index
+    for index in range(new.count):
+        xdecref(new.keys[index])
+        xdecref(new.parts[index])
+    return 0
+
+
+cdef object replaced(Node *node, Replacement *new):
+    # Two runs over the changed positions: for the entries from the left, for the children from the right.
+    if not new.changed:
+        return <object>node
+    cdef Py_ssize_t size = size_of(node), made_size = 2 * popcount(new.entries) + popcount(new.children)
+    cdef Py_ssize_t to = 0, source = 0, until
+    cdef uint32_t rest = new.changed, bit
+    cdef int index = 0
+    cdef Node *made = new_node(new.entries, new.children, made_size)
+    while rest:
+        bit = rest & -rest
+        rest ^= bit
+        until = 2 * popcount(node.entries & (bit - 1))
+        copy_slots(made.slots + to, node.slots + source, until - source)
+        to += until - source
+        source = until + 2 if node.entries & bit else until
+        if new.entries & bit:
+            made.slots[to], made.slots[to + 1] = new.keys[index], new.parts[index]
+            to += 2
+        index += 1
+    until = 2 * popcount(node.entries)
+    copy_slots(made.slots + to, node.slots + source, until - source)
+    # Here `to` and `source` count from the right.
+    to = source = 0
+    rest = new.changed
+    index = 0
+    while rest:
+        bit = rest & -rest
+        rest ^= bit
+        until = popcount(node.children & (bit - 1))
+        copy_slots(made.slots + made_size - to - (until - source), node.slots + size - until, until - source)
+        to += until - source
+        source = until + 1 if node.children & bit else until
+        if new.children & bit:
+            to += 1
+            made.slots[made_size - to] = new.parts[index]
+        index += 1
+    until = popcount(node.children)
+    copy_slots(made.slots + made_size - to - (until - source), node.slots + size - until, until - source)
+    new.count = 0
+    return handed_over(tracked(made))
+
+
+cdef inline bint same_value(PyObject *value, PyObject *other) except -1:
+    return compare_objects(value, other, 2)
+
+
+cdef object as_subtree(PyObject *key, PyObject *part, int shift):
+    cdef Node *made
+    if key is NULL:
+        return <object>part
+    cdef uint32_t key_hash = fold(<object>key)
+    made = new_node(position_bit(key_hash, shift) if shift <= LAST_SHIFT else 0, 0, 2)
+    made.slots[0], made.slots[1] = own(key), own(part)
+    return handed_over(tracked(made))
+
+
+cdef bint equal_collisions(Node *node, Node *other) except -1:
+    cdef Py_ssize_t index, found
+    for index in range(0, size_of(node), 2):
+        found = index_in_collision(other, node.slots[index])
+        if found < 0:
+            return False
+        if node.slots[index + 1] is not other.slots[found + 1]:
+            if not same_value(node.slots[index + 1], other.slots[found + 1]):
+                return False
+    return True
+
+
+cdef int compare_collisions(Node *node, Node *other, dict added, dict removed, dict changed) except -1:
+    cdef Py_ssize_t index, found
+    for index in range(0, size_of(node), 2):
+        found = index_in_collision(other, node.slots[index])
+        if found < 0:
+            removed[<object>node.slots[index]] = <object>node.slots[index + 1]
+        elif node.slots[index + 1] is not other.slots[found + 1]:
+            if not same_value(node.slots[index + 1], other.slots[found + 1]):
+                changed[<object>node.slots[index]] = <object>node.slots[index + 1], <object>other.slots[found + 1]
+    for index in range(0, size_of(other), 2):
+        if index_in_collision(node, other.slots[index]) < 0:
+            added[<object>other.slots[index]] = <object>other.slots[index + 1]
+    return 0
+
+
+cdef int note_all(dict noted, PyObject *key, PyObject *part) except -1:
+    cdef Node *node
+    cdef Py_ssize_t index, edge
+    if key is not NULL:
+        noted[<object>key] = <object>part
+        return 0
+    node = <Node *>part
+    edge = size_of(node) - popcount(node.children)
+    for index in range(0, edge, 2):
+        noted[<object>node.slots[index]] = <object>node.slots[index + 1]
+    for index in range(edge, size_of(node)):
+        note_all(noted, NULL, node.slots[index])
+    return 0
+
+
+cdef object plain(Node *node):
+    # The reference's form of a node, for what shows and checks trees.
+    cdef Py_ssize_t index, edge = size_of(node) - popcount(node.children)
+    slots = [<object>node.slots[index] for index in range(edge)]
+    slots += [plain(<Node *>node.slots[index]) for index in range(edge, size_of(node))]
+    return node.entries, node.children, slots
+
+
+cdef object empty_node():
+    node_type_ready()
+    return handed_over(tracked(new_node(0, 0, 0)))
+
+
+cdef object EMPTY_NODE = empty_node()

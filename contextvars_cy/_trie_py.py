@@ -1,0 +1,458 @@
+"""The hash array mapped trie under the persistent map: what its nodes are and what is done with them.
+
+A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root looks
+at the low five bits: both keys ask for position 3, so the root's `children` bitmap has bit 3 set, and its only slot is
+a child. The child looks at the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and
+its slots are 'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
+
+    root    entries = {9}     children = {3}     slots = [key, value, child]
+    child   entries = {2, 7}  children = {}      slots = ['a', 1, 'b', 2]
+
+To find 'b': the root's bit 3 is a child, the first from the right; in the child bit 7 is an entry, and one entry bit
+lies below it, so its key is at slot 2 * 1. To set 'b' anew copies the child and the root (the path), and shares
+everything else; that is why a copy of a map costs nothing and a change costs O(log n).
+
+The encoding is CHAMP (Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries for Fast and Lean Immutable JVM
+Collections", OOPSLA 2015): entries and children apart, each with a bitmap, deletion restoring the one shape that a
+content has. The invariants that the code below keeps, numbered as `Hamt._check` reports them:
+
+1. A node has two bitmaps, one for entries and one for children; a position is never in both.
+2. Its slots hold the entries' key, value pairs from the left, in hash-bit order, and the children from the right.
+3. A child holds at least two entries in its subtree, so the shape is a function of the content alone.
+4. Keys with the same 32-bit hash share a collision node, which stands only below the last of the 7 levels.
+5. The 64-bit hash is folded to 32 bits once, by one formula, negative hashes included.
+6. Keys are compared by identity first, then by `==`; "unchanged" means `is`, never `==`.
+7. A node is never written again once the function that made it has returned it.
+
+A collision node has both bitmaps zero and its entries in any order; an empty root has no slots either.
+
+Keys are the user's objects: their `__hash__` and `__eq__` may raise, or run anything. Nothing here is changed in place,
+so an exception leaves every map as it was. Where two trees are compared (`equal`, `compare`, `news`) they are walked
+side by side, so a subtree that both share costs one look.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from ._sentinels import ABSENT
+
+Node = tuple[int, int, list[Any]]
+"""The bitmap of the entries, that of the children, and the slots."""
+Item = tuple[int, Any, Any]
+"""A folded hash, its key and a value, on the way into a tree."""
+
+BITS: Final = 5
+"""The hash bits that one level looks at."""
+POSITIONS: Final = 31
+"""The mask of one level's bits."""
+LAST_SHIFT: Final = 30
+"""The shift of the seventh level; a collision node stands below it."""
+EMPTY_NODE: Final[Node] = (0, 0, [])
+
+if sys.version_info >= (3, 10):
+    popcount = int.bit_count
+else:
+
+    def popcount(bitmap: int) -> int:
+        return bin(bitmap).count("1")
+
+
+def fold(key: object) -> int:
+    """The key's hash, folded to 32 bits."""
+    key_hash = hash(key)
+    return (key_hash ^ key_hash >> 32) & 0xFFFFFFFF
+
+
+def find(node: Node, key_hash: int, key: object) -> Any:
+    """The key's value, or ABSENT; `key_hash` without the bits that the levels above the node have looked at."""
+    while True:
+        entries, children, slots = node
+        bit = 1 << (key_hash & POSITIONS)
+        if entries & bit:
+            index = 2 * popcount(entries & (bit - 1))
+            found = slots[index]
+            return slots[index + 1] if found is key or key == found else ABSENT
+        if not children & bit:
+            break
+        node = slots[-1 - popcount(children & (bit - 1))]
+        key_hash >>= BITS
+    if entries or children or not slots:
+        return ABSENT
+    index = _index_in_collision(slots, key)
+    return ABSENT if index < 0 else slots[index + 1]
+
+
+def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0) -> tuple[Node, int]:
+    """The tree whose root stands at `shift` with the key set, and how many entries that added: 0 or 1.
+
+    It is this very tree where nothing changes.
+    """
+    path, node = _path(root, key_hash >> shift)
+    shift += BITS * len(path)
+    entries, children, slots = node
+    bit = 1 << (key_hash >> shift & POSITIONS)
+    if entries & bit:
+        index = 2 * popcount(entries & (bit - 1))
+        old_key, old_value = slots[index], slots[index + 1]
+        if not (old_key is key or key == old_key):
+            child = _join(shift + BITS, fold(old_key), old_key, old_value, key_hash, key, value)
+            return _rebuilt(path, _with_child_for_entry(node, bit, child)), 1
+        if old_value is value:
+            return root, 0
+    elif entries or children or not slots:
+        index = 2 * popcount(entries & (bit - 1))
+        slots = slots.copy()
+        slots[index:index] = key, value
+        return _rebuilt(path, (entries | bit, children, slots)), 1
+    else:
+        index = _index_in_collision(slots, key)
+        if index < 0:
+            return _rebuilt(path, (0, 0, [*slots, key, value])), 1
+        if slots[index + 1] is value:
+            return root, 0
+    slots = slots.copy()
+    slots[index + 1] = value
+    return _rebuilt(path, (entries, children, slots)), 0
+
+
+def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
+    """The tree without the key, or None where the key is missing."""
+    path, node = _path(root, key_hash)
+    entries, children, slots = node
+    bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
+    if entries & bit:
+        index = 2 * popcount(entries & (bit - 1))
+        if not (slots[index] is key or key == slots[index]):
+            return None
+        entries ^= bit
+    elif entries or children or not slots:
+        return None
+    else:
+        index = _index_in_collision(slots, key)
+        if index < 0:
+            return None
+    slots = slots.copy()
+    del slots[index : index + 2]
+    while path and not children and len(slots) == 2:
+        # A lone entry: its parent takes it in.
+        (entries, children, parent_slots), index = path.pop()
+        bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
+        parent_slots = parent_slots.copy()
+        del parent_slots[index]
+        index = 2 * popcount(entries & (bit - 1))
+        parent_slots[index:index] = slots
+        entries, children, slots = entries | bit, children ^ bit, parent_slots
+    return _rebuilt(path, (entries, children, slots))
+
+
+def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
+    """The tree with everything set that a dict has a value for, and how many entries that added.
+
+    The dict has told its keys apart already: they are compared with those of the tree only.
+    """
+    items = [(fold(key), key, value) for key, value in list(changes.items()) if value is not ABSENT]
+    if not items:
+        return root, 0
+    if not root[2]:
+        return _grown(items, 0), len(items)
+    return _grafted(root, items, 0)
+
+
+def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
+    """The tree without the keys that a dict has ABSENT for, and how many of them it had."""
+    removed = 0
+    for key in [key for key, value in list(changes.items()) if value is ABSENT]:
+        smaller = dissoc(root, fold(key), key)
+        if smaller is not None:
+            root = smaller
+            removed += 1
+    return root, removed
+
+
+def equal(node: Node, other: Node) -> bool:
+    """Whether two subtrees at the same place hold equal entries; shared parts are not looked at."""
+    if node is other:
+        return True
+    entries, children, slots = node
+    if entries != other[0] or children != other[1] or len(slots) != len(other[2]):
+        return False
+    if not entries and not children:
+        return _equal_collisions(slots, other[2])
+    edge = len(slots) - popcount(children)
+    return slots[:edge] == other[2][:edge] and all(map(equal, slots[edge:], other[2][edge:]))
+
+
+def compare(
+    node: Node, other: Node, shift: int, added: dict[Any, Any], removed: dict[Any, Any], changed: dict[Any, Any]
+) -> None:
+    """Note in the three dicts what turns the entries of `node` into those of `other`."""
+    if node is other:
+        return
+    if shift > LAST_SHIFT:
+        _compare_collisions(node[2], other[2], added, removed, changed)
+        return
+    for _, mine, theirs in _aligned(node, other):
+        if mine is None:
+            added.update([theirs] if len(theirs) == 2 else _items(theirs))
+        elif theirs is None:
+            removed.update([mine] if len(mine) == 2 else _items(mine))
+        elif len(mine) == 2 and len(theirs) == 2 and _same_key(mine, theirs):
+            if not (mine[1] is theirs[1] or mine[1] == theirs[1]):
+                changed[mine[0]] = mine[1], theirs[1]
+        elif mine is not theirs:
+            below = shift + BITS
+            compare(_subtree(mine, below), _subtree(theirs, below), below, added, removed, changed)
+
+
+def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
+    """Note in the dict what `other` has that `node` has not: keys, and values that are another object."""
+    if node is other:
+        return
+    if shift > LAST_SHIFT:
+        for start in range(0, len(other[2]), 2):
+            key, value = other[2][start : start + 2]
+            index = _index_in_collision(node[2], key)
+            if index < 0 or node[2][index + 1] is not value:
+                noted[key] = value
+        return
+    for _, mine, theirs in _aligned(node, other):
+        if theirs is None or mine is theirs:
+            continue
+        if mine is None:
+            noted.update([theirs] if len(theirs) == 2 else _items(theirs))
+        elif len(mine) == 2 and len(theirs) == 2 and _same_key(mine, theirs):
+            if mine[1] is not theirs[1]:
+                noted[theirs[0]] = theirs[1]
+        else:
+            below = shift + BITS
+            news(_subtree(mine, below), _subtree(theirs, below), below, noted)
+
+
+def walk(root: Node, kind: str) -> Iterator[Iterable[Any]]:
+    """For each node the keys, the values or the (key, value) items of its entries; a node before its children."""
+    stack = [root]
+    while stack:
+        _, children, slots = stack.pop()
+        edge = len(slots) - popcount(children)
+        if edge:
+            if kind == "items":
+                entries = iter(slots[:edge])
+                yield zip(entries, entries)
+            else:
+                yield slots[kind == "values" : edge : 2]
+        stack += slots[edge:]
+
+
+def _items(node: Node) -> list[tuple[Any, Any]]:
+    return [item for items in walk(node, "items") for item in items]
+
+
+def _path(root: Node, key_hash: int) -> tuple[list[tuple[Node, int]], Node]:
+    """The nodes above the one that has the key or would get it, each with the slot of the next; and that one."""
+    path = []
+    node = root
+    while True:
+        children = node[1]
+        bit = 1 << (key_hash & POSITIONS)
+        if not children & bit:
+            return path, node
+        slots = node[2]
+        index = len(slots) - 1 - popcount(children & (bit - 1))
+        path.append((node, index))
+        node = slots[index]
+        key_hash >>= BITS
+
+
+def _rebuilt(path: list[tuple[Node, int]], node: Node) -> Node:
+    """The root above a changed node: a copy of the path."""
+    while path:
+        (entries, children, slots), index = path.pop()
+        slots = slots.copy()
+        slots[index] = node
+        node = entries, children, slots
+    return node
+
+
+def _index_in_collision(slots: list[Any], key: object) -> int:
+    """Where the key stands in a collision node, or -1."""
+    for index in range(0, len(slots), 2):
+        if slots[index] is key or key == slots[index]:
+            return index
+    return -1
+
+
+def _join(
+    shift: int, old_hash: int, old_key: object, old_value: object, key_hash: int, key: object, value: object
+) -> Node:
+    """The smallest subtree that holds two entries whose hashes agree below `shift`."""
+    if shift > LAST_SHIFT:
+        return 0, 0, [old_key, old_value, key, value]
+    old_position = old_hash >> shift & POSITIONS
+    position = key_hash >> shift & POSITIONS
+    if old_position == position:
+        return 0, 1 << position, [_join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)]
+    entries = 1 << old_position | 1 << position
+    if old_position < position:
+        return entries, 0, [old_key, old_value, key, value]
+    return entries, 0, [key, value, old_key, old_value]
+
+
+def _with_child_for_entry(node: Node, bit: int, child: Node) -> Node:
+    entries, children, slots = node
+    slots = slots.copy()
+    slots.insert(len(slots) - popcount(children & (bit - 1)), child)
+    index = 2 * popcount(entries & (bit - 1))
+    del slots[index : index + 2]
+    return entries ^ bit, children | bit, slots
+
+
+def _buckets(items: list[Item], shift: int) -> dict[int, list[Item]]:
+    """The items at each position of one level."""
+    buckets: dict[int, list[Item]] = {}
+    for item in items:
+        position = item[0] >> shift & POSITIONS
+        if position in buckets:
+            buckets[position].append(item)
+        else:
+            buckets[position] = [item]
+    return buckets
+
+
+def _grown(items: list[Item], shift: int) -> Node:
+    """The subtree of (hash, key, value) items whose hashes agree below `shift`: bottom-up, each node made once."""
+    if shift > LAST_SHIFT:
+        return 0, 0, [part for item in items for part in item[1:]]
+    buckets = _buckets(items, shift)
+    entries = children = 0
+    pairs: list[Any] = []
+    subtrees: list[Node] = []
+    for position in sorted(buckets):
+        bucket = buckets[position]
+        if len(bucket) == 1:
+            entries |= 1 << position
+            pairs += bucket[0][1:]
+        else:
+            children |= 1 << position
+            subtrees.append(_grown(bucket, shift + BITS))
+    return entries, children, pairs + subtrees[::-1]
+
+
+def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
+    """The subtree at `shift` with the items set, and how many entries that added."""
+    if len(items) == 1:
+        return assoc(node, *items[0], shift)
+    added = 0
+    if shift > LAST_SHIFT:
+        for item in items:
+            node, more = assoc(node, *item, shift)
+            added += more
+        return node, added
+    entries, children, slots = old_entries, old_children, old_slots = node
+    below = shift + BITS
+    # From the last position down: what stands at lower ones keeps its index, from the left or from the right.
+    for position, bucket in sorted(_buckets(items, shift).items(), reverse=True):
+        bit = 1 << position
+        index = 2 * popcount(old_entries & (bit - 1))
+        from_right = 1 + popcount(old_children & (bit - 1))
+        if old_children & bit:
+            old_child = old_slots[-from_right]
+            child, more = _grafted(old_child, bucket, below)
+            if child is old_child:
+                continue
+            if slots is old_slots:
+                slots = slots.copy()
+            slots[-from_right] = child
+            added += more
+            continue
+        if slots is old_slots:
+            slots = slots.copy()
+        if old_entries & bit:
+            key, value = old_slots[index : index + 2]
+            if len(bucket) == 1 and (key is bucket[0][1] or bucket[0][1] == key):
+                slots[index + 1] = bucket[0][2]
+                continue
+            child, more = _grafted(_single(key, value, below), bucket, below)
+            entries ^= bit
+            del slots[index : index + 2]
+        elif len(bucket) == 1:
+            entries |= bit
+            slots[index:index] = bucket[0][1:]
+            added += 1
+            continue
+        else:
+            child, more = _grown(bucket, below), len(bucket)
+        children |= bit
+        slots.insert(len(slots) - from_right + 1, child)
+        added += more
+    if slots is old_slots or not added and all(map(operator.is_, slots, old_slots)):
+        return node, 0
+    return (entries, children, slots), added
+
+
+def _aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
+    """For each position that either has: its bit, and what stands there, a (key, value) entry, a child or None."""
+    entries, children, slots = node
+    other_entries, other_children, other_slots = other
+    index = other_index = 0
+    child_index, other_child_index = len(slots), len(other_slots)
+    positions = entries | children | other_entries | other_children
+    while positions:
+        bit = positions & -positions
+        positions ^= bit
+        mine = theirs = None
+        if entries & bit:
+            mine = slots[index], slots[index + 1]
+            index += 2
+        elif children & bit:
+            child_index -= 1
+            mine = slots[child_index]
+        if other_entries & bit:
+            theirs = other_slots[other_index], other_slots[other_index + 1]
+            other_index += 2
+        elif other_children & bit:
+            other_child_index -= 1
+            theirs = other_slots[other_child_index]
+        yield bit, mine, theirs
+
+
+def _same_key(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
+    return mine[0] is theirs[0] or bool(theirs[0] == mine[0])
+
+
+def _subtree(part: Any, shift: int) -> Node:
+    """A child as it is, an entry as a node of its own, so that both can be walked alike."""
+    return part if len(part) == 3 else _single(*part, shift)
+
+
+def _single(key: object, value: object, shift: int) -> Node:
+    return 1 << (fold(key) >> shift & POSITIONS) if shift <= LAST_SHIFT else 0, 0, [key, value]
+
+
+def _equal_collisions(slots: list[Any], other: list[Any]) -> bool:
+    for start in range(0, len(slots), 2):
+        index = _index_in_collision(other, slots[start])
+        if index < 0:
+            return False
+        value, other_value = slots[start + 1], other[index + 1]
+        if value is not other_value and not value == other_value:
+            return False
+    return True
+
+
+def _compare_collisions(
+    slots: list[Any], other: list[Any], added: dict[Any, Any], removed: dict[Any, Any], changed: dict[Any, Any]
+) -> None:
+    for start in range(0, len(slots), 2):
+        key, value = slots[start : start + 2]
+        index = _index_in_collision(other, key)
+        if index < 0:
+            removed[key] = value
+        elif not (value is other[index + 1] or value == other[index + 1]):
+            changed[key] = value, other[index + 1]
+    for start in range(0, len(other), 2):
+        if _index_in_collision(slots, other[start]) < 0:
+            added[other[start]] = other[start + 1]
