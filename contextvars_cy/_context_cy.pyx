@@ -19,7 +19,7 @@ from cpython.pystate cimport PyThreadState
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t, uint64_t
 
-from contextvars_cy._hamt_cy cimport EMPTY, Hamt, HamtIterator, match_as_mapping
+from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping
 
 import sys
 from collections.abc import Mapping
@@ -307,7 +307,7 @@ cdef class Context:
         >>> list(Context().keys())
         []
         """
-        return HamtIterator(_snapshot_of(self), "keys")
+        return iterate(_snapshot_of(self), KEYS)
 
     def values(self):
         """Return an iterator over the values; O(n).
@@ -315,7 +315,7 @@ cdef class Context:
         >>> list(Context().values())
         []
         """
-        return HamtIterator(_snapshot_of(self), "values")
+        return iterate(_snapshot_of(self), VALUES)
 
     def items(self):
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -323,7 +323,7 @@ cdef class Context:
         >>> list(Context().items())
         []
         """
-        return HamtIterator(_snapshot_of(self), "items")
+        return iterate(_snapshot_of(self), ITEMS)
 
     def __getitem__(self, key):
         cdef ContextVar var = _checked(key)

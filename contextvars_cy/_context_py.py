@@ -24,7 +24,7 @@ from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import host
-from ._hamt_py import EMPTY, Hamt, HamtIterator
+from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import context_of, enter, leave, run
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
@@ -287,7 +287,7 @@ class Context(Sealed):
         >>> list(Context().keys())
         []
         """
-        return HamtIterator(_snapshot_of(self), "keys")
+        return iterate(_snapshot_of(self), "keys")
 
     def values(self) -> HamtIterator:
         """Return an iterator over the values; O(n).
@@ -295,7 +295,7 @@ class Context(Sealed):
         >>> list(Context().values())
         []
         """
-        return HamtIterator(_snapshot_of(self), "values")
+        return iterate(_snapshot_of(self), "values")
 
     def items(self) -> HamtIterator:
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -303,7 +303,7 @@ class Context(Sealed):
         >>> list(Context().items())
         []
         """
-        return HamtIterator(_snapshot_of(self), "items")
+        return iterate(_snapshot_of(self), "items")
 
     def __getitem__(self, key: ContextVar[T]) -> T:
         value = _snapshot_of(self)._find(_checked(key), key._hash)

@@ -35,6 +35,16 @@ cdef class HamtIterator:
     cdef int _enter(self, Node *node) noexcept
 
 
+# The first two are offsets in an entry.
+cdef enum:
+    KEYS = 0
+    VALUES = 1
+    ITEMS = 2
+
+
+cdef HamtIterator iterate(Hamt hamt, int kind)
+
+
 cdef class HamtKeys:
     cdef Hamt _mapping
 

@@ -19,6 +19,7 @@ from contextvars_cy._trie_cy cimport (
     news,
     plain,
     popcount,
+    prefetch,
     remove,
     size_of,
     update,
@@ -38,12 +39,6 @@ cdef extern from *:
     """
     #ifndef Py_TPFLAGS_MAPPING
     #define Py_TPFLAGS_MAPPING 0
-    #endif
-
-    #if defined(__GNUC__) || defined(__clang__)
-    #define hamt_prefetch(address) __builtin_prefetch(address)
-    #else
-    #define hamt_prefetch(address) ((void)(address))
     #endif
 
     /* The pair given last, with new contents, as a dict's iterator does it; NULL where somebody has kept it. */
@@ -82,7 +77,6 @@ cdef extern from *:
     void no_sequence "hamt_no_sequence"(object type) noexcept
     void publish "hamt_publish"(object type, const char *name, newfunc called) noexcept
     unsigned long Py_TPFLAGS_MAPPING
-    void prefetch "hamt_prefetch"(void *address) noexcept
     PyObject *reused "hamt_reused"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
 cdef extern from "Python.h":
@@ -185,11 +179,10 @@ cdef class Hamt:
         return self._discard(key, fold(key))
 
     def update(self, source=(), /, **items):
-        """Return the map with everything set that `Hamt(source, **items)` has; this very map where that changes nothing.
+        """Return the map with everything set that `Hamt(source, **items)` has; this very map where nothing changes.
 
-        O(m), and O(m log n) at most, where the source has m entries; a source of which nothing is new costs least
-        where it is a map made from this one, since shared subtrees are not looked at. `map | mapping` is the same, and
-        `mapping | map` lays the map over the mapping.
+        O(m log n) for a source of m entries, in one walk of the tree; for a map that was made from this one the time
+        of their difference. `map | mapping` is the same, and `mapping | map` lays the map over the mapping.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -260,7 +253,9 @@ cdef class Hamt:
         >>> Hamt(a=1, b=2).keys() & {"b", "c"}
         {'b'}
         """
-        return HamtKeys.__new__(HamtKeys, self)
+        cdef HamtKeys view = HamtKeys.__new__(HamtKeys)
+        view._mapping = self
+        return view
 
     def values(self):
         """Return a view of the values; iterating it takes O(n).
@@ -268,7 +263,9 @@ cdef class Hamt:
         >>> list(Hamt(a=1).values())
         [1]
         """
-        return HamtValues.__new__(HamtValues, self)
+        cdef HamtValues view = HamtValues.__new__(HamtValues)
+        view._mapping = self
+        return view
 
     def items(self):
         """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
@@ -276,7 +273,9 @@ cdef class Hamt:
         >>> list(Hamt(a=1).items())
         [('a', 1)]
         """
-        return HamtItems.__new__(HamtItems, self)
+        cdef HamtItems view = HamtItems.__new__(HamtItems)
+        view._mapping = self
+        return view
 
     def __getitem__(self, key):
         cdef PyObject *value = find(<Node *>self._root, fold(key), <PyObject *>key)
@@ -291,7 +290,7 @@ cdef class Hamt:
         return self._count
 
     def __iter__(self):
-        return HamtIterator.__new__(HamtIterator, self, "keys")
+        return iterate(self, KEYS)
 
     def __eq__(self, other):
         if type(other) is not Hamt:
@@ -368,6 +367,10 @@ cdef dict _as_dict(object source, dict items):
     return source if type(source) is dict and not items else dict(source, **items)
 
 
+cdef object _refuse_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
+    raise TypeError(f"cannot create '{cls.tp_name.decode()}' instances; a Hamt's methods give them")
+
+
 cdef str _braced(Hamt hamt):
     return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
 
@@ -391,13 +394,8 @@ cdef Hamt EMPTY = _new(EMPTY_NODE, 0)
 @cython.no_gc_clear
 @cython.freelist(4)
 cdef class HamtIterator:
-    """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
-
-    def __cinit__(self, Hamt hamt not None, str kind not None):
-        self._kind = 0 if kind == "keys" else 1 if kind == "values" else 2
-        self._hamt = hamt
-        self._depth = 0
-        self._enter(<Node *>hamt._root)
+    """
+    Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
     def __iter__(self):
         return self
@@ -412,7 +410,7 @@ cdef class HamtIterator:
                 raise StopIteration
             slot = self._slot
         self._slot = slot + 2
-        if self._kind < 2:
+        if self._kind != ITEMS:
             return <object>slot[self._kind]
         cdef PyObject *pair = reused(<PyObject *>self._last, slot[0], slot[1])
         if pair is not NULL:
@@ -453,14 +451,20 @@ cdef class HamtIterator:
         return 0
 
 
+cdef HamtIterator iterate(Hamt hamt, int kind):
+    cdef HamtIterator iterator = HamtIterator.__new__(HamtIterator)
+    iterator._kind = kind
+    iterator._hamt = hamt
+    iterator._enter(<Node *>hamt._root)
+    return iterator
+
+
 @cython.final
 @cython.no_gc_clear
+@cython.freelist(4)
 cdef class HamtKeys:
-    """HamtKeys(mapping, /)\n--\n
+    """
     The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
-
-    def __cinit__(self, Hamt mapping not None, /):
-        self._mapping = mapping
 
     def isdisjoint(self, other):
         """Return True if two sets have a null intersection."""
@@ -473,7 +477,7 @@ cdef class HamtKeys:
         return key in self._mapping
 
     def __iter__(self):
-        return HamtIterator.__new__(HamtIterator, self._mapping, "keys")
+        return iterate(self._mapping, KEYS)
 
     def __repr__(self):
         return f"HamtKeys({list(self)!r})"
@@ -519,6 +523,7 @@ cdef class HamtKeys:
 
     __hash__ = None
     _from_iterable = set
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtKeys' object")
@@ -526,12 +531,10 @@ cdef class HamtKeys:
 
 @cython.final
 @cython.no_gc_clear
+@cython.freelist(4)
 cdef class HamtValues:
-    """HamtValues(mapping, /)\n--\n
+    """
     The values of a map, as `Hamt.values` gives them."""
-
-    def __cinit__(self, Hamt mapping not None, /):
-        self._mapping = mapping
 
     def __len__(self):
         return self._mapping._count
@@ -543,7 +546,7 @@ cdef class HamtValues:
         return False
 
     def __iter__(self):
-        return HamtIterator.__new__(HamtIterator, self._mapping, "values")
+        return iterate(self._mapping, VALUES)
 
     def __repr__(self):
         return f"HamtValues({list(self)!r})"
@@ -551,15 +554,15 @@ cdef class HamtValues:
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtValues' object")
 
+    __class_getitem__ = classmethod(GenericAlias)
+
 
 @cython.final
 @cython.no_gc_clear
+@cython.freelist(4)
 cdef class HamtItems:
-    """HamtItems(mapping, /)\n--\n
+    """
     The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
-
-    def __cinit__(self, Hamt mapping not None, /):
-        self._mapping = mapping
 
     def isdisjoint(self, other):
         """Return True if two sets have a null intersection."""
@@ -575,7 +578,7 @@ cdef class HamtItems:
         return value is not ABSENT and (item[1] is value or bool(item[1] == value))
 
     def __iter__(self):
-        return HamtIterator.__new__(HamtIterator, self._mapping, "items")
+        return iterate(self._mapping, ITEMS)
 
     def __repr__(self):
         return f"HamtItems({list(self)!r})"
@@ -621,6 +624,7 @@ cdef class HamtItems:
 
     __hash__ = None
     _from_iterable = set
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtItems' object")
@@ -632,9 +636,9 @@ cdef class HamtMutation:
     """
     Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
 
-    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` lays all m
-    changes over the map in one walk, O(m), and O(m log n) at most; so does `len`. After `finish` every change is a
-    ValueError. A change is a RuntimeError while another operation runs, in another thread or in a key's `__eq__`.
+    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` and `len` lay
+    the m changes over the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
+    RuntimeError while another one runs, in another thread or around the `__eq__` of a key that asks for it.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -664,7 +668,7 @@ cdef class HamtMutation:
         self._store(key, value)
 
     def pop(self, key, default=_ABSENT, /):
-        """Remove the key and return its value; where it is missing the default, or KeyError if there is none. O(log n).
+        """Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
@@ -750,6 +754,7 @@ cdef class HamtMutation:
 
     __hash__ = None
     __iter__ = None
+    __class_getitem__ = classmethod(GenericAlias)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtMutation' object")
@@ -809,10 +814,6 @@ cdef class HamtMutation:
 cdef object _UNCHANGED = object()
 
 
-cdef object _refuse_mutation(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
-    raise TypeError("cannot create 'contextvars_cy.HamtMutation' instances; Hamt.mutate() gives one")
-
-
 cdef int match_as_mapping(object kind) except -1:
     # What registering with Mapping does for a class of Python, so that `match` takes it for a mapping.
     (<PyTypeObject *>kind).tp_flags |= Py_TPFLAGS_MAPPING
@@ -825,11 +826,11 @@ ValuesView.register(HamtValues)
 ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
 publish(Hamt, "contextvars_cy.Hamt", <newfunc>_hamt_from_call)
-publish(HamtIterator, "contextvars_cy.HamtIterator", NULL)
-publish(HamtKeys, "contextvars_cy.HamtKeys", NULL)
-publish(HamtValues, "contextvars_cy.HamtValues", NULL)
-publish(HamtItems, "contextvars_cy.HamtItems", NULL)
-publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_mutation)
+publish(HamtIterator, "contextvars_cy.HamtIterator", <newfunc>_refuse_call)
+publish(HamtKeys, "contextvars_cy.HamtKeys", <newfunc>_refuse_call)
+publish(HamtValues, "contextvars_cy.HamtValues", <newfunc>_refuse_call)
+publish(HamtItems, "contextvars_cy.HamtItems", <newfunc>_refuse_call)
+publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_call)
 # What can be subscripted would be taken for a sequence, and iterated.
 no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_hash = <hashfunc>PyObject_HashNotImplemented

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import reprlib
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Set, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from threading import Lock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
@@ -99,7 +99,8 @@ class Hamt(Sealed, Generic[K, V]):
         >>> one.set("a", 1) is one
         True
         """
-        return self._set(key, fold(key), value)
+        root, added = assoc(self._root, fold(key), key, value)
+        return self if root is self._root else _new(root, self._count + added)
 
     def delete(self, key: object, /) -> Hamt[K, V]:
         """Return the map without the key; KeyError where it is missing. O(log n).
@@ -126,11 +127,10 @@ class Hamt(Sealed, Generic[K, V]):
         return self._discard(key, fold(key))
 
     def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
-        """Return the map with everything set that `Hamt(source, **items)` has; this very map where that changes nothing.
+        """Return the map with everything set that `Hamt(source, **items)` has; this very map where nothing changes.
 
-        O(m), and O(m log n) at most, where the source has m entries; a source of which nothing is new costs least
-        where it is a map made from this one, since shared subtrees are not looked at. `map | mapping` is the same, and
-        `mapping | map` lays the map over the mapping.
+        O(m log n) for a source of m entries, in one walk of the tree; for a map that was made from this one the time
+        of their difference. `map | mapping` is the same, and `mapping | map` lays the map over the mapping.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -205,7 +205,9 @@ class Hamt(Sealed, Generic[K, V]):
         >>> Hamt(a=1, b=2).keys() & {"b", "c"}
         {'b'}
         """
-        return HamtKeys(self)
+        view: HamtKeys[K] = object.__new__(HamtKeys)
+        view._mapping = self
+        return view
 
     def values(self) -> ValuesView[V]:
         """Return a view of the values; iterating it takes O(n).
@@ -213,7 +215,9 @@ class Hamt(Sealed, Generic[K, V]):
         >>> list(Hamt(a=1).values())
         [1]
         """
-        return HamtValues(self)
+        view: HamtValues[V] = object.__new__(HamtValues)
+        view._mapping = self
+        return view
 
     def items(self) -> ItemsView[K, V]:
         """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
@@ -221,7 +225,9 @@ class Hamt(Sealed, Generic[K, V]):
         >>> list(Hamt(a=1).items())
         [('a', 1)]
         """
-        return HamtItems(self)
+        view: HamtItems[K, V] = object.__new__(HamtItems)
+        view._mapping = self
+        return view
 
     def __getitem__(self, key: object) -> V:
         value = find(self._root, fold(key), key)
@@ -236,7 +242,7 @@ class Hamt(Sealed, Generic[K, V]):
         return self._count
 
     def __iter__(self) -> HamtIterator:
-        return HamtIterator(self, "keys")
+        return iterate(self, "keys")
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Hamt:
@@ -275,9 +281,7 @@ class Hamt(Sealed, Generic[K, V]):
 
     def _set(self, key: K, key_hash: int, value: V) -> Hamt[K, V]:
         root, added = assoc(self._root, key_hash, key, value)
-        if root is self._root:
-            return self
-        return _new(root, self._count + added)
+        return self if root is self._root else _new(root, self._count + added)
 
     def _discard(self, key: object, key_hash: int) -> Hamt[K, V]:
         root = dissoc(self._root, key_hash, key)
@@ -309,6 +313,10 @@ def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
     return source if type(source) is dict and not items else dict(source, **items)
 
 
+def _refuse_call(kind: type) -> NoReturn:
+    raise TypeError(f"cannot create 'contextvars_cy.{kind.__name__}' instances; a Hamt's methods give them")
+
+
 def _braced(hamt: Hamt[Any, Any]) -> str:
     return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
 
@@ -324,41 +332,42 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
 
     _hamt: Hamt[Any, Any]
 
-    def __new__(cls, hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
-        self = cls.from_iterable(walk(hamt._root, kind))
-        # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
-        self._hamt = hamt
-        return self
+    def __new__(cls, *arguments: NoReturn) -> HamtIterator:
+        _refuse_call(cls)
 
     def __len__(self) -> int:
         return self._hamt._count
 
 
-class _SetView(Sealed, Set[Any]):
-    """What the views of keys and of items share."""
-
-    __slots__ = ()
-
-    def __xor__(self, other: Any) -> Any:
-        # Set's own answer is a union of two results, of which the second is of the other's type.
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
-
-    __rxor__ = __xor__
+def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
+    iterator: Any = HamtIterator.from_iterable(walk(hamt._root, kind))
+    # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
+    iterator._hamt = hamt
+    return iterator  # type: ignore[no-any-return]
 
 
 @final
-class HamtKeys(_SetView, KeysView[K]):
+class HamtKeys(Sealed, KeysView[K]):
     """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
 
     __slots__ = ()
 
     _mapping: Hamt[K, Any]
 
+    def __new__(cls, *arguments: NoReturn) -> HamtKeys[K]:
+        _refuse_call(cls)
+
     def __iter__(self) -> Iterator[K]:
-        return HamtIterator(self._mapping, "keys")
+        return iterate(self._mapping, "keys")
 
     def __repr__(self) -> str:
         return f"HamtKeys({list(self)!r})"
+
+    def __xor__(self, other: Any) -> Any:
+        # Set's own answer is a union of two results, of which the second is of the other's type.
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __rxor__ = __xor__
 
 
 @final
@@ -369,8 +378,11 @@ class HamtValues(Sealed, ValuesView[V]):
 
     _mapping: Hamt[Any, V]
 
+    def __new__(cls, *arguments: NoReturn) -> HamtValues[V]:
+        _refuse_call(cls)
+
     def __iter__(self) -> Iterator[V]:
-        return HamtIterator(self._mapping, "values")
+        return iterate(self._mapping, "values")
 
     def __contains__(self, value: object) -> bool:
         return any(value is other or value == other for other in self)
@@ -380,15 +392,18 @@ class HamtValues(Sealed, ValuesView[V]):
 
 
 @final
-class HamtItems(_SetView, ItemsView[K, V]):
+class HamtItems(Sealed, ItemsView[K, V]):
     """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
 
     __slots__ = ()
 
     _mapping: Hamt[K, V]
 
+    def __new__(cls, *arguments: NoReturn) -> HamtItems[K, V]:
+        _refuse_call(cls)
+
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return HamtIterator(self._mapping, "items")
+        return iterate(self._mapping, "items")
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
@@ -398,6 +413,11 @@ class HamtItems(_SetView, ItemsView[K, V]):
 
     def __repr__(self) -> str:
         return f"HamtItems({list(self)!r})"
+
+    def __xor__(self, other: Any) -> Any:
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __rxor__ = __xor__
 
 
 _UNCHANGED: Final = object()
@@ -422,9 +442,9 @@ def _exclusive(method: F) -> F:
 class HamtMutation(Sealed, Generic[K, V]):
     """Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
 
-    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` lays all m
-    changes over the map in one walk, O(m), and O(m log n) at most; so does `len`. After `finish` every change is a
-    ValueError. A change is a RuntimeError while another operation runs, in another thread or in a key's `__eq__`.
+    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` and `len` lay
+    the m changes over the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
+    RuntimeError while another one runs, in another thread or around the `__eq__` of a key that asks for it.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -443,8 +463,8 @@ class HamtMutation(Sealed, Generic[K, V]):
     _finished: bool
     _lock: Lock
 
-    def __new__(cls) -> NoReturn:
-        raise TypeError("cannot create 'contextvars_cy.HamtMutation' instances; Hamt.mutate() gives one")
+    def __new__(cls, *arguments: NoReturn) -> HamtMutation[K, V]:
+        _refuse_call(cls)
 
     def get(self, key: object, default: Any = None, /) -> V | Any:
         """Return the value of the key, or the default where the key is missing. O(log n).
@@ -472,7 +492,7 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     @_exclusive
     def pop(self, key: object, default: Any = ABSENT, /) -> V | Any:
-        """Remove the key and return its value; where it is missing the default, or KeyError if there is none. O(log n).
+        """Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
@@ -538,9 +558,9 @@ class HamtMutation(Sealed, Generic[K, V]):
         self.finish()
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not HamtMutation:
+        if not isinstance(other, HamtMutation):
             return NotImplemented
-        return self._settled() == other._settled()
+        return bool(self._settled() == other._settled())
 
     @reprlib.recursive_repr("HamtMutation({...})")
     def __repr__(self) -> str:
@@ -548,6 +568,9 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     __hash__ = None  # type: ignore[assignment]
     __iter__ = None
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def _refuse_if_finished(self) -> None:
         if self._finished:

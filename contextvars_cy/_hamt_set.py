@@ -23,9 +23,9 @@ class HamtSet(Sealed, Set[T], Hashable):
     """A persistent set: what `frozenset` is, and a changed one costs O(log n), since it shares what did not change.
 
     `HamtSet(iterable)` takes O(n). The operators and comparisons are frozenset's, with every `collections.abc.Set`;
-    between a HamtSet and a builtin set, on either side, the result is a HamtSet. Elements need `__hash__` and `__eq__`, and are compared by
-    identity first. Between sets of which one was made from the other, `==`, `<=`, `-` and `^` take the time of their
-    difference. The hash is that of an equal frozenset.
+    between a HamtSet and a builtin set, on either side, the result is a HamtSet. Elements need `__hash__` and `__eq__`,
+    and are compared by identity first. Between sets of which one was made from the other, comparing and the operators
+    take the time of their difference. The hash is that of an equal frozenset.
 
     >>> one = HamtSet([1, 2])
     >>> one.add(3) - one

@@ -6,14 +6,14 @@ from typing import Any
 
 
 class Sealed:
-    """The base of every public class; a class whose name begins with an underscore may stand between."""
+    """The base of every public class."""
 
     __slots__ = ()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for base in cls.__bases__:
-            if issubclass(base, Sealed) and base is not Sealed and not base.__name__.startswith("_"):
+            if issubclass(base, Sealed) and base is not Sealed:
                 raise TypeError(f"type 'contextvars_cy.{base.__name__}' is not an acceptable base type")
 
     def __reduce__(self) -> Any:

@@ -17,7 +17,7 @@ cdef extern from *:
     """
     /* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
     #define HAMT_KEPT_SIZES 72
-    #define HAMT_KEPT_NODES 16
+    #define HAMT_KEPT_NODES 32
     #ifndef Py_GIL_DISABLED
     static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
     static int hamt_kept_count[HAMT_KEPT_SIZES];
@@ -107,8 +107,20 @@ cdef extern from *:
         return copy;
     }
 
-    static inline PyObject *hamt_tracked(hamt_node *node) {
-        PyObject_GC_Track(node);
+    /* The collector need not follow what cannot be part of a cycle: a tree of strings and numbers, say. A node's own
+       children tell by whether they are tracked, since they never change; other objects by their type. */
+    static inline int hamt_is_followed(PyObject *thing) {
+        if (!PyType_HasFeature(Py_TYPE(thing), Py_TPFLAGS_HAVE_GC)) return 0;
+        return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
+    }
+
+    /* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
+    static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
+        int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
+        for (Py_ssize_t index = at; !followed && index < at + gain; index++) {
+            followed = hamt_is_followed(node->slots[index]);
+        }
+        if (followed) PyObject_GC_Track(node);
         return (PyObject *)node;
     }
     """
@@ -119,7 +131,8 @@ cdef extern from *:
         Node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
     ) except NULL
     void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
-    PyObject *tracked "hamt_tracked"(Node *node) noexcept
+    bint is_followed "hamt_is_followed"(PyObject *thing) noexcept
+    PyObject *made_of "hamt_made"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
     # Declared to take pointers, so that nothing is owned in passing.
     void free_node "hamt_free_node"(Node *node) noexcept
     PyObject *own "hamt_own"(PyObject *thing) noexcept
@@ -148,29 +161,24 @@ cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value,
     shift += BITS * depth
     if shift > LAST_SHIFT:
         changed = assoc_in_collision(node, key, value, added)
-        if <Node *>changed is node:
-            return <object>root
-        return rebuilt(nodes, indexes, depth, changed)
+        return <object>root if <Node *>changed is node else rebuilt(nodes, indexes, depth, changed)
     bit = position_bit(key_hash, shift)
     index = 2 * popcount(node.entries & (bit - 1))
     if not node.entries & bit:
-        made = spliced(node, node.entries | bit, node.children, index, 0, 2)
-        made.slots[index] = own(key)
-        made.slots[index + 1] = own(value)
+        changed = with_entry(node, node.entries | bit, index, key, value)
         added[0] += 1
     elif not same_key(node.slots[index], key):
         changed = join(
             shift + BITS, fold(<object>node.slots[index]), node.slots[index], node.slots[index + 1],
             key_hash, key, value,
         )
-        made = with_child_for_entry(node, bit, <PyObject *>changed)
+        changed = with_child_for_entry(node, bit, <PyObject *>changed)
         added[0] += 1
     elif node.slots[index + 1] is value:
         return <object>root
     else:
-        made = spliced(node, node.entries, node.children, index + 1, 1, 1)
-        made.slots[index + 1] = own(value)
-    return rebuilt(nodes, indexes, depth, handed_over(tracked(made)))
+        changed = with_slot(node, index + 1, value)
+    return rebuilt(nodes, indexes, depth, changed)
 
 
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):
@@ -192,15 +200,16 @@ cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):
             return None
     if depth == 0 or node.children or size_of(node) > 4:
         made = spliced(node, node.entries ^ bit, node.children, index, 2, 0)
+        smaller = handed_over(made_of(made, node, 0, 0))
     else:
         # A lone entry is left: the first ancestor that has more than this one child takes it in.
         depth -= 1
         while depth and size_of(nodes[depth]) == 1:
             depth -= 1
-        made = with_entry_for_child(
+        smaller = with_entry_for_child(
             nodes[depth], position_bit(key_hash, BITS * depth), node.slots[2 - index], node.slots[3 - index]
         )
-    return rebuilt(nodes, indexes, depth, handed_over(tracked(made)))
+    return rebuilt(nodes, indexes, depth, smaller)
 
 
 cdef struct Item:
@@ -218,9 +227,12 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
     cdef Node *made
     if room == 0:
         return <object>root
-    cdef Item *items = <Item *>PyMem_Malloc(2 * room * sizeof(Item))
-    if items is NULL:
-        raise MemoryError
+    cdef Item few[16]
+    cdef Item *items = few
+    if 2 * room > 16:
+        items = <Item *>PyMem_Malloc(2 * room * sizeof(Item))
+        if items is NULL:
+            raise MemoryError
     try:
         while count < room and next_item(changes, &position, &key, &value):
             if value is not <PyObject *>ABSENT:
@@ -238,7 +250,8 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
         return handed_over(<PyObject *>made)
     finally:
         let_go(items, count)
-        PyMem_Free(items)
+        if items is not few:
+            PyMem_Free(items)
 
 
 cdef object remove(Node *root, dict changes, Py_ssize_t *removed):
@@ -375,14 +388,22 @@ cdef int descend(Node *node, uint32_t key_hash, Node **nodes, Py_ssize_t *indexe
 
 
 cdef object rebuilt(Node **nodes, Py_ssize_t *indexes, int depth, object node):
-    cdef Node *parent
     while depth:
         depth -= 1
-        parent = nodes[depth]
-        parent = spliced(parent, parent.entries, parent.children, indexes[depth], 1, 1)
-        parent.slots[indexes[depth]] = own(<PyObject *>node)
-        node = handed_over(tracked(parent))
+        node = with_slot(nodes[depth], indexes[depth], <PyObject *>node)
     return node
+
+
+cdef object with_slot(Node *node, Py_ssize_t index, PyObject *slot):
+    cdef Node *made = spliced(node, node.entries, node.children, index, 1, 1)
+    made.slots[index] = own(slot)
+    return handed_over(made_of(made, node, index, 1))
+
+
+cdef object with_entry(Node *node, uint32_t entries, Py_ssize_t index, PyObject *key, PyObject *value):
+    cdef Node *made = spliced(node, entries, node.children, index, 0, 2)
+    made.slots[index], made.slots[index + 1] = own(key), own(value)
+    return handed_over(made_of(made, node, index, 2))
 
 
 cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2:
@@ -395,19 +416,10 @@ cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2:
 
 cdef object assoc_in_collision(Node *node, PyObject *key, PyObject *value, Py_ssize_t *added):
     cdef Py_ssize_t index = index_in_collision(node, key)
-    cdef Node *made
     if index < 0:
-        index = size_of(node)
-        made = spliced(node, 0, 0, index, 0, 2)
-        made.slots[index] = own(key)
-        made.slots[index + 1] = own(value)
         added[0] += 1
-    elif node.slots[index + 1] is value:
-        return <object>node
-    else:
-        made = spliced(node, 0, 0, index + 1, 1, 1)
-        made.slots[index + 1] = own(value)
-    return handed_over(tracked(made))
+        return with_entry(node, 0, size_of(node), key, value)
+    return <object>node if node.slots[index + 1] is value else with_slot(node, index + 1, value)
 
 
 cdef object join(
@@ -422,16 +434,16 @@ cdef object join(
             subtree = join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)
             made = new_node(0, bit, 1)
             made.slots[0] = own(<PyObject *>subtree)
-            return handed_over(tracked(made))
+            return handed_over(made_of(made, NULL, 0, 1))
     if old_bit > bit:
         old_key, old_value, key, value = key, value, old_key, old_value
     made = new_node(old_bit | bit, 0, 4)
     made.slots[0], made.slots[1] = own(old_key), own(old_value)
     made.slots[2], made.slots[3] = own(key), own(value)
-    return handed_over(tracked(made))
+    return handed_over(made_of(made, NULL, 0, 4))
 
 
-cdef Node *with_child_for_entry(Node *node, uint32_t bit, PyObject *child) except NULL:
+cdef object with_child_for_entry(Node *node, uint32_t bit, PyObject *child):
     cdef Py_ssize_t size = size_of(node)
     cdef Py_ssize_t start = 2 * popcount(node.entries & (bit - 1))
     cdef Py_ssize_t end = size - popcount(node.children & (bit - 1))
@@ -440,10 +452,10 @@ cdef Node *with_child_for_entry(Node *node, uint32_t bit, PyObject *child) excep
     copy_slots(made.slots + start, node.slots + start + 2, end - start - 2)
     made.slots[end - 2] = own(child)
     copy_slots(made.slots + end - 1, node.slots + end, size - end)
-    return made
+    return handed_over(made_of(made, node, end - 2, 1))
 
 
-cdef Node *with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObject *value) except NULL:
+cdef object with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObject *value):
     cdef Py_ssize_t size = size_of(node)
     cdef Py_ssize_t start = 2 * popcount(node.entries & (bit - 1))
     cdef Py_ssize_t end = size - 1 - popcount(node.children & (bit - 1))
@@ -452,7 +464,7 @@ cdef Node *with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObjec
     made.slots[start], made.slots[start + 1] = own(key), own(value)
     copy_slots(made.slots + start + 2, node.slots + start, end - start)
     copy_slots(made.slots + end + 2, node.slots + end + 1, size - end - 1)
-    return made
+    return handed_over(made_of(made, node, 0, 0))
 
 
 cdef int let_go(Item *items, Py_ssize_t count) noexcept:
@@ -501,7 +513,7 @@ cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept
             return NULL
         for index in range(count):
             node.slots[2 * index], node.slots[2 * index + 1] = items[index].key, items[index].value
-        return <Node *>tracked(node)
+        return <Node *>made_of(node, NULL, 0, 2 * count)
     for index in range(count):
         bit = position_bit(items[index].key_hash, shift)
         twice |= once & bit
@@ -519,7 +531,7 @@ cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept
             position = 2 * popcount(once & (bit - 1))
             node.slots[position], node.slots[position + 1] = items[index].key, items[index].value
     if not ranks:
-        return <Node *>tracked(node)
+        return <Node *>made_of(node, NULL, 0, size)
     sort(items, spare, count, shift, twice, ends)
     for rank in range(ranks):
         child = grown(spare + start, items + start, ends[rank] - start, shift + BITS)
@@ -533,7 +545,7 @@ cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept
             return NULL
         node.slots[size - 1 - rank] = <PyObject *>child
         start = ends[rank]
-    return <Node *>tracked(node)
+    return <Node *>made_of(node, NULL, 0, size)
 
 
 cdef object grafted(Node *node, Item *items, Item *spare, Py_ssize_t count, int shift, Py_ssize_t *added):
@@ -678,7 +690,7 @@ cdef object replaced(Node *node, Replacement *new):
     until = popcount(node.children)
     copy_slots(made.slots + made_size - to - (until - source), node.slots + size - until, until - source)
     new.count = 0
-    return handed_over(tracked(made))
+    return handed_over(made_of(made, node, 0, made_size))
 
 
 cdef inline bint same_value(PyObject *value, PyObject *other) except -1:
@@ -692,7 +704,7 @@ cdef object as_subtree(PyObject *key, PyObject *part, int shift):
     cdef uint32_t key_hash = fold(<object>key)
     made = new_node(position_bit(key_hash, shift) if shift <= LAST_SHIFT else 0, 0, 2)
     made.slots[0], made.slots[1] = own(key), own(part)
-    return handed_over(tracked(made))
+    return handed_over(made_of(made, NULL, 0, 2))
 
 
 cdef bint equal_collisions(Node *node, Node *other) except -1:
@@ -747,7 +759,7 @@ cdef object plain(Node *node):
 
 cdef object empty_node():
     node_type_ready()
-    return handed_over(tracked(new_node(0, 0, 0)))
+    return handed_over(made_of(new_node(0, 0, 0), NULL, 0, 0))
 
 
 cdef object EMPTY_NODE = empty_node()

@@ -51,6 +51,8 @@ POSITIONS: Final = 31
 """The mask of one level's bits."""
 LAST_SHIFT: Final = 30
 """The shift of the seventh level; a collision node stands below it."""
+PORTION: Final = 64
+"""How many slots a walk gathers before it hands them out."""
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
 if sys.version_info >= (3, 10):
@@ -82,7 +84,7 @@ def find(node: Node, key_hash: int, key: object) -> Any:
         key_hash >>= BITS
     if entries or children or not slots:
         return ABSENT
-    index = _index_in_collision(slots, key)
+    index = index_in_collision(slots, key)
     return ABSENT if index < 0 else slots[index + 1]
 
 
@@ -91,39 +93,68 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
 
     It is this very tree where nothing changes.
     """
-    path, node = _path(root, key_hash >> shift)
-    shift += BITS * len(path)
-    entries, children, slots = node
+    entries, children, slots = root
+    path = []
     bit = 1 << (key_hash >> shift & POSITIONS)
+    while children & bit:
+        index = -1 - popcount(children & (bit - 1))
+        path.append((entries, children, slots, index))
+        entries, children, slots = slots[index]
+        shift += BITS
+        bit = 1 << (key_hash >> shift & POSITIONS)
+    added = 0
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
         old_key, old_value = slots[index], slots[index + 1]
         if not (old_key is key or key == old_key):
-            child = _join(shift + BITS, fold(old_key), old_key, old_value, key_hash, key, value)
-            return _rebuilt(path, _with_child_for_entry(node, bit, child)), 1
-        if old_value is value:
+            child = join(shift + BITS, fold(old_key), old_key, old_value, key_hash, key, value)
+            slots = slots.copy()
+            slots.insert(len(slots) - popcount(children & (bit - 1)), child)
+            del slots[index : index + 2]
+            entries ^= bit
+            children |= bit
+            added = 1
+        elif old_value is value:
             return root, 0
+        else:
+            slots = slots.copy()
+            slots[index + 1] = value
     elif entries or children or not slots:
         index = 2 * popcount(entries & (bit - 1))
         slots = slots.copy()
         slots[index:index] = key, value
-        return _rebuilt(path, (entries | bit, children, slots)), 1
+        entries |= bit
+        added = 1
     else:
-        index = _index_in_collision(slots, key)
+        index = index_in_collision(slots, key)
         if index < 0:
-            return _rebuilt(path, (0, 0, [*slots, key, value])), 1
-        if slots[index + 1] is value:
+            slots = [*slots, key, value]
+            added = 1
+        elif slots[index + 1] is value:
             return root, 0
-    slots = slots.copy()
-    slots[index + 1] = value
-    return _rebuilt(path, (entries, children, slots)), 0
+        else:
+            slots = slots.copy()
+            slots[index + 1] = value
+    node = entries, children, slots
+    for entries, children, slots, index in reversed(path):
+        slots = slots.copy()
+        slots[index] = node
+        node = entries, children, slots
+    return node, added
 
 
 def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
     """The tree without the key, or None where the key is missing."""
-    path, node = _path(root, key_hash)
-    entries, children, slots = node
-    bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
+    entries, children, slots = root
+    path = []
+    rest = key_hash
+    bit = 1 << (rest & POSITIONS)
+    while children & bit:
+        index = -1 - popcount(children & (bit - 1))
+        path.append((entries, children, slots, index))
+        entries, children, slots = slots[index]
+        rest >>= BITS
+        bit = 1 << (rest & POSITIONS)
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
         if not (slots[index] is key or key == slots[index]):
@@ -132,21 +163,26 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
     elif entries or children or not slots:
         return None
     else:
-        index = _index_in_collision(slots, key)
+        index = index_in_collision(slots, key)
         if index < 0:
             return None
     slots = slots.copy()
     del slots[index : index + 2]
     while path and not children and len(slots) == 2:
         # A lone entry: its parent takes it in.
-        (entries, children, parent_slots), index = path.pop()
+        entries, children, parent_slots, index = path.pop()
         bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
         parent_slots = parent_slots.copy()
         del parent_slots[index]
         index = 2 * popcount(entries & (bit - 1))
         parent_slots[index:index] = slots
         entries, children, slots = entries | bit, children ^ bit, parent_slots
-    return _rebuilt(path, (entries, children, slots))
+    node = entries, children, slots
+    for entries, children, slots, index in reversed(path):
+        slots = slots.copy()
+        slots[index] = node
+        node = entries, children, slots
+    return node
 
 
 def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
@@ -158,8 +194,8 @@ def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
     if not items:
         return root, 0
     if not root[2]:
-        return _grown(items, 0), len(items)
-    return _grafted(root, items, 0)
+        return grown(items, 0), len(items)
+    return grafted(root, items, 0)
 
 
 def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
@@ -181,7 +217,7 @@ def equal(node: Node, other: Node) -> bool:
     if entries != other[0] or children != other[1] or len(slots) != len(other[2]):
         return False
     if not entries and not children:
-        return _equal_collisions(slots, other[2])
+        return equal_collisions(slots, other[2])
     edge = len(slots) - popcount(children)
     return slots[:edge] == other[2][:edge] and all(map(equal, slots[edge:], other[2][edge:]))
 
@@ -193,19 +229,19 @@ def compare(
     if node is other:
         return
     if shift > LAST_SHIFT:
-        _compare_collisions(node[2], other[2], added, removed, changed)
+        compare_collisions(node[2], other[2], added, removed, changed)
         return
-    for _, mine, theirs in _aligned(node, other):
+    for _, mine, theirs in aligned(node, other):
         if mine is None:
-            added.update([theirs] if len(theirs) == 2 else _items(theirs))
+            added.update([theirs] if len(theirs) == 2 else entries_of(theirs))
         elif theirs is None:
-            removed.update([mine] if len(mine) == 2 else _items(mine))
-        elif len(mine) == 2 and len(theirs) == 2 and _same_key(mine, theirs):
+            removed.update([mine] if len(mine) == 2 else entries_of(mine))
+        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine, theirs):
             if not (mine[1] is theirs[1] or mine[1] == theirs[1]):
                 changed[mine[0]] = mine[1], theirs[1]
         elif mine is not theirs:
             below = shift + BITS
-            compare(_subtree(mine, below), _subtree(theirs, below), below, added, removed, changed)
+            compare(as_subtree(mine, below), as_subtree(theirs, below), below, added, removed, changed)
 
 
 def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
@@ -215,69 +251,49 @@ def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
     if shift > LAST_SHIFT:
         for start in range(0, len(other[2]), 2):
             key, value = other[2][start : start + 2]
-            index = _index_in_collision(node[2], key)
+            index = index_in_collision(node[2], key)
             if index < 0 or node[2][index + 1] is not value:
                 noted[key] = value
         return
-    for _, mine, theirs in _aligned(node, other):
+    for _, mine, theirs in aligned(node, other):
         if theirs is None or mine is theirs:
             continue
         if mine is None:
-            noted.update([theirs] if len(theirs) == 2 else _items(theirs))
-        elif len(mine) == 2 and len(theirs) == 2 and _same_key(mine, theirs):
+            noted.update([theirs] if len(theirs) == 2 else entries_of(theirs))
+        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine, theirs):
             if mine[1] is not theirs[1]:
                 noted[theirs[0]] = theirs[1]
         else:
             below = shift + BITS
-            news(_subtree(mine, below), _subtree(theirs, below), below, noted)
+            news(as_subtree(mine, below), as_subtree(theirs, below), below, noted)
 
 
 def walk(root: Node, kind: str) -> Iterator[Iterable[Any]]:
-    """For each node the keys, the values or the (key, value) items of its entries; a node before its children."""
+    """The keys, the values or the (key, value) items, a node's before its children's, in portions of several nodes."""
     stack = [root]
+    portion: list[Any] = []
     while stack:
         _, children, slots = stack.pop()
-        edge = len(slots) - popcount(children)
-        if edge:
+        if children:
+            edge = len(slots) - popcount(children)
+            portion += slots[:edge]
+            stack += slots[edge:]
+        else:
+            portion += slots
+        if len(portion) > PORTION or not stack:
             if kind == "items":
-                entries = iter(slots[:edge])
+                entries = iter(portion)
                 yield zip(entries, entries)
             else:
-                yield slots[kind == "values" : edge : 2]
-        stack += slots[edge:]
+                yield portion[kind == "values" :: 2]
+            portion = []
 
 
-def _items(node: Node) -> list[tuple[Any, Any]]:
+def entries_of(node: Node) -> list[tuple[Any, Any]]:
     return [item for items in walk(node, "items") for item in items]
 
 
-def _path(root: Node, key_hash: int) -> tuple[list[tuple[Node, int]], Node]:
-    """The nodes above the one that has the key or would get it, each with the slot of the next; and that one."""
-    path = []
-    node = root
-    while True:
-        children = node[1]
-        bit = 1 << (key_hash & POSITIONS)
-        if not children & bit:
-            return path, node
-        slots = node[2]
-        index = len(slots) - 1 - popcount(children & (bit - 1))
-        path.append((node, index))
-        node = slots[index]
-        key_hash >>= BITS
-
-
-def _rebuilt(path: list[tuple[Node, int]], node: Node) -> Node:
-    """The root above a changed node: a copy of the path."""
-    while path:
-        (entries, children, slots), index = path.pop()
-        slots = slots.copy()
-        slots[index] = node
-        node = entries, children, slots
-    return node
-
-
-def _index_in_collision(slots: list[Any], key: object) -> int:
+def index_in_collision(slots: list[Any], key: object) -> int:
     """Where the key stands in a collision node, or -1."""
     for index in range(0, len(slots), 2):
         if slots[index] is key or key == slots[index]:
@@ -285,7 +301,7 @@ def _index_in_collision(slots: list[Any], key: object) -> int:
     return -1
 
 
-def _join(
+def join(
     shift: int, old_hash: int, old_key: object, old_value: object, key_hash: int, key: object, value: object
 ) -> Node:
     """The smallest subtree that holds two entries whose hashes agree below `shift`."""
@@ -294,23 +310,14 @@ def _join(
     old_position = old_hash >> shift & POSITIONS
     position = key_hash >> shift & POSITIONS
     if old_position == position:
-        return 0, 1 << position, [_join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)]
+        return 0, 1 << position, [join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)]
     entries = 1 << old_position | 1 << position
     if old_position < position:
         return entries, 0, [old_key, old_value, key, value]
     return entries, 0, [key, value, old_key, old_value]
 
 
-def _with_child_for_entry(node: Node, bit: int, child: Node) -> Node:
-    entries, children, slots = node
-    slots = slots.copy()
-    slots.insert(len(slots) - popcount(children & (bit - 1)), child)
-    index = 2 * popcount(entries & (bit - 1))
-    del slots[index : index + 2]
-    return entries ^ bit, children | bit, slots
-
-
-def _buckets(items: list[Item], shift: int) -> dict[int, list[Item]]:
+def by_position(items: list[Item], shift: int) -> dict[int, list[Item]]:
     """The items at each position of one level."""
     buckets: dict[int, list[Item]] = {}
     for item in items:
@@ -322,11 +329,11 @@ def _buckets(items: list[Item], shift: int) -> dict[int, list[Item]]:
     return buckets
 
 
-def _grown(items: list[Item], shift: int) -> Node:
+def grown(items: list[Item], shift: int) -> Node:
     """The subtree of (hash, key, value) items whose hashes agree below `shift`: bottom-up, each node made once."""
     if shift > LAST_SHIFT:
         return 0, 0, [part for item in items for part in item[1:]]
-    buckets = _buckets(items, shift)
+    buckets = by_position(items, shift)
     entries = children = 0
     pairs: list[Any] = []
     subtrees: list[Node] = []
@@ -337,11 +344,11 @@ def _grown(items: list[Item], shift: int) -> Node:
             pairs += bucket[0][1:]
         else:
             children |= 1 << position
-            subtrees.append(_grown(bucket, shift + BITS))
+            subtrees.append(grown(bucket, shift + BITS))
     return entries, children, pairs + subtrees[::-1]
 
 
-def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
+def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     """The subtree at `shift` with the items set, and how many entries that added."""
     if len(items) == 1:
         return assoc(node, *items[0], shift)
@@ -354,13 +361,13 @@ def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     entries, children, slots = old_entries, old_children, old_slots = node
     below = shift + BITS
     # From the last position down: what stands at lower ones keeps its index, from the left or from the right.
-    for position, bucket in sorted(_buckets(items, shift).items(), reverse=True):
+    for position, bucket in sorted(by_position(items, shift).items(), reverse=True):
         bit = 1 << position
         index = 2 * popcount(old_entries & (bit - 1))
         from_right = 1 + popcount(old_children & (bit - 1))
         if old_children & bit:
             old_child = old_slots[-from_right]
-            child, more = _grafted(old_child, bucket, below)
+            child, more = grafted(old_child, bucket, below)
             if child is old_child:
                 continue
             if slots is old_slots:
@@ -375,7 +382,7 @@ def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             if len(bucket) == 1 and (key is bucket[0][1] or bucket[0][1] == key):
                 slots[index + 1] = bucket[0][2]
                 continue
-            child, more = _grafted(_single(key, value, below), bucket, below)
+            child, more = grafted(single(key, value, below), bucket, below)
             entries ^= bit
             del slots[index : index + 2]
         elif len(bucket) == 1:
@@ -384,7 +391,7 @@ def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             added += 1
             continue
         else:
-            child, more = _grown(bucket, below), len(bucket)
+            child, more = grown(bucket, below), len(bucket)
         children |= bit
         slots.insert(len(slots) - from_right + 1, child)
         added += more
@@ -393,7 +400,7 @@ def _grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     return (entries, children, slots), added
 
 
-def _aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
+def aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
     """For each position that either has: its bit, and what stands there, a (key, value) entry, a child or None."""
     entries, children, slots = node
     other_entries, other_children, other_slots = other
@@ -419,22 +426,22 @@ def _aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
         yield bit, mine, theirs
 
 
-def _same_key(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
+def same_key(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
     return mine[0] is theirs[0] or bool(theirs[0] == mine[0])
 
 
-def _subtree(part: Any, shift: int) -> Node:
+def as_subtree(part: Any, shift: int) -> Node:
     """A child as it is, an entry as a node of its own, so that both can be walked alike."""
-    return part if len(part) == 3 else _single(*part, shift)
+    return part if len(part) == 3 else single(part[0], part[1], shift)
 
 
-def _single(key: object, value: object, shift: int) -> Node:
+def single(key: object, value: object, shift: int) -> Node:
     return 1 << (fold(key) >> shift & POSITIONS) if shift <= LAST_SHIFT else 0, 0, [key, value]
 
 
-def _equal_collisions(slots: list[Any], other: list[Any]) -> bool:
+def equal_collisions(slots: list[Any], other: list[Any]) -> bool:
     for start in range(0, len(slots), 2):
-        index = _index_in_collision(other, slots[start])
+        index = index_in_collision(other, slots[start])
         if index < 0:
             return False
         value, other_value = slots[start + 1], other[index + 1]
@@ -443,16 +450,16 @@ def _equal_collisions(slots: list[Any], other: list[Any]) -> bool:
     return True
 
 
-def _compare_collisions(
+def compare_collisions(
     slots: list[Any], other: list[Any], added: dict[Any, Any], removed: dict[Any, Any], changed: dict[Any, Any]
 ) -> None:
     for start in range(0, len(slots), 2):
         key, value = slots[start : start + 2]
-        index = _index_in_collision(other, key)
+        index = index_in_collision(other, key)
         if index < 0:
             removed[key] = value
         elif not (value is other[index + 1] or value == other[index + 1]):
             changed[key] = value, other[index + 1]
     for start in range(0, len(other), 2):
-        if _index_in_collision(slots, other[start]) < 0:
+        if index_in_collision(slots, other[start]) < 0:
             added[other[start]] = other[start + 1]
