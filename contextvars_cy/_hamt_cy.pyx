@@ -51,6 +51,9 @@ cdef extern from *:
             Py_INCREF(value);
             PyTuple_SET_ITEM(pair, 0, key);
             PyTuple_SET_ITEM(pair, 1, value);
+    #if PY_VERSION_HEX >= 0x030E0000
+            ((PyTupleObject *)pair)->ob_hash = -1;
+    #endif
             /* The collector lets go of a tuple whose contents it need not follow. */
             if (!PyObject_GC_IsTracked(pair)) PyObject_GC_Track(pair);
             Py_DECREF(old_key);
