@@ -96,8 +96,8 @@ cdef class Hamt:
     """Hamt(source=(), /, **items)\n--\n
     A persistent map: every change gives a new map, and the old one stays as it was.
 
-    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; O(n). A map that is
-    given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and whatever has
+    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
     order is that of the hashes: it depends on the content alone, but for keys of one hash.
 
     Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
@@ -367,7 +367,11 @@ cdef Hamt _new(object root, Py_ssize_t count):
 
 
 cdef dict _as_dict(object source, dict items):
-    return source if type(source) is dict and not items else dict(source, **items)
+    if type(source) is dict and not items:
+        return source
+    if hasattr(source, "items") and not hasattr(source, "keys"):
+        source = source.items()
+    return dict(source, **items)
 
 
 cdef object _refuse_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):

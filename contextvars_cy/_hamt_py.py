@@ -29,8 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Hamt(Sealed, Generic[K, V]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
-    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; O(n). A map that is
-    given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and whatever has
+    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
     order is that of the hashes: it depends on the content alone, but for keys of one hash.
 
     Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
@@ -310,7 +310,11 @@ def _new(root: Node, count: int) -> Hamt[Any, Any]:
 
 
 def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
-    return source if type(source) is dict and not items else dict(source, **items)
+    if type(source) is dict and not items:
+        return source
+    if hasattr(source, "items") and not hasattr(source, "keys"):
+        source = source.items()
+    return dict(source, **items)
 
 
 def _refuse_call(kind: type) -> NoReturn:

@@ -155,7 +155,6 @@ cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value,
     cdef Py_ssize_t indexes[DEPTH]
     cdef int depth = descend(root, rest_of(key_hash, shift), nodes, indexes)
     cdef Node *node = nodes[depth]
-    cdef Node *made
     cdef uint32_t bit
     cdef Py_ssize_t index
     shift += BITS * depth

@@ -219,7 +219,10 @@ def equal(node: Node, other: Node) -> bool:
     if not entries and not children:
         return equal_collisions(slots, other[2])
     edge = len(slots) - popcount(children)
-    return slots[:edge] == other[2][:edge] and all(map(equal, slots[edge:], other[2][edge:]))
+    for mine, theirs in zip(slots[:edge], other[2]):
+        if mine is not theirs and not mine == theirs:
+            return False
+    return all(map(equal, slots[edge:], other[2][edge:]))
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Keys that a test can do anything with: choose their hash, make them raise, let them act while they are compared."""
+"""Keys that a test can do anything with: choose their hash, count their calls, make one raise, act in the middle."""
 
 from __future__ import annotations
 
@@ -20,28 +20,45 @@ class Key:
         return f"Key({self.name!r}, {self.key_hash:#x})"
 
 
-class HashError(Exception):
-    pass
+class Sabotage(Exception):
+    """What a watched key raises."""
 
 
-class EqualError(Exception):
-    pass
+class Watch:
+    """What watched keys report every `__hash__` and `__eq__` to: it counts them, and interferes as it is told.
+
+    The call number `fails_at` raises Sabotage; `acts` is called in every call, but not in those that it makes itself.
+    """
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self, fails_at=0, acts=None):
+        self.calls = 0
+        self.fails_at = fails_at
+        self.acts = acts
+
+    def report(self):
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise Sabotage
+        acts, self.acts = self.acts, None
+        if acts:
+            acts()
+            self.acts = acts
 
 
-class HostileKey(Key):
-    """Raises in `__hash__` or `__eq__` once `raises` is set to it, and calls `acts` whenever it is compared."""
+class WatchedKey(Key):
+    """A key, or a value, whose every `__hash__` and `__eq__` is reported to a Watch first."""
 
-    raises = None
-    acts = None
+    def __init__(self, name, key_hash, watch):
+        super().__init__(name, key_hash)
+        self.watch = watch
 
     def __hash__(self):
-        if self.raises is HashError:
-            raise HashError
+        self.watch.report()
         return self.key_hash
 
     def __eq__(self, other):
-        if self.raises is EqualError or getattr(other, "raises", None) is EqualError:
-            raise EqualError
-        if self.acts:
-            self.acts()
+        self.watch.report()
         return super().__eq__(other)

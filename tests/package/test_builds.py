@@ -102,7 +102,7 @@ def installed(wheel, folder):
 def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path):
     wheel, output = compiled_wheel
     assert "none-any" not in wheel.name
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
     assert PURE_BUILD not in output
     assert "backend    cython (the compiled extension works)" in installed(wheel, tmp_path)
 
@@ -121,7 +121,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
 def test_wheels_hold_what_users_need_and_nothing_else(which, request):
     names = names_in(request.getfixturevalue(which)[0])
     shipped = {Path(name).name for name in names}
-    assert {"__init__.pxd", "_context_cy.pxd", "_hamt_cy.pxd", "py.typed", "LICENSE", "_context_py.py"} <= shipped
+    assert {"__init__.pxd", "_context_cy.pxd", "_hamt_cy.pxd", "_trie_cy.pxd", "py.typed", "LICENSE", "_context_py.py"} <= shipped
     assert {Path(name).parts[0] for name in names} - {"contextvars_cy"} == {"contextvars_cy-0.1.0.dist-info"}
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
@@ -157,7 +157,7 @@ def test_the_source_distribution_is_the_whole_project(source_distribution, tree)
 
 def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path):
     wheel, _ = build_wheel(source_distribution, tmp_path)
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
 
 
 def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
@@ -171,4 +171,4 @@ def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
 def test_without_cython_an_isolated_build_brings_it(tree, tmp_path):
     python = make_venv(tmp_path / "venv")
     wheel, _ = build_wheel(tree, tmp_path / "wheel", python=python)
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy"]
+    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]

@@ -1,0 +1,573 @@
+"""Keys and values that raise, act, collide and die in the middle of any operation do no harm."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+import tracemalloc
+import weakref
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextvars_cy import Hamt, HamtDiff, HamtSet
+from histories import HISTORIES, KEYS, REMOVERS, SETTERS, set_each, step, without_order_in_collisions
+from keys import Key, Sabotage, Watch, WatchedKey
+
+# ---- every operation, with a call of `__hash__` or `__eq__` that raises or acts ----
+
+# At every kind of place: three in a collision node (one of them with another 64-bit hash), one beside that on the last
+# level, one on the way to it, two at the root and two in its children.
+HASHES = {
+    "a": 0,
+    "b": 0,
+    "c": 1 << 32 | 1,
+    "d": 1 << 30,
+    "e": 32,
+    "f": 1,
+    "g": 2,
+    "h": 3,
+    "i": 3 | 1 << 6,
+    # Not in the map: for the collision node, for a free position, and to push an entry down.
+    "collides": 0,
+    "free": 9,
+    "pushes": 1 | 1 << 5,
+}
+PROBES = ["b", "f", "i", "collides", "free", "pushes"]
+
+
+class Objects:
+    """All the keys and values of a scene, each key with a twin that is equal to it, and one that watches them all."""
+
+    def __init__(self):
+        self.watch = Watch()
+        self.keys = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
+        self.twins = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
+        self.values = {name: WatchedKey(name.upper(), 0, self.watch) for name in HASHES}
+        self.others = {name: WatchedKey("other " + name, 0, self.watch) for name in HASHES}
+        self.equals = {name: WatchedKey(name.upper(), 0, self.watch) for name in HASHES}
+
+    def reference_counts(self):
+        groups = (self.keys, self.twins, self.values, self.others, self.equals)
+        return [sys.getrefcount(group[name]) for group in groups for name in group]
+
+
+class Scene:
+    """Maps, a mutation and sets, some of which share nodes and some only content; an operation is done to them."""
+
+    def __init__(self, objects):
+        keys, twins, values, others = objects.keys, objects.twins, objects.values, objects.others
+        names = "abcdefghi"
+        self.watch = objects.watch
+        self.watch.restart()
+        self.pairs = [(keys[name], values[name]) for name in names]
+        self.twin_pairs = [(twins[name], objects.equals[name]) for name in names]
+        self.dict = dict(self.pairs[4:])
+        self.hamt = Hamt(self.pairs)
+        self.equal = Hamt(self.twin_pairs)
+        self.related = self.hamt.set(twins["a"], others["a"]).delete(twins["f"]).set(twins["pushes"], values["f"])
+        self.stranger = Hamt([*self.twin_pairs[2:], (twins["b"], others["b"]), (twins["collides"], values["a"])])
+        self.mutation = self.hamt.mutate()
+        self.mutation[twins["a"]] = others["a"]
+        self.mutation[twins["collides"]] = values["a"]
+        del self.mutation[twins["c"]], self.mutation[twins["f"]]
+        self.equal_mutation = self.hamt.mutate()
+        self.equal_mutation.update(self.mutation_content(objects))
+        del self.equal_mutation[keys["c"]], self.equal_mutation[keys["f"]]
+        self.set = HamtSet(keys[name] for name in names)
+        self.equal_set = HamtSet(twins[name] for name in names)
+        self.related_set = self.set.add(twins["pushes"]).remove(twins["f"])
+        self.stranger_set = HamtSet(twins[name] for name in ("a", "collides", "f", "free", "pushes"))
+
+    def mutation_content(self, objects):
+        return [(key, self.mutation[key]) for key in objects.twins.values() if key in self.mutation]
+
+    def state(self):
+        """What everything holds; the watch is quiet meanwhile."""
+        self.watch.restart()
+        sets = [self.set, self.equal_set, self.related_set, self.stranger_set]
+        hamts = [self.hamt, self.equal, self.related, self.stranger, *(each._hamt for each in sets)]
+        for hamt in hamts:
+            hamt._check()
+        mutations = [
+            [mutation.get(Key(*item)) for item in HASHES.items()] for mutation in (self.mutation, self.equal_mutation)
+        ]
+        return [hamt._dump() for hamt in hamts] + list(map(repr, mutations))
+
+
+def described(result):
+    """The result as text, the watch being quiet; in a set the order is left to chance."""
+    if type(result) is HamtSet:
+        result = result._hamt
+    if type(result) is Hamt:
+        result._check()
+        return without_order_in_collisions(result._dump())
+    if type(result) is HamtDiff:
+        return [sorted(map(repr, part.items())) for part in result]
+    if isinstance(result, (set, frozenset)):
+        return sorted(map(repr, result))
+    return repr(result)
+
+
+def outcome(call, *args):
+    """The result, or what the KeyError holds: not itself, since its traceback keeps everything alive."""
+    try:
+        return call(*args)
+    except KeyError as error:
+        return "KeyError", *error.args
+
+
+def resolve(key, base, own, other):
+    return own
+
+
+WITH_A_PROBE = {
+    "set": lambda scene, probe: scene.hamt.set(probe, 1),
+    "delete": lambda scene, probe: scene.hamt.delete(probe),
+    "discard": lambda scene, probe: scene.hamt.discard(probe),
+    "find": lambda scene, probe: scene.hamt.find(probe),
+    "get": lambda scene, probe: scene.hamt.get(probe),
+    "in": lambda scene, probe: probe in scene.hamt,
+    "[]": lambda scene, probe: scene.hamt[probe],
+    "in keys()": lambda scene, probe: probe in scene.hamt.keys(),
+    "in items()": lambda scene, probe: (probe, scene.pairs[1][1]) in scene.hamt.items(),
+    "update": lambda scene, probe: scene.hamt.update([(probe, 1)]),
+    "fromkeys": lambda scene, probe: Hamt.fromkeys([scene.pairs[0][0], probe, probe]),
+    "mutation set": lambda scene, probe: scene.mutation.set(probe, 1),
+    "mutation []=": lambda scene, probe: scene.mutation.__setitem__(probe, 1),
+    "mutation del": lambda scene, probe: scene.mutation.__delitem__(probe),
+    "mutation pop": lambda scene, probe: scene.mutation.pop(probe),
+    "mutation pop with a default": lambda scene, probe: scene.mutation.pop(probe, 1),
+    "mutation in": lambda scene, probe: probe in scene.mutation,
+    "mutation get": lambda scene, probe: scene.mutation.get(probe),
+    "mutation []": lambda scene, probe: scene.mutation[probe],
+    "mutation update": lambda scene, probe: scene.mutation.update([(probe, 1), *scene.pairs[:3]]),
+    "HamtSet.add": lambda scene, probe: scene.set.add(probe),
+    "HamtSet.remove": lambda scene, probe: scene.set.remove(probe),
+    "HamtSet.discard": lambda scene, probe: scene.set.discard(probe),
+    "HamtSet in": lambda scene, probe: probe in scene.set,
+}
+ON_THEIR_OWN = {
+    "Hamt of pairs": lambda scene: Hamt(scene.pairs + scene.twin_pairs),
+    "Hamt of a dict": lambda scene: Hamt(scene.dict),
+    "| of a dict": lambda scene: scene.hamt | scene.dict,
+    "dict |": lambda scene: scene.dict | scene.equal,
+    "| of a related map": lambda scene: scene.hamt | scene.related,
+    "| of a strange map": lambda scene: scene.hamt | scene.stranger,
+    "== of an equal map": lambda scene: scene.hamt == scene.equal,
+    "== of a related map": lambda scene: scene.hamt == scene.related,
+    "diff of an equal map": lambda scene: scene.hamt.diff(scene.equal),
+    "diff of a related map": lambda scene: scene.hamt.diff(scene.related),
+    "diff of a strange map": lambda scene: scene.hamt.diff(scene.stranger),
+    "merge of a related map": lambda scene: scene.stranger.merge(scene.hamt, scene.related, resolve),
+    "merge of a strange map": lambda scene: scene.related.merge(scene.hamt, scene.stranger, resolve),
+    "hash": lambda scene: hash(scene.hamt),
+    "in values()": lambda scene: scene.pairs[-1][1] in scene.equal.values(),
+    "keys() &": lambda scene: scene.hamt.keys() & scene.stranger.keys(),
+    "keys() ==": lambda scene: scene.hamt.keys() == scene.equal.keys(),
+    "items() -": lambda scene: scene.hamt.items() - scene.related.items(),
+    "mutation len": lambda scene: len(scene.mutation),
+    "mutation ==": lambda scene: scene.mutation == scene.equal_mutation,
+    "mutation finish": lambda scene: scene.mutation.finish(),
+    "mutation update with a map": lambda scene: scene.mutation.update(scene.stranger),
+    "HamtSet of elements": lambda scene: HamtSet(key for key, _ in scene.pairs + scene.twin_pairs),
+    "HamtSet |": lambda scene: scene.set | scene.stranger_set,
+    "HamtSet &": lambda scene: scene.set & scene.stranger_set,
+    "HamtSet -": lambda scene: scene.set - scene.related_set,
+    "HamtSet ^": lambda scene: scene.set ^ scene.stranger_set,
+    "HamtSet ==": lambda scene: scene.set == scene.equal_set,
+    "HamtSet <=": lambda scene: scene.related_set <= scene.equal_set,
+    "HamtSet | of keys": lambda scene: scene.set | scene.dict.keys(),
+    "HamtSet.isdisjoint": lambda scene: scene.stranger_set.isdisjoint(scene.set),
+    "hash of a HamtSet": lambda scene: hash(scene.set),
+}
+OPERATIONS = {
+    **{
+        f"{name} {probe}": lambda scene, objects, call=call, probe=probe: outcome(call, scene, objects.twins[probe])
+        for name, call in WITH_A_PROBE.items()
+        for probe in PROBES
+    },
+    **{name: lambda scene, objects, call=call: call(scene) for name, call in ON_THEIR_OWN.items()},
+}
+
+
+def undisturbed(name):
+    objects = Objects()
+    scene = Scene(objects)
+    result = described(OPERATIONS[name](scene, objects))
+    return result, scene.state()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whichever_call_raises_leaves_all_as_it_was_and_trying_again_works(name):
+    objects = Objects()
+    scene = Scene(objects)
+    before = scene.state()
+    for number in itertools.count(1):
+        objects.watch.restart(fails_at=number)
+        try:
+            result = OPERATIONS[name](scene, objects)
+        except Sabotage:
+            assert scene.state() == before
+        else:
+            break
+    assert number > 1, "this operation calls neither __hash__ nor __eq__, and proves nothing"
+    assert objects.watch.calls < number, "an exception was swallowed"
+    objects.watch.restart()
+    assert (described(result), scene.state()) == undisturbed(name)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_calls_that_drop_the_maps_and_collect_garbage_do_no_harm(name):
+    objects = Objects()
+    scene = Scene(objects)
+
+    strangers = [Key(*item) for item in HASHES.items()]
+    churn = []
+
+    def drop():
+        vars(scene).clear()
+        gc.collect(0)
+        # A reader of freed memory would find these in it.
+        churn.append(Hamt.fromkeys(strangers, "wrong"))
+
+    objects.watch.restart(acts=drop)
+    result = OPERATIONS[name](scene, objects)
+    objects.watch.restart()
+    assert vars(scene) == {}
+    assert described(result) == undisturbed(name)[0]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_calls_that_use_the_maps_meanwhile_do_no_harm(name):
+    objects = Objects()
+    scene = Scene(objects)
+
+    def use():
+        scene.hamt = Hamt(scene.pairs).set(objects.twins["a"], None) | scene.related
+        assert scene.related.diff(scene.stranger).removed and len(scene.set | scene.stranger_set) == 12
+        try:
+            assert len(scene.mutation) in (8, 9)
+        except RuntimeError:
+            assert name.startswith("mutation")
+        scene.hamt = Hamt(scene.pairs)
+
+    objects.watch.restart(acts=use)
+    result = OPERATIONS[name](scene, objects)
+    objects.watch.restart()
+    assert (described(result), scene.state()) == undisturbed(name)
+
+
+# ---- references and memory ----
+
+PROGRAMS = st.lists(st.tuples(st.sampled_from([*OPERATIONS]), st.integers(0, 12)), max_size=20)
+
+
+def run(program, objects):
+    """Do each operation twice: with the call of a number raising, and undisturbed."""
+    scene = Scene(objects)
+    results = []
+    for name, fails_at in program:
+        for number in (fails_at, 0):
+            objects.watch.restart(fails_at=number)
+            try:
+                results.append(OPERATIONS[name](scene, objects))
+            except (Sabotage, ValueError):
+                # The one or a mutation that has been finished.
+                pass
+
+
+if sys.implementation.name == "cpython":
+
+    @given(PROGRAMS)
+    def test_every_reference_is_given_back(program):
+        objects = Objects()
+        before = objects.reference_counts()
+        run(program, objects)
+        assert objects.reference_counts() == before
+
+    @given(HISTORIES)
+    def test_every_reference_is_given_back_after_any_history(history):
+        def live():
+            hamts = [Hamt()]
+            for name, keys, value in history:
+                hamts.append(step(hamts[-1], name, keys, value))
+
+        keys = [key for _, keys, _ in history for key in keys]
+        before = list(map(sys.getrefcount, keys))
+        live()
+        assert list(map(sys.getrefcount, keys)) == before
+
+    def test_memory_stays_flat():
+        objects = Objects()
+
+        def rounds(number):
+            for _ in range(number):
+                run(program, objects)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        program = [(name, number % 5) for number, name in enumerate(OPERATIONS)]
+        tracemalloc.start()
+        try:
+            rounds(10)
+            before = rounds(10)
+            # Less than the smallest object that one operation could leave behind in each round.
+            assert abs(rounds(50) - before) < 50 * sys.getsizeof(object())
+        finally:
+            tracemalloc.stop()
+
+    @pytest.fixture
+    def collector_at_every_allocation():
+        threshold = gc.get_threshold()
+        gc.set_threshold(1, 1_000_000, 1_000_000)
+        yield
+        gc.set_threshold(*threshold)
+
+    @pytest.mark.usefixtures("collector_at_every_allocation")
+    def test_the_collector_may_run_at_every_allocation():
+        program = [(name, 0) for name in OPERATIONS]
+        run(program, Objects())
+        hamt = Hamt()
+        for name in [*SETTERS, *REMOVERS]:
+            hamt = step(hamt, name, [Key(number, number % 3 << 31 | number) for number in range(40)], name)
+            hamt._check()
+
+
+@pytest.mark.parametrize("key_hashes", [[1], [1, 1], [1, 33]], ids=["root", "collision", "child"])
+@pytest.mark.parametrize(
+    "tie",
+    [
+        lambda value, hamt: hamt,
+        lambda value, hamt: hamt.keys(),
+        lambda value, hamt: hamt.values(),
+        lambda value, hamt: hamt.items(),
+        lambda value, hamt: iter(hamt),
+        lambda value, hamt: iter(hamt.items()),
+        lambda value, hamt: begun(iter(hamt.values())),
+        lambda value, hamt: HamtSet(hamt).add(value),
+        lambda value, hamt: Hamt.fromkeys([value]).update(hamt),
+        lambda value, hamt: hamt.mutate(),
+        lambda value, hamt: changed(hamt.mutate(), value),
+        lambda value, hamt: (changed(hamt.mutate(), value), changed(hamt.mutate(), value)),
+        lambda value, hamt: finished(changed(hamt.mutate(), value)),
+    ],
+    ids=[
+        *("map", "keys", "values", "items", "iterator", "items' iterator", "begun iterator", "set", "key"),
+        *("mutation", "changed mutation", "two mutations", "finished mutation"),
+    ],
+)
+def test_cycles_are_collected(tie, key_hashes):
+    class Value:
+        pass
+
+    value = Value()
+    hamt = Hamt((Key(number, key_hash), value) for number, key_hash in enumerate(key_hashes))
+    value.tie = tie(value, hamt)
+    reference = weakref.ref(value)
+    del value, hamt
+    gc.collect()
+    assert reference() is None
+
+
+def begun(iterator):
+    next(iterator)
+    return iterator
+
+
+def changed(mutation, value):
+    mutation["value"] = value
+    mutation[Key("new", 1)] = value
+    return mutation
+
+
+def finished(mutation):
+    len(mutation)
+    mutation.finish()
+    return mutation
+
+
+def chain(length):
+    hamt = Hamt()
+    for _ in range(length):
+        hamt = Hamt().set("a", hamt)
+    return hamt
+
+
+def test_a_long_chain_of_maps_dies():
+    chain(200_000)
+
+
+def test_a_long_chain_of_mutations_dies():
+    mutation = Hamt().mutate()
+    for _ in range(200_000):
+        mutation, inner = Hamt().mutate(), mutation
+        mutation["inner"] = inner
+    del mutation, inner
+
+
+@pytest.mark.parametrize(
+    "call",
+    [repr, hash, lambda hamt: hamt == chain(50_000), lambda hamt: hamt.diff(chain(50_000))],
+    ids=["repr", "hash", "==", "diff"],
+)
+def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call):
+    with pytest.raises(RecursionError):
+        call(chain(50_000))
+
+
+def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm():
+    iterators = []
+
+    class Value:
+        def __del__(self):
+            if iterators:
+                next(iterators[0], None)
+
+    hamt = Hamt((Key(number, number), Value()) for number in range(31))
+    hamt = hamt.set(Key("a", 31), Value()).set(Key("b", 63), Value())
+    iterators.append(iter(hamt))
+    del hamt
+    assert 0 < len(list(iterators[0])) <= 33
+    iterators.clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda mutation: mutation.set("a", 1), {"a"}),
+        (lambda mutation: mutation.update(a=1), {"a"}),
+        (lambda mutation: mutation.pop("a"), set()),
+        (lambda mutation: mutation.__delitem__("a"), set()),
+    ],
+    ids=["set", "update", "pop", "del"],
+)
+def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_harm(change, left):
+    outcomes = []
+
+    class Value:
+        def __del__(self):
+            try:
+                mutation["from the finaliser"] = 1
+                outcomes.append({"from the finaliser"})
+            except (RuntimeError, ValueError):
+                outcomes.append(set())
+
+    mutation = Hamt().mutate()
+    mutation["a"] = Value()
+    change(mutation)
+    hamt = mutation.finish()
+    gc.collect()
+    hamt._check()
+    assert len(outcomes) == 1
+    assert set(hamt) == left | outcomes[0]
+
+
+# ---- hashes ----
+
+
+def test_thousands_of_keys_with_one_hash():
+    class Same(str):
+        def __hash__(self):
+            return 7
+
+    keys = [Same(number) for number in range(2000)]
+    hamt = Hamt.fromkeys(keys[:1000], 1)
+    for key in keys[1000:]:
+        hamt = hamt.set(key, 1)
+    hamt._check()
+    assert len(hamt) == len(hamt.update(dict.fromkeys(keys, 2))) == 2000
+    assert all(hamt[Same(number)] == 1 for number in range(2000)) and Same("missing") not in hamt
+    assert hamt == Hamt.fromkeys(reversed(keys), 1)
+    with hamt.mutate() as mutation:
+        for key in keys[::2]:
+            del mutation[key]
+    hamt = mutation.finish()
+    assert not hamt.diff(Hamt.fromkeys(keys[1::2], 1)).changed and set(hamt) == set(keys[1::2])
+    for key in keys[1::2]:
+        hamt = hamt.delete(key)
+    assert hamt == Hamt() and hamt._dump() == Hamt()._dump()
+
+
+def test_hashes_that_differ_in_the_last_level_only():
+    keys = [Key(position, position << 30) for position in range(4)]
+    hamt = Hamt.fromkeys(keys)
+    hamt._check()
+    assert [line.strip() for line in hamt._dump().splitlines()[1:8]] == [
+        *["Node entries=0b0 children=0b1"] * 6,
+        "Node entries=0b1111 children=0b0",
+    ]
+    assert all(key in hamt for key in keys)
+    assert hamt.delete(keys[0]).delete(keys[1]).delete(keys[2])._dump().count("Node") == 1
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[-1, -2], [0, -1, -2, -3], [-1 << 60, 1 << 60], [5, 1 << 32 | 4, 2 << 32 | 7], [sys.maxsize, -sys.maxsize - 1]],
+)
+def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers):
+    hamt = Hamt((number, str(number)) for number in numbers)
+    hamt._check()
+    assert {number: hamt[number] for number in numbers} == {number: str(number) for number in numbers}
+    for number in numbers:
+        smaller = hamt.delete(number)
+        smaller._check()
+        assert number not in smaller and set(smaller) == set(numbers) - {number}
+
+
+def test_keys_of_one_folded_hash_share_a_collision_node():
+    keys = [5, 1 << 32 | 4, 2 << 32 | 7]
+    assert len(set(map(hash, keys))) == 3
+    assert Hamt.fromkeys(keys)._dump().splitlines()[8:] == [
+        " " * 16 + "CollisionNode",
+        *(" " * 18 + f"{key}: None" for key in keys),
+    ]
+
+
+@given(st.lists(KEYS), KEYS)
+def test_a_hash_that_is_no_number_is_a_type_error(keys, victim):
+    hamt = Hamt.fromkeys(keys)
+    victim.key_hash = "text"
+    with pytest.raises(TypeError, match="__hash__ method should return an integer"):
+        hamt.set(victim, 1)
+
+
+def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was():
+    watch = Watch()
+    hamt = Hamt().set(WatchedKey("old", 3, watch), 1)
+    before = hamt._dump()
+    watch.restart(fails_at=2)
+    with pytest.raises(Sabotage):
+        hamt.set(Key("new", 3 | 1 << 5), 2)
+    watch.restart()
+    assert hamt._dump() == before
+
+
+def test_an_answer_of_equality_that_has_no_truth_passes_through():
+    class Doubtful:
+        def __bool__(self):
+            raise ZeroDivisionError
+
+    class Vague(Key):
+        __hash__ = Key.__hash__
+
+        def __eq__(self, other):
+            return Doubtful()
+
+    hamt = set_each(Hamt(), [Vague("a", 1)], Vague("value", 0))
+    before = hamt._dump()
+    for call in (
+        lambda: hamt.set(Vague("a", 1), 1),
+        lambda: hamt.get(Vague("a", 1)),
+        lambda: hamt.delete(Vague("a", 1)),
+        lambda: hamt.update([(Vague("a", 1), 1)]),
+        lambda: hamt == Hamt.fromkeys(hamt, Vague("value", 0)),
+        lambda: hamt.diff(Hamt.fromkeys(hamt, Vague("value", 0))),
+        lambda: Vague("value", 0) in hamt.values(),
+        lambda: hamt.mutate().pop(Vague("a", 1)),
+    ):
+        with pytest.raises(ZeroDivisionError):
+            call()
+    assert hamt._dump() == before

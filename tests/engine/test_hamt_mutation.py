@@ -1,0 +1,498 @@
+"""HamtMutation: many changes to one map, as a dict would take them, and the one map that comes of them."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextvars_cy import Hamt, HamtMutation
+from histories import HASHES, KEYS, of_any_length
+from keys import Key, Watch, WatchedKey
+
+VALUES = st.integers(0, 3)
+PAIRS = st.lists(st.tuples(KEYS, VALUES), max_size=4)
+
+
+# ---- a history in lockstep with a dict ----
+
+
+class Model(dict):
+    """A dict with what a mutation has by other names."""
+
+    set = dict.__setitem__
+
+    def update(self, source):
+        super().update(source)
+
+
+# Each takes a mutation, a key, a value and pairs.
+CALLS = {
+    "set": lambda mutation, key, value, pairs: mutation.set(key, value),
+    "[]=": lambda mutation, key, value, pairs: mutation.__setitem__(key, value),
+    "del": lambda mutation, key, value, pairs: mutation.__delitem__(key),
+    "pop": lambda mutation, key, value, pairs: mutation.pop(key),
+    "pop with a default": lambda mutation, key, value, pairs: mutation.pop(key, value),
+    "get": lambda mutation, key, value, pairs: mutation.get(key),
+    "get with a default": lambda mutation, key, value, pairs: mutation.get(key, value),
+    "[]": lambda mutation, key, value, pairs: mutation[key],
+    "in": lambda mutation, key, value, pairs: key in mutation,
+    "len": lambda mutation, key, value, pairs: len(mutation),
+    "update with a dict": lambda mutation, key, value, pairs: mutation.update(dict(pairs)),
+    "update with pairs": lambda mutation, key, value, pairs: mutation.update(pairs),
+    "update with a bad pair": lambda mutation, key, value, pairs: mutation.update([*pairs, "bad"]),
+}
+PROGRAMS = of_any_length(st.tuples(st.sampled_from([*CALLS, "share", "go on"]), KEYS, VALUES, PAIRS), 25)
+
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except (KeyError, TypeError, ValueError) as error:
+        return type(error), error.args
+
+
+@given(PAIRS, PROGRAMS)
+def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program):
+    kept = [Hamt(pairs)]
+    model = Model(pairs)
+    mutation = kept[0].mutate()
+    dumps = [kept[0]._dump()]
+    for name, key, value, more_pairs in program:
+        if name == "share":
+            # Its nodes are the mutation's too from now on, and must not be written to.
+            kept.append(Hamt(more_pairs))
+            mutation.update(kept[-1])
+            model.update(more_pairs)
+        elif name == "go on":
+            kept.append(mutation.finish())
+            mutation = kept[-1].mutate()
+        elif name == "update with a bad pair":
+            # Where a dict takes the good pairs, a mutation takes none.
+            assert outcome(CALLS[name], mutation, key, value, more_pairs) == outcome(dict, [*more_pairs, "bad"])
+        else:
+            expected = outcome(CALLS[name], model, key, value, more_pairs)
+            assert outcome(CALLS[name], mutation, key, value, more_pairs) == expected
+        dumps += [hamt._dump() for hamt in kept[len(dumps) :]]
+    hamt = mutation.finish()
+    hamt._check()
+    # By identity: the first of equal keys stays, as in a dict.
+    assert {id(key): value for key, value in hamt.items()} == {id(key): value for key, value in model.items()}
+    assert len(hamt) == len(mutation) == len(model)
+    assert [hamt._dump() for hamt in kept] == dumps
+
+
+@given(PAIRS, PAIRS, PAIRS)
+def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_pairs):
+    hamt = Hamt(pairs)
+    one, two = hamt.mutate(), hamt.mutate()
+    for key, value in one_pairs:
+        one[key] = value
+        for other_key, other_value in two_pairs:
+            two[other_key] = other_value
+            two.pop(key, None)
+    for key, _ in two_pairs:
+        one.pop(key, None)
+    assert hamt == Hamt(pairs)
+    expected = {**dict(pairs), **dict(one_pairs)}
+    for key, _ in two_pairs:
+        expected.pop(key, None)
+    assert one.finish() == Hamt(expected)
+    two.finish()._check()
+
+
+@given(PAIRS, PAIRS)
+def test_equal_mutations(pairs, other_pairs):
+    hamt, other = Hamt(pairs), Hamt(other_pairs)
+    mutation = Hamt().mutate()
+    mutation.update(pairs)
+    assert (mutation == other.mutate()) is (hamt == other) is not (mutation != other.mutate())
+    assert mutation == hamt.mutate() and mutation == mutation
+    assert mutation != hamt and mutation != dict(pairs)
+
+
+# ---- which objects are kept ----
+
+
+@pytest.mark.parametrize("settle", [len, repr, lambda mutation: None], ids=["after len", "after repr", "at once"])
+def test_a_key_set_after_its_removal_is_the_new_one(settle):
+    old, new = Key("a", 1), Key("a", 1)
+    for mutation in (Hamt({old: 1, Key("b", 1): 2}).mutate(), Hamt({old: 1}).mutate(), Hamt().mutate()):
+        mutation.set(old, 1)
+        settle(mutation)
+        del mutation[old]
+        settle(mutation)
+        mutation[new] = 2
+        hamt = mutation.finish()
+        assert any(key is new for key in hamt) and not any(key is old for key in hamt)
+        assert hamt[old] == 2
+
+
+def test_a_key_set_again_is_the_old_one():
+    old, new = Key("a", 1), Key("a", 1)
+    mutation = Hamt({old: 1}).mutate()
+    mutation[new] = 2
+    mutation.update({new: 3})
+    hamt = mutation.finish()
+    assert list(hamt)[0] is old and hamt[new] == 3
+
+
+def test_what_changes_nothing_gives_the_map_back():
+    value = []
+    hamt = Hamt(a=value)
+    mutation = hamt.mutate()
+    mutation["a"] = value
+    mutation.pop("b", None)
+    mutation.update(hamt)
+    mutation.update()
+    assert mutation.finish() is hamt
+    mutation = hamt.mutate()
+    mutation["a"] = []
+    assert mutation.finish() is not hamt
+
+
+def test_the_default_of_pop_may_be_anything():
+    assert Hamt().mutate().pop("a", None) is None
+    assert Hamt().mutate().pop("a", KeyError) is KeyError
+
+
+@pytest.mark.parametrize(
+    "access", [HamtMutation.pop, HamtMutation.__getitem__, HamtMutation.__delitem__], ids=["pop", "[]", "del"]
+)
+def test_a_missing_key_is_a_key_error_with_the_key(access):
+    mutation = Hamt({"a": 1, (1, 2): 3}).mutate()
+    del mutation[1, 2]
+    for key in ((1, 2), "b"):
+        with pytest.raises(KeyError) as caught:
+            access(mutation, key)
+        assert caught.value.args == (key,)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda mutation: mutation.set([], 1),
+        lambda mutation: mutation.pop([], 1),
+        lambda mutation: mutation.get([]),
+        lambda mutation: [] in mutation,
+        lambda mutation: mutation.update([("b", 2), ([], 1)]),
+    ],
+)
+def test_an_unhashable_key_is_a_type_error(call):
+    mutation = Hamt(a=1).mutate()
+    with pytest.raises(TypeError, match="unhashable type: 'list'"):
+        call(mutation)
+    assert mutation.finish() == Hamt(a=1)
+
+
+# ---- the end of a mutation ----
+
+CHANGES = {
+    "set": lambda mutation: mutation.set("a", 2),
+    "[]=": lambda mutation: mutation.__setitem__("a", 2),
+    "del": lambda mutation: mutation.__delitem__("a"),
+    "del of a missing key": lambda mutation: mutation.__delitem__("b"),
+    "pop": lambda mutation: mutation.pop("a"),
+    "pop of a missing key": lambda mutation: mutation.pop("b", None),
+    "update": lambda mutation: mutation.update(a=2),
+    "update with nothing": lambda mutation: mutation.update(),
+    "with": lambda mutation: mutation.__enter__(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_finished_mutation_takes_no_change(name):
+    mutation = Hamt(a=1).mutate()
+    hamt = mutation.finish()
+    with pytest.raises(ValueError, match="the mutation has been finished"):
+        CHANGES[name](mutation)
+    assert mutation.finish() is hamt and hamt == Hamt(a=1)
+
+
+def test_a_finished_mutation_can_be_read():
+    mutation = Hamt(a=1).mutate()
+    mutation["b"] = 2
+    hamt = mutation.finish()
+    assert mutation["a"] == 1 and mutation.get("b") == 2 and mutation.get("c", 3) == 3
+    assert "a" in mutation and "c" not in mutation and len(mutation) == 2
+    assert mutation == hamt.mutate()
+    assert repr(mutation) == "HamtMutation(" + repr(hamt)[len("Hamt(") :]
+
+
+def test_with_finishes_the_mutation():
+    with Hamt(a=1).mutate() as mutation:
+        mutation["b"] = 2
+    with pytest.raises(ValueError, match="finished"):
+        mutation["b"] = 3
+    assert mutation.finish() == Hamt(a=1, b=2)
+
+
+def test_with_finishes_the_mutation_also_when_its_body_raises():
+    with pytest.raises(ZeroDivisionError):
+        with Hamt(a=1).mutate() as mutation:
+            mutation["b"] = 2
+            1 / 0
+    with pytest.raises(ValueError, match="finished"):
+        mutation["b"] = 3
+    assert mutation.finish() == Hamt(a=1, b=2)
+
+
+def test_with_may_hold_a_finish():
+    with Hamt().mutate() as mutation:
+        mutation["a"] = 1
+        hamt = mutation.finish()
+    assert mutation.finish() is hamt == Hamt(a=1)
+
+
+@given(PAIRS, PAIRS)
+def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs):
+    hamt = before = Hamt(pairs)
+    mutation = hamt.mutate()
+    for key, value in more_pairs:
+        hamt = hamt.set(key, value)
+        mutation.pop(key, None)
+    assert before == Hamt(pairs)
+    assert hamt == Hamt([*pairs, *more_pairs])
+    removed = [key for key, _ in more_pairs]
+    assert mutation.finish() == Hamt((key, value) for key, value in pairs if key not in removed)
+
+
+# ---- what a mutation is not ----
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: iter(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
+        (lambda: list(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
+        (lambda: Hamt(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
+        (lambda: Hamt().mutate().update(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
+        (lambda: hash(Hamt().mutate()), "unhashable type: '.*HamtMutation'"),
+        (lambda: copy.copy(Hamt().mutate()), "cannot pickle 'contextvars_cy.HamtMutation' object"),
+        (lambda: copy.deepcopy(Hamt().mutate()), "cannot pickle 'contextvars_cy.HamtMutation' object"),
+        (lambda: Hamt().mutate() < Hamt().mutate(), "not supported between instances"),
+        (lambda: Hamt().mutate() | {}, "unsupported operand"),
+        (lambda: Hamt().mutate().set("a"), "argument"),
+        (lambda: Hamt().mutate().pop("a", 1, 2), "argument"),
+        (lambda: Hamt().mutate().update({}, {}), "argument"),
+    ],
+)
+def test_refusals(call, text):
+    with pytest.raises(TypeError, match=text):
+        call()
+
+
+def test_a_mutation_takes_no_attributes():
+    with pytest.raises(AttributeError):
+        Hamt().mutate().other = 1
+
+
+def test_repr():
+    mutation = Hamt(a=1).mutate()
+    mutation["b"] = 2
+    del mutation["a"]
+    assert repr(mutation) == "HamtMutation({'b': 2})"
+    del mutation["b"]
+    assert repr(mutation) == "HamtMutation({})"
+
+
+def test_a_mutation_within_itself_shows_that():
+    mutation = Hamt().mutate()
+    mutation["a"] = mutation
+    assert repr(mutation) == "HamtMutation({'a': HamtMutation({...})})"
+
+
+# ---- several at once ----
+
+
+@pytest.mark.parametrize("outer", ["set", "[]=", "del", "pop", "update"])
+@pytest.mark.parametrize("name", [name for name in CHANGES if name != "with"])
+def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name):
+    watch = Watch()
+    # Several keys of one hash, so that a key is compared whatever the operation.
+    keys = [WatchedKey(number, 7, watch) for number in range(4)]
+    mutation = Hamt({"a": 1, keys[0]: 0, keys[1]: 1}).mutate()
+    mutation[keys[2]] = 2
+    outcomes = []
+
+    def change():
+        try:
+            CHANGES[name](mutation)
+        except RuntimeError as error:
+            outcomes.append(str(error))
+        outcomes.append(mutation["a"])
+
+    probe = WatchedKey(0, 7, watch)
+    watch.restart(acts=change)
+    if outer == "update":
+        mutation.update([(probe, 5)])
+    elif outer in ("del", "pop"):
+        {"del": HamtMutation.__delitem__, "pop": HamtMutation.pop}[outer](mutation, probe)
+    else:
+        {"set": HamtMutation.set, "[]=": HamtMutation.__setitem__}[outer](mutation, probe, 5)
+    # Once in `__hash__` and once in `__eq__` at least.
+    assert watch.calls > 1
+    refusal = "the mutation is in use, by another thread or by the operation that called this one"
+    assert outcomes == [refusal, 1] * (len(outcomes) // 2) != []
+    watch.restart()
+    mutation["z"] = 26
+    expected = {"a": 1, keys[0]: 5, keys[1]: 1, keys[2]: 2, "z": 26}
+    if outer in ("del", "pop"):
+        del expected[keys[0]]
+    assert mutation.finish() == Hamt(expected)
+
+
+@pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
+def test_reading_from_within_a_change_sees_what_was_there(read):
+    watch = Watch()
+    keys = [WatchedKey(number, 7, watch) for number in range(3)]
+    mutation = Hamt.fromkeys(keys[:2], 1).mutate()
+    seen = []
+    watch.restart(acts=lambda: seen.append(read(mutation, keys[1])))
+    mutation[keys[2]] = 1
+    mutation.pop(keys[0])
+    watch.restart()
+    assert len(seen) > 1 and set(seen) == {1}
+
+
+@pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
+@pytest.mark.parametrize("settle", [len, repr, HamtMutation.update, HamtMutation.finish])
+@pytest.mark.parametrize("pending", [False, True], ids=["in the map", "pending"])
+def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending):
+    watch = Watch()
+    keys = [WatchedKey(number, 7, watch) for number in range(8)]
+    mutation = Hamt.fromkeys([] if pending else keys, 1).mutate()
+    if pending:
+        for key in keys:
+            mutation[key] = 1
+    strangers = [Key(number, 7) for number in range(8)]
+    churn = []
+
+    def change():
+        try:
+            mutation[strangers[0]] = 2
+            settle(mutation)
+        except (RuntimeError, ValueError):
+            # Refused while another operation runs, or once the mutation is finished.
+            pass
+        # A reader of freed memory would find these in it.
+        churn.extend((Hamt.fromkeys(strangers, "wrong"), dict.fromkeys(strangers, "wrong")) for _ in range(20))
+
+    watch.restart(acts=change)
+    assert read(mutation, strangers[7]) == 1
+    watch.restart()
+    hamt = mutation.finish()
+    hamt._check()
+    assert set(hamt) == set(keys) and hamt[keys[0]] in (1, 2) and hamt[keys[7]] == 1
+
+
+@pytest.fixture
+def hasty_switching():
+    """Threads give way to each other as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_two_threads(work):
+    """The results of the work, begun in both threads at the same time."""
+    barrier = threading.Barrier(2)
+
+    def begin(number):
+        barrier.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(2) as executor:
+        return list(executor.map(begin, range(2)))
+
+
+@pytest.mark.usefixtures("hasty_switching")
+def test_two_threads_lose_no_store_that_was_not_refused():
+    mutation = Hamt.fromkeys([Key(("old", index), index) for index in range(64)], "old").mutate()
+
+    def work(number):
+        stored, removed = {}, set()
+        for index in range(1000):
+            key = Key((number, index), index % 64)
+            try:
+                mutation[key] = index
+                stored[key] = index
+                if index % 3 == 0:
+                    assert mutation.pop(key) == index
+                    del stored[key]
+                    removed.add(key)
+                assert mutation.get(key) == stored.get(key)
+                if index % 100 == 0:
+                    len(mutation)
+            except RuntimeError:
+                pass
+        return stored, removed
+
+    (stored, removed), (more_stored, more_removed) = in_two_threads(work)
+    hamt = mutation.finish()
+    hamt._check()
+    expected = {**stored, **more_stored, **{Key(("old", index), index): "old" for index in range(64)}}
+    assert dict(hamt.items()) == expected
+    assert not any(key in hamt for key in removed | more_removed)
+
+
+@pytest.mark.usefixtures("hasty_switching")
+def test_a_thread_that_reads_sees_what_the_other_does_not_touch():
+    keys = [Key(number, number % 8) for number in range(64)]
+    mutation = Hamt.fromkeys(keys, 1).mutate()
+
+    def work(number):
+        for index in range(3000):
+            try:
+                if number:
+                    assert mutation.get(keys[index % 32]) == 1
+                else:
+                    mutation.pop(keys[32 + index % 32], None)
+                    mutation[keys[32 + index * 5 % 32]] = index
+            except RuntimeError:
+                pass
+
+    in_two_threads(work)
+    hamt = mutation.finish()
+    hamt._check()
+    assert all(hamt[key] == 1 for key in keys[:32])
+
+
+@pytest.mark.usefixtures("hasty_switching")
+def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal():
+    for _ in range(50):
+        mutation = Hamt().mutate()
+        mutation.update((Key(number, number % 4), number) for number in range(20))
+
+        def work(number, mutation=mutation):
+            try:
+                return mutation.finish()
+            except RuntimeError:
+                return None
+
+        finished = [hamt for hamt in in_two_threads(work) if hamt is not None]
+        assert finished and all(hamt is mutation.finish() for hamt in finished)
+        assert len(finished[0]) == 20
+
+
+@given(st.lists(st.tuples(HASHES, st.booleans()), max_size=40))
+def test_a_long_mutation_keeps_the_invariants(steps):
+    mutation = Hamt().mutate()
+    present = set()
+    for key_hash, is_set in steps:
+        key = Key(key_hash, key_hash)
+        if is_set:
+            mutation[key] = key_hash
+        else:
+            mutation.pop(key, None)
+        (present.add if is_set else present.discard)(key_hash)
+        assert len(mutation) == len(present)
+    hamt = mutation.finish()
+    hamt._check()
+    assert set(hamt.values()) == present

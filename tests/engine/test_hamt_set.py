@@ -1,0 +1,226 @@
+"""HamtSet: a persistent set, with frozenset as the oracle."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import pickle
+import weakref
+from collections.abc import Hashable, Set
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextvars_cy import Hamt, HamtSet
+from histories import KEYS
+from keys import Key
+
+ELEMENTS = st.lists(KEYS, max_size=8)
+KINDS = {
+    "HamtSet": HamtSet,
+    "set": set,
+    "frozenset": frozenset,
+    "dict's keys": lambda elements: dict.fromkeys(elements).keys(),
+    "map's keys": lambda elements: Hamt.fromkeys(elements).keys(),
+}
+OPERATORS = [operator.or_, operator.and_, operator.sub, operator.xor]
+COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
+CHANGES = ["add", "remove", "discard", "union", "intersection", "difference", "symmetric_difference"]
+
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except (KeyError, TypeError) as error:
+        return type(error), error.args
+
+
+def frozen(name, elements, element, more):
+    """What a frozenset answers; add, remove and discard are not its own."""
+    if name == "add":
+        return elements | {element}
+    if name == "discard" or (name == "remove" and element in elements):
+        return elements - {element}
+    if name == "remove":
+        return KeyError, (element,)
+    return getattr(elements, name)(more)
+
+
+@given(st.lists(st.tuples(st.sampled_from(CHANGES), KEYS, ELEMENTS), max_size=20))
+def test_any_history_does_as_a_frozenset(history):
+    elements, expected = HamtSet(), frozenset()
+    kept = []
+    for name, element, more in history:
+        one = name in ("add", "remove", "discard")
+        result = outcome(getattr(elements, name), element if one else iter(more))
+        assert result == frozen(name, expected, element, more)
+        if isinstance(result, HamtSet):
+            kept.append((elements, expected))
+            elements, expected = result, frozen(name, expected, element, more)
+        elements._hamt._check()
+        assert set(elements) == expected and len(elements) == len(expected)
+        assert (element in elements) is (element in expected)
+    assert all(before == expected for before, expected in kept)
+
+
+@given(ELEMENTS, ELEMENTS, st.sampled_from(OPERATORS), st.sampled_from([*KINDS]))
+def test_operators_are_frozensets_on_either_side(left, right, operate, kind):
+    expected = operate(frozenset(left), frozenset(right))
+    result = operate(HamtSet(left), KINDS[kind](right))
+    assert type(result) is HamtSet
+    assert result == expected
+    result._hamt._check()
+    reflected = operate(KINDS[kind](left), HamtSet(right))
+    # Views of keys take any iterable, and answer with a set of their own.
+    assert type(reflected) is (set if "keys" in kind else HamtSet)
+    assert reflected == expected
+
+
+@given(ELEMENTS, ELEMENTS, st.sampled_from(COMPARISONS), st.sampled_from([*KINDS]))
+def test_comparisons_are_frozensets_on_either_side(left, right, compare, kind):
+    expected = compare(frozenset(left), frozenset(right))
+    assert compare(HamtSet(left), KINDS[kind](right)) is expected
+    assert compare(KINDS[kind](left), HamtSet(right)) is expected
+
+
+@given(ELEMENTS, st.lists(ELEMENTS, max_size=3), st.sampled_from(["union", "intersection", "difference"]))
+def test_methods_take_any_number_of_iterables(elements, others, name):
+    result = getattr(HamtSet(elements), name)(*map(iter, others))
+    assert type(result) is HamtSet
+    assert result == getattr(frozenset(elements), name)(*others)
+
+
+@given(
+    ELEMENTS, ELEMENTS, st.sampled_from(["issubset", "issuperset", "isdisjoint"]), st.sampled_from([list, iter, *KINDS])
+)
+def test_questions_are_answered_about_any_iterable(elements, other, name, kind):
+    make = KINDS.get(kind, kind)
+    assert getattr(HamtSet(elements), name)(make(other)) is getattr(frozenset(elements), name)(other)
+
+
+@given(ELEMENTS, ELEMENTS)
+def test_what_changes_nothing_gives_the_set_itself(elements, more):
+    one = HamtSet(elements)
+    assert one.copy() is copy.copy(one) is HamtSet(one) is one
+    assert one.union() is one.union(elements, one) is one | set(elements) is one
+    assert one.difference() is one.difference(set(more) - set(elements)) is one - set() is one
+    assert one.intersection() is one.intersection(elements + more) is one & {*elements, *more} is one
+    for element in elements:
+        assert one.add(Key(element.name, element.key_hash)) is one
+    for element in set(more) - set(elements):
+        assert one.discard(element) is one
+
+
+@given(ELEMENTS, ELEMENTS)
+def test_of_equal_elements_the_first_stays(elements, more):
+    one = HamtSet(elements)
+    kept = {id(element) for element in one}
+    assert {id(element) for element in one & set(more)} <= kept
+    assert {id(element) for element in one | set(more)} >= kept
+    assert {id(element) for element in one - set(more)} <= kept
+
+
+@given(ELEMENTS)
+def test_the_hash_is_that_of_an_equal_frozenset(elements):
+    assert hash(HamtSet(elements)) == hash(frozenset(elements)) == hash(HamtSet(elements[::-1]))
+    assert {HamtSet(elements): 1}[frozenset(elements)] == 1
+
+
+@pytest.mark.parametrize("operate", [*OPERATORS, operator.lt, operator.le, operator.gt, operator.ge])
+@pytest.mark.parametrize("other", [[1], "a", {1: 2}, None, Hamt()])
+def test_operators_are_for_sets_only(operate, other):
+    for left, right in ((HamtSet([1]), other), (other, HamtSet([1]))):
+        with pytest.raises(TypeError, match="not supported between|unsupported operand"):
+            operate(left, right)
+
+
+@pytest.mark.parametrize("other", [[1], {1: 2}, None, Hamt.fromkeys([1])])
+def test_a_set_equals_sets_only(other):
+    assert HamtSet([1]) != other and other != HamtSet([1])
+    assert not HamtSet([1]) == other
+
+
+def test_where_the_sizes_tell_no_element_is_looked_at():
+    # The elements of this view have no hash.
+    view = {"a": [], "b": []}.items()
+    assert HamtSet([1]) != view and not HamtSet([1]) == view
+    assert not HamtSet([1]) > view and not HamtSet([1]) >= view
+    assert not HamtSet([1, 2, 3]) < view and not HamtSet([1, 2, 3]) <= view
+    with pytest.raises(TypeError, match="unhashable"):
+        HamtSet([1]) | view
+
+
+@pytest.mark.parametrize(
+    "call", [HamtSet, HamtSet().union, HamtSet().intersection, HamtSet().issubset, HamtSet().isdisjoint]
+)
+def test_what_is_no_iterable_is_a_type_error(call):
+    with pytest.raises(TypeError, match="'int' object is not iterable"):
+        call(1)
+
+
+@pytest.mark.parametrize("name", ["add", "remove", "discard", "__contains__"])
+def test_an_unhashable_element_is_a_type_error(name):
+    with pytest.raises(TypeError, match="unhashable type: 'list'"):
+        getattr(HamtSet([1]), name)([])
+
+
+def test_a_missing_element_is_a_key_error_with_the_element():
+    with pytest.raises(KeyError) as caught:
+        HamtSet([1]).remove((1, 2))
+    assert caught.value.args == ((1, 2),)
+
+
+def test_operators_in_place_bind_a_new_set():
+    elements = before = HamtSet([1, 2])
+    elements |= {3}
+    elements &= {2, 3, 4}
+    elements -= {2}
+    elements ^= {5}
+    assert elements == {3, 5} and type(elements) is HamtSet
+    assert before == {1, 2}
+
+
+def test_repr():
+    assert repr(HamtSet()) == "HamtSet()"
+    assert repr(HamtSet([2, 1])) == "HamtSet({1, 2})"
+
+
+def test_a_set_within_itself_shows_that():
+    class Holder:
+        def __repr__(self):
+            return repr(self.elements)
+
+    holder = Holder()
+    holder.elements = HamtSet([holder])
+    assert repr(holder.elements) == "HamtSet({HamtSet({...})})"
+
+
+@given(st.lists(st.integers(0, 40)), st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_pickle_and_copy(elements, protocol):
+    one = HamtSet(elements)
+    again = pickle.loads(pickle.dumps(one, protocol))
+    assert type(again) is HamtSet and again == one
+    assert copy.deepcopy(one) == one
+    assert pickle.dumps(one, protocol) == pickle.dumps(HamtSet(elements[::-1]), protocol)
+
+
+def test_a_citizen_of_python():
+    elements = HamtSet([1])
+    assert isinstance(elements, Set) and isinstance(elements, Hashable)
+    assert weakref.ref(elements)() is elements
+    assert HamtSet[int].__origin__ is HamtSet
+    with pytest.raises(AttributeError):
+        elements.other = 1
+    with pytest.raises(TypeError):
+        HamtSet([1], [2])
+    with pytest.raises(TypeError, match="is not an acceptable base type"):
+        type("Sub", (HamtSet,), {})
+
+
+def test_iteration_is_in_the_order_of_the_hashes():
+    assert list(HamtSet([3, 1, 2])) == list(iter(HamtSet([2, 1, 3]))) == [1, 2, 3]
+    elements = HamtSet([3, 1, 2])
+    for element in elements:
+        elements = elements.remove(element)
+    assert elements == HamtSet()
