@@ -19,7 +19,10 @@ demo: $(VENV)/built
 	@$(VENV)/bin/python tools/demo.py
 
 test: $(VENV)/test-tools
-	@for backend in pure cython; do for host in native thread; do \
+	@for backend in pure cython; do \
+		echo "== the map: $$backend backend"; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/hamt || exit 1; \
+	for host in native thread; do \
 		echo "== the engine: $$backend backend, $$host host"; \
 		[ $$backend = cython ] && twins=tests/twins || twins=; \
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \

@@ -30,8 +30,9 @@ class Hamt(Sealed, Generic[K, V]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
     `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and whatever has
-    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by identity first. The iteration
-    order is that of the hashes: it depends on the content alone, but for keys of one hash.
+    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by
+    identity first. The iteration order is that of the hashes: it depends on the content alone, but for keys of one
+    hash.
 
     Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
     takes the time of their difference, since a subtree that both share is not looked at; else O(n). A map has a hash

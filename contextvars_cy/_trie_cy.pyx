@@ -743,7 +743,7 @@ cdef int note_all(dict noted, PyObject *key, PyObject *part) except -1:
     edge = size_of(node) - popcount(node.children)
     for index in range(0, edge, 2):
         noted[<object>node.slots[index]] = <object>node.slots[index + 1]
-    for index in range(edge, size_of(node)):
+    for index in range(size_of(node) - 1, edge - 1, -1):
         note_all(noted, NULL, node.slots[index])
     return 0
 

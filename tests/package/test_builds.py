@@ -121,7 +121,15 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
 def test_wheels_hold_what_users_need_and_nothing_else(which, request):
     names = names_in(request.getfixturevalue(which)[0])
     shipped = {Path(name).name for name in names}
-    assert {"__init__.pxd", "_context_cy.pxd", "_hamt_cy.pxd", "_trie_cy.pxd", "py.typed", "LICENSE", "_context_py.py"} <= shipped
+    assert {
+        "__init__.pxd",
+        "_context_cy.pxd",
+        "_hamt_cy.pxd",
+        "_trie_cy.pxd",
+        "py.typed",
+        "LICENSE",
+        "_context_py.py",
+    } <= shipped
     assert {Path(name).parts[0] for name in names} - {"contextvars_cy"} == {"contextvars_cy-0.1.0.dist-info"}
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
