@@ -11,6 +11,7 @@ import types
 import weakref
 from collections.abc import Hashable, Mapping
 from random import Random
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -214,12 +215,13 @@ def test_identity_comes_before_equality():
     assert len(hamt.delete(nan)) == 0
 
 
-@pytest.mark.parametrize("value", [None, MISSING, NotImplemented])
+@pytest.mark.parametrize("value", [None, MISSING, NotImplemented, mock.ANY])
 def test_any_value_may_be_stored(value):
     hamt = Hamt().set("a", value)
-    assert hamt.find("a") == (value, True)
-    assert hamt.get("a", 1) is value and hamt["a"] is value
-    assert Hamt(hamt.items()) == hamt
+    assert hamt.find("a")[0] is value and hamt.find("a")[1]
+    assert hamt.get("a", 1) is value and hamt["a"] is value and "a" in hamt
+    assert Hamt(hamt.items()) == hamt and len(hamt.delete("a")) == 0
+    assert hamt.set("a", value) is hamt.update(a=value) is hamt and hamt.set("a", 1)["a"] == 1
 
 
 # ---- errors ----

@@ -6,12 +6,13 @@ import copy
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Hamt, HamtMutation
+from contextvars_cy import MISSING, Hamt, HamtMutation
 from histories import HASHES, KEYS, of_any_length
 from keys import Key, Watch, WatchedKey
 
@@ -154,6 +155,17 @@ def test_what_changes_nothing_gives_the_map_back():
     mutation = hamt.mutate()
     mutation["a"] = []
     assert mutation.finish() is not hamt
+
+
+@pytest.mark.parametrize("value", [None, MISSING, mock.ANY])
+def test_any_value_may_be_stored(value):
+    mutation = Hamt(a=1).mutate()
+    mutation["a"] = mutation["b"] = value
+    assert mutation["a"] is value and mutation.get("b", 1) is value and "b" in mutation
+    assert mutation.pop("a") is value and mutation.get("a", 1) == 1
+    mutation["a"] = value
+    assert len(mutation) == 2
+    assert mutation.finish().get("a", 1) is value
 
 
 def test_the_default_of_pop_may_be_anything():
