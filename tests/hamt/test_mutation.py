@@ -169,8 +169,8 @@ def test_any_value_may_be_stored(value):
 
 
 def test_the_default_of_pop_may_be_anything():
-    assert Hamt().mutate().pop("a", None) is None
-    assert Hamt().mutate().pop("a", KeyError) is KeyError
+    for default in (None, KeyError, MISSING, mock.ANY):
+        assert Hamt().mutate().pop("a", default) is default
 
 
 @pytest.mark.parametrize(
