@@ -51,6 +51,8 @@ POSITIONS: Final = 31
 """The mask of one level's bits."""
 LAST_SHIFT: Final = 30
 """The shift of the seventh level; a collision node stands below it."""
+FEW: Final = 8
+"""How many items are not worth sorting by position."""
 PORTION: Final = 64
 """How many slots a walk gathers before it hands them out."""
 EMPTY_NODE: Final[Node] = (0, 0, [])
@@ -353,10 +355,8 @@ def grown(items: list[Item], shift: int) -> Node:
 
 def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     """The subtree at `shift` with the items set, and how many entries that added."""
-    if len(items) == 1:
-        return assoc(node, *items[0], shift)
     added = 0
-    if shift > LAST_SHIFT:
+    if len(items) <= FEW or shift > LAST_SHIFT:
         for item in items:
             node, more = assoc(node, *item, shift)
             added += more

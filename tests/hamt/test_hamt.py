@@ -314,6 +314,13 @@ def test_a_map_equals_maps_only():
     assert Hamt().__eq__({}) is NotImplemented and Hamt().__or__([]) is NotImplemented
 
 
+def test_keys_of_one_hash_are_told_apart_even_where_one_is_anothers_value():
+    a, b, c = (Key(name, 0) for name in "abc")
+    one, two = Hamt([(a, 1), (b, c)]), Hamt([(c, 1), (a, 1)])
+    assert one != two and two != one
+    assert one.diff(two) == ({c: 1}, {b: c}, {})
+
+
 def test_nothing_is_compared_that_is_shared():
     class Incomparable:
         def __eq__(self, other):
