@@ -1,4 +1,4 @@
-# The compiled trie: nodes with their slots inline, the lookup, inlined wherever it is used, and what is done with trees.
+# The compiled trie: nodes with their slots inline, the lookup, inlined wherever it is used, and the work on trees.
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint32_t
