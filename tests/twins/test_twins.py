@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import re
@@ -444,3 +445,17 @@ match context:
         exec(program, names)
         assert names["found"] == 5
         assert names["matched"]
+
+
+def test_the_collector_follows_a_tree_only_where_a_cycle_could_pass():
+    def root(hamt):
+        (node,) = gc.get_referents(hamt)
+        return node
+
+    plain = _hamt_cy.Hamt.fromkeys(range(100), "value")
+    assert not gc.is_tracked(root(plain))
+    assert not gc.is_tracked(root(plain.set(7, 1.5).delete(40).update({200: None})))
+    for followed in (plain.set(7, []), plain.set(200, []), plain.update({7: [], 300: 1}), plain.set((1,), 1)):
+        assert gc.is_tracked(root(followed))
+        assert gc.is_tracked(root(followed.set(8, "other")))
+    assert not gc.is_tracked(root(plain))
