@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextvars_cy import MISSING, Hamt
-from histories import HASHES, HISTORIES, KEYS, set_each, step, step_of_a_dict
+from histories import HASHES, HISTORIES, KEYS, SETTERS, set_each, step, step_of_a_dict
 from keys import Key
 
 SMALL = st.dictionaries(st.integers(0, 6), st.integers(0, 2))
@@ -142,6 +142,18 @@ def test_update_lays_over_the_map_what_the_constructor_takes(name):
     )
 
 
+def test_a_source_may_have_items_only():
+    class OnlyItems:
+        def items(self):
+            return iter([("a", 1)])
+
+    assert Hamt(OnlyItems()) == Hamt().update(OnlyItems()) == Hamt(a=1)
+    assert Hamt(OnlyItems(), b=2) == Hamt(a=1, b=2)
+    mutation = Hamt().mutate()
+    mutation.update(OnlyItems())
+    assert mutation.finish() == Hamt(a=1)
+
+
 @pytest.mark.parametrize("call", [Hamt, Hamt().update, Hamt.fromkeys])
 def test_too_many_sources_are_a_type_error(call):
     with pytest.raises(TypeError):
@@ -175,6 +187,17 @@ def test_set_of_the_same_object_gives_the_same_map():
     for number in range(100):
         assert hamt.set(Key(number, number % 7), value) is hamt
         assert hamt.set(Key(number, number % 7), [1]) is not hamt
+
+
+@pytest.mark.parametrize("way", [way for way in SETTERS if not way.startswith("merge")])
+@pytest.mark.parametrize("number", [1, 20, 90])
+def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way, number):
+    # Some share a collision node, some stand on the last level, the others two levels deep.
+    keys = [Key(index, index % 3 << 30 if index % 2 else index) for index in range(100)]
+    old, new = [1], [1]
+    hamt = step(Hamt.fromkeys(keys, old), way, keys[:number], new)
+    assert [hamt[key] is new for key in keys] == [True] * number + [False] * (100 - number)
+    assert [hamt[key] is old for key in keys] == [False] * number + [True] * (100 - number)
 
 
 @given(HISTORIES)

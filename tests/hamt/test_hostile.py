@@ -409,12 +409,12 @@ def test_a_long_chain_of_mutations_dies():
 
 @pytest.mark.parametrize(
     "call",
-    [repr, hash, lambda hamt: hamt == chain(50_000), lambda hamt: hamt.diff(chain(50_000))],
+    [repr, hash, lambda hamt: hamt == chain(100_000), lambda hamt: hamt.diff(chain(100_000))],
     ids=["repr", "hash", "==", "diff"],
 )
 def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call):
     with pytest.raises(RecursionError):
-        call(chain(50_000))
+        call(chain(100_000))
 
 
 def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm():
