@@ -19,7 +19,7 @@ from cpython.pystate cimport PyThreadState
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t, uint64_t
 
-from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping
+from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
 
 import sys
 from collections.abc import Mapping
@@ -58,19 +58,9 @@ cdef extern from *:
         return ++version;
     #endif
     }
-
-    /* Give a static type the name that users import, and what Python code gets from calling it. */
-    static void publish(PyObject *type, const char *name, newfunc called) {
-        ((PyTypeObject *)type)->tp_name = name;
-        if (called != NULL) {
-            ((PyTypeObject *)type)->tp_new = called;
-            ((PyTypeObject *)type)->tp_vectorcall = NULL;
-        }
-    }
     """
     PyObject *native_context_of(object token) noexcept
     uint64_t native_version() noexcept
-    void publish(object type, const char *name, newfunc called) noexcept
 
 cdef extern from "Python.h":
     PyObject *PyThreadState_GetDict() noexcept

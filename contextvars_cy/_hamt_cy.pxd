@@ -1,9 +1,22 @@
 # The compiled map, for `cimport`: its public methods at C speed, with the key's hash folded once by `fold`.
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, newfunc
 from libc.stdint cimport uint32_t
 
 from contextvars_cy._trie_cy cimport Node, fold
+
+cdef extern from *:
+    """
+    /* Give a static type the name that users import, and what Python code gets from calling it. */
+    static inline void hamt_publish(PyObject *type, const char *name, newfunc called) {
+        ((PyTypeObject *)type)->tp_name = name;
+        if (called != NULL) {
+            ((PyTypeObject *)type)->tp_new = called;
+            ((PyTypeObject *)type)->tp_vectorcall = NULL;
+        }
+    }
+    """
+    void publish "hamt_publish"(object type, const char *name, newfunc called) noexcept
 
 
 cdef class Hamt:

@@ -64,21 +64,11 @@ cdef extern from *:
         return NULL;
     }
 
-    /* Give a static type the name that users import, and what Python code gets from calling it. */
-    static void hamt_publish(PyObject *type, const char *name, newfunc called) {
-        ((PyTypeObject *)type)->tp_name = name;
-        if (called != NULL) {
-            ((PyTypeObject *)type)->tp_new = called;
-            ((PyTypeObject *)type)->tp_vectorcall = NULL;
-        }
-    }
-
     static void hamt_no_sequence(PyObject *type) {
         ((PyTypeObject *)type)->tp_as_sequence->sq_item = NULL;
     }
     """
     void no_sequence "hamt_no_sequence"(object type) noexcept
-    void publish "hamt_publish"(object type, const char *name, newfunc called) noexcept
     unsigned long Py_TPFLAGS_MAPPING
     PyObject *reused "hamt_reused"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
@@ -244,9 +234,6 @@ cdef class Hamt:
         >>> base.set("a", 2).merge(base, base.set("a", 3), lambda key, base, own, other: max(own, other))["a"]
         3
         """
-        for role, hamt in (("base", base), ("other", other)):
-            if type(hamt) is not Hamt:
-                raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
         return merge(self, base, other, resolve)
 
     def keys(self):

@@ -26,6 +26,9 @@ class HamtDiff(NamedTuple):
 
 
 def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any], Any] | None) -> Any:
+    for role, hamt in (("base", base), ("other", other)):
+        if type(hamt) is not type(own):
+            raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
     added, removed, changed = base.diff(other)
     mutation = own.mutate()
     for key, old, new in [

@@ -193,9 +193,6 @@ class Hamt(Sealed, Generic[K, V]):
         >>> base.set("a", 2).merge(base, base.set("a", 3), lambda key, base, own, other: max(own, other))["a"]
         3
         """
-        for role, hamt in (("base", base), ("other", other)):
-            if type(hamt) is not Hamt:
-                raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
         return merge(self, base, other, resolve)  # type: ignore[no-any-return]
 
     def keys(self) -> KeysView[K]:

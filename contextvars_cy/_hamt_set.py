@@ -7,13 +7,8 @@ from collections.abc import Hashable, Iterable, Iterator, Set
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from ._backend import backend
+from . import Hamt
 from ._sealed import Sealed
-
-if TYPE_CHECKING or backend == "pure":
-    from ._hamt_py import Hamt
-else:
-    from ._hamt_cy import Hamt
 
 T = TypeVar("T")
 

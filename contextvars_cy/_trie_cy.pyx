@@ -131,7 +131,6 @@ cdef extern from *:
         Node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
     ) except NULL
     void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
-    bint is_followed "hamt_is_followed"(PyObject *thing) noexcept
     PyObject *made_of "hamt_made"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
     # Declared to take pointers, so that nothing is owned in passing.
     void free_node "hamt_free_node"(Node *node) noexcept
