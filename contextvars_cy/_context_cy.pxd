@@ -23,6 +23,7 @@ cdef class Context:
     cdef object _native
     cdef Hamt _snapshot
     cdef bint _entered
+    cdef object _home
 
 
 cdef class ThreadState:

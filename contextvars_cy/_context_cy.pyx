@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: nonecheck=True
+# cython: nonecheck=True, freethreading_compatible=True
 """The compiled twin of `_context_py`, which explains what both do."""
 
 cimport cython
@@ -24,7 +24,7 @@ from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, 
 import sys
 from collections.abc import Mapping
 from types import GenericAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from contextvars_cy._backend import host
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
@@ -92,8 +92,9 @@ cdef class ContextVar:
         hash(name)
         self._name = name
         self._default = default
-        self._hash = _serial
-        _serial += 1
+        with cython.critical_section(ABSENT):
+            self._hash = _serial
+            _serial += 1
 
     @property
     def name(self):
@@ -173,14 +174,19 @@ cdef Token contextvar_set(ContextVar var, object value):
 
 
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
+    here = _here()
     if token._used:
         raise RuntimeError(f"{token!r} has already been used once")
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar")
-    if token._context is not _here():
+    if token._context is not here:
         raise ValueError(f"{token!r} was created in a different Context")
     token._used = True
-    _update(var, token._old_value)
+    try:
+        _update(var, token._old_value)
+    except BaseException:
+        token._used = False
+        raise
     return 0
 
 
@@ -279,7 +285,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _wrap(PyContext_Copy(self._native)) if NATIVE else _with_snapshot(self._snapshot)
+        return _wrap(PyContext_Copy(self._native)) if NATIVE else _with_snapshot(_snapshot_of(self))
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -494,7 +500,7 @@ cdef Hamt _load():
         # Checked, because whoever lists the native Context can get hold of the anchor.
         return <Hamt?>snapshot
     stack = _thread_state()._stack
-    return (<Context>stack[-1])._snapshot if stack else EMPTY
+    return _snapshot_of(<Context>stack[-1]) if stack else EMPTY
 
 
 cdef tuple _update(ContextVar var, object value):
@@ -512,12 +518,13 @@ cdef tuple _update(ContextVar var, object value):
             snapshot, expected = found, changed
     context = _here()
     while True:
-        snapshot = context._snapshot
+        snapshot = _snapshot_of(context)
         old_value = snapshot._find(var, var._hash)
         changed = _with(snapshot, var, value)
-        if context._snapshot is snapshot:
-            context._snapshot = changed
-            return old_value, context
+        with cython.critical_section(context):
+            if context._snapshot is snapshot:
+                context._snapshot = changed
+                return old_value, context
 
 
 cdef object _here():
@@ -549,12 +556,17 @@ cdef Context context_current():
     state = _thread_state()
     if not state._stack:
         state._base = _with_snapshot(EMPTY)
+        state._base._home = ref(state)
         state._stack.append(state._base)
     return <Context>state._stack[-1]
 
 
 cdef Hamt _snapshot_of(Context context):
-    return context._native.get(_anchor, EMPTY) if NATIVE else context._snapshot
+    if NATIVE:
+        return context._native.get(_anchor, EMPTY)
+    # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
+    with cython.critical_section(context):
+        return context._snapshot
 
 
 cdef Context context_copy_current():
@@ -570,11 +582,13 @@ cdef int context_enter(Context context) except -1:
             _name_our_context(error, context)
             raise
         return 0
-    if context._entered:
-        raise RuntimeError(_ENTERED.format(context))
-    stack = _thread_state()._stack
-    stack.append(context)
-    context._entered = True
+    _claim(context)
+    try:
+        stack = _thread_state()._stack
+        stack.append(context)
+    except MemoryError:
+        context._entered = False
+        raise
     return 0
 
 
@@ -593,7 +607,8 @@ cdef int context_exit(Context context) except -1:
     if not stack or stack[-1] is not context:
         raise RuntimeError(_DIFFERENT)
     stack.pop()
-    context._entered = False
+    with cython.critical_section(context):
+        context._entered = False
     return 0
 
 
@@ -622,6 +637,17 @@ cdef Context _with_snapshot(Hamt snapshot):
     cdef Context context = Context.__new__(Context)
     context._snapshot = snapshot
     return context
+
+
+cdef int _claim(Context context) except -1:
+    owner = None if context._home is None else context._home()
+    cdef bint refused = owner is not None and owner is not _thread_state()
+    if not refused:
+        with cython.critical_section(context):
+            refused, context._entered = context._entered, True
+    if refused:
+        raise RuntimeError(_ENTERED.format(context))
+    return 0
 
 
 cdef Hamt _with(Hamt snapshot, ContextVar var, object value):

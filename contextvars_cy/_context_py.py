@@ -141,14 +141,21 @@ class ContextVar(Sealed, Generic[T]):
         """
         if type(token) is not Token:
             raise TypeError(f"expected an instance of Token, got {token!r}")
+        # Comes first, because it may run a finaliser, which may use the token.
+        here = _here()
         if token._used:
             raise RuntimeError(f"{token!r} has already been used once")
         if token._var is not self:
             raise ValueError(f"{token!r} was created by a different ContextVar")
-        if token._context is not _here():
+        if token._context is not here:
             raise ValueError(f"{token!r} was created in a different Context")
         token._used = True
-        _update(self, token._old_value)
+        try:
+            _update(self, token._old_value)
+        except BaseException:
+            # Out of memory, or interrupted: the token can be used again.
+            token._used = False
+            raise
 
     def __hash__(self) -> int:
         return self._hash
@@ -227,12 +234,13 @@ class Context(Sealed):
     ('blue', 'red')
     """
 
-    # `_native` belongs to the native host, `_snapshot` and `_entered` to the thread host.
-    __slots__ = ("__weakref__", "_entered", "_native", "_snapshot")
+    # `_native` belongs to the native host, the others to the thread host.
+    __slots__ = ("__weakref__", "_entered", "_home", "_native", "_snapshot")
 
     _native: contextvars.Context
     _snapshot: Snapshot
-    _entered: bool
+    _entered: dict[str, object]
+    _home: Callable[[], ThreadState | None] | None
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
         if args or kwargs:
@@ -573,6 +581,7 @@ else:
         state = thread_state()
         if not state._stack:
             state._base = _new_context()
+            state._base._home = weakref.ref(state)
             state._stack.append(state._base)
         return state._stack[-1]
 
@@ -585,7 +594,8 @@ else:
     def _with_snapshot(snapshot: Snapshot) -> Context:
         context: Context = object.__new__(Context)
         context._snapshot = snapshot
-        context._entered = False
+        context._entered = {}
+        context._home = None
         return context
 
     def _copy(context: Context) -> Context:
@@ -594,38 +604,51 @@ else:
     def _copy_current() -> Context:
         return _with_snapshot(_load())
 
+    def _claim(context: Context, entry: object) -> None:
+        """Mark the Context as entered: one step, so that of two threads one is refused, with or without the GIL."""
+        owner = context._home and context._home()
+        # A base Context is its thread's for as long as that lives.
+        if owner is not None and owner is not thread_state():
+            raise RuntimeError(_ENTERED.format(context))
+        if context._entered.setdefault("by", entry) is not entry:
+            raise RuntimeError(_ENTERED.format(context))
+
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
         stack = thread_state()._stack
         depth = len(stack)
-        if context._entered:
-            raise RuntimeError(_ENTERED.format(context))
+        entry = object()
+        called = False
         try:
             # Inside the try, because an interrupt may come at any call.
-            context._entered = True
+            _claim(context, entry)
             stack.append(context)
+            called = True
             return callable(*args, **kwargs)
         finally:
             del callable, args, kwargs
             # Without a call of Python code, which the limit of recursion might refuse.
-            if len(stack) == depth and context._entered:
-                # The interrupt came before it was entered.
-                context._entered = False
-            elif not context._entered:
-                raise RuntimeError(_NOT_ENTERED.format(context))
-            elif stack[-1] is not context:
-                raise RuntimeError(_DIFFERENT)
-            else:
+            if len(stack) > depth and context._entered:
+                if stack[-1] is not context:
+                    raise RuntimeError(_DIFFERENT)
                 stack.pop()
-                context._entered = False
+                context._entered.clear()
+            elif called:
+                raise RuntimeError(_NOT_ENTERED.format(context))
+            elif context._entered.get("by") is entry:
+                # The interrupt came before it was on the stack.
+                context._entered.clear()
             del context
 
     def _enter(context: Context) -> None:
         stack = thread_state()._stack
-        # A test and a store without a call between them: no other thread comes between.
-        if context._entered:
-            raise RuntimeError(_ENTERED.format(context))
-        context._entered = True
-        stack.append(context)
+        entry = object()
+        try:
+            _claim(context, entry)
+            stack.append(context)
+        except BaseException:
+            if context._entered.get("by") is entry and (not stack or stack[-1] is not context):
+                context._entered.clear()
+            raise
 
     def _leave(context: Context) -> None:
         if not context._entered:
@@ -634,7 +657,7 @@ else:
         if not stack or stack[-1] is not context:
             raise RuntimeError(_DIFFERENT)
         stack.pop()
-        context._entered = False
+        context._entered.clear()
 
 
 def _with(snapshot: Snapshot, var: ContextVar[Any], value: object) -> Snapshot:

@@ -79,6 +79,7 @@ cdef class HamtMutation:
     cdef bint _busy
 
     cdef int _begin(self) except -1
+    cdef int _end(self) except -1
     cdef int _refuse_if_finished(self) except -1
     cdef int _store(self, object key, object value) except -1
     cdef object _find(self, object key)

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: wraparound=False, boundscheck=False
+# cython: wraparound=False, boundscheck=False, freethreading_compatible=True
 """The compiled twin of `_hamt_py`, which explains what both do."""
 
 cimport cython
@@ -291,9 +291,14 @@ cdef class Hamt:
 
     def __hash__(self):
         # No hash is -1, and the one that is 0 is worked out again.
-        if self._hash == 0:
-            self._hash = hash((self._count, sum(map(hash, self.items()))))
-        return self._hash
+        cdef Py_hash_t known
+        with cython.critical_section(self):
+            known = self._hash
+        if known == 0:
+            known = hash((self._count, sum(map(hash, self.items()))))
+            with cython.critical_section(self):
+                self._hash = known
+        return known
 
     def __or__(self, other):
         return self.update(other) if isinstance(other, Mapping) else NotImplemented
@@ -398,6 +403,7 @@ cdef class HamtIterator:
     def __len__(self):
         return self._hamt._count
 
+    @cython.critical_section
     def __next__(self):
         cdef PyObject **slot = self._slot
         if slot is self._end:
@@ -681,7 +687,7 @@ cdef class HamtMutation:
             self._has_deleted = True
             return value
         finally:
-            self._busy = False
+            self._end()
 
     def update(self, source=(), /, **items):
         """Set everything that `Hamt(source, **items)` has: all of it, or on an error none. As `Hamt.update`.
@@ -694,9 +700,11 @@ cdef class HamtMutation:
         self._begin()
         try:
             self._refuse_if_finished()
-            self._hamt = self._settle().update(source, **items)
+            hamt = self._settle().update(source, **items)
+            with cython.critical_section(self):
+                self._hamt = hamt
         finally:
-            self._busy = False
+            self._end()
 
     def finish(self):
         """Return the new map; this mutation takes no further change. The old map itself where nothing changed.
@@ -705,9 +713,13 @@ cdef class HamtMutation:
         >>> hamt.mutate().finish() is hamt
         True
         """
-        hamt = self._settled()
-        self._finished = True
-        return hamt
+        self._begin()
+        try:
+            hamt = self._settle()
+            self._finished = True
+            return hamt
+        finally:
+            self._end()
 
     def __getitem__(self, key):
         value = self._find(key)
@@ -755,9 +767,16 @@ cdef class HamtMutation:
         raise TypeError("cannot pickle 'contextvars_cy.HamtMutation' object")
 
     cdef int _begin(self) except -1:
-        if self._busy:
+        cdef bint was_busy
+        with cython.critical_section(self):
+            was_busy, self._busy = self._busy, True
+        if was_busy:
             raise RuntimeError("the mutation is in use, by another thread or by the operation that called this one")
-        self._busy = True
+        return 0
+
+    cdef int _end(self) except -1:
+        with cython.critical_section(self):
+            self._busy = False
         return 0
 
     cdef int _refuse_if_finished(self) except -1:
@@ -773,25 +792,24 @@ cdef class HamtMutation:
                 self._settle()
             self._changes[key] = value
         finally:
-            self._busy = False
+            self._end()
         return 0
 
     cdef object _find(self, object key):
         # The key's own code, or another thread, may settle the changes meanwhile.
-        cdef dict changes = self._changes
+        cdef dict changes
         cdef Hamt hamt
+        with cython.critical_section(self):
+            changes, hamt = self._changes, self._hamt
         value = changes.get(key, _UNCHANGED)
-        if value is not _UNCHANGED:
-            return value
-        hamt = self._hamt
-        return hamt._find(key, fold(key))
+        return hamt._find(key, fold(key)) if value is _UNCHANGED else value
 
     cdef Hamt _settled(self):
         self._begin()
         try:
             return self._settle()
         finally:
-            self._busy = False
+            self._end()
 
     cdef Hamt _settle(self):
         cdef Hamt hamt = self._hamt
@@ -800,8 +818,10 @@ cdef class HamtMutation:
             root = remove(<Node *>hamt._root, self._changes, &removed) if self._has_deleted else hamt._root
             root = update(<Node *>root, self._changes, &added)
             if root is not hamt._root:
-                hamt = self._hamt = _new(root, hamt._count - removed + added)
-            self._changes = {}
+                hamt = _new(root, hamt._count - removed + added)
+            changes = {}
+            with cython.critical_section(self):
+                self._hamt, self._changes, changes = hamt, changes, self._changes
             self._has_deleted = False
         return hamt
 

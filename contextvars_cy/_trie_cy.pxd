@@ -38,8 +38,15 @@ cdef extern from *:
     #define hamt_prefetch(address) ((void)(address))
     #endif
 
+    /* A string keeps its hash, where it may be read as it is: without the GIL another thread may be storing it. */
+    #ifdef Py_GIL_DISABLED
+    #define hamt_kept_hash(text) ((Py_hash_t)-1)
+    #else
+    #define hamt_kept_hash(text) (((PyASCIIObject *)(text))->hash)
+    #endif
+
     static inline Py_hash_t hamt_hash(PyObject *key) {
-        if (PyUnicode_CheckExact(key) && ((PyASCIIObject *)key)->hash != -1) return ((PyASCIIObject *)key)->hash;
+        if (PyUnicode_CheckExact(key) && hamt_kept_hash(key) != -1) return hamt_kept_hash(key);
         return PyObject_Hash(key);
     }
 
@@ -49,7 +56,7 @@ cdef extern from *:
         PyTypeObject *type = Py_TYPE(key);
         if (type == Py_TYPE(found)) {
             if (type == &PyUnicode_Type) {
-                if (((PyASCIIObject *)key)->hash != ((PyASCIIObject *)found)->hash) return 0;
+                if (hamt_kept_hash(key) != hamt_kept_hash(found)) return 0;
                 return PyObject_RichCompareBool(key, found, Py_EQ);
             }
             if (type == &PyLong_Type) {

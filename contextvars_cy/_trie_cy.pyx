@@ -1,11 +1,12 @@
 # cython: language_level=3, binding=False, auto_pickle=False
-# cython: wraparound=False, boundscheck=False, initializedcheck=False
+# cython: wraparound=False, boundscheck=False, initializedcheck=False, freethreading_compatible=True
 """The compiled twin of `_trie_py`, which explains what both do.
 
 Nodes are objects of a type of their own, made in C, with their slots inline: one allocation each. Pointers to them are
 borrowed from the root that the caller holds; a function that makes a node returns it as an object, owned.
 """
 
+cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t
 
@@ -232,10 +233,12 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
         if items is NULL:
             raise MemoryError
     try:
-        while count < room and next_item(changes, &position, &key, &value):
-            if value is not <PyObject *>ABSENT:
-                items[count].key, items[count].value = own(key), own(value)
-                count += 1
+        # The dict may be the caller's, and another thread may be changing it.
+        with cython.critical_section(changes):
+            while count < room and next_item(changes, &position, &key, &value):
+                if value is not <PyObject *>ABSENT:
+                    items[count].key, items[count].value = own(key), own(value)
+                    count += 1
         for index in range(count):
             items[index].key_hash = folded(hash_of(items[index].key))
         room, count = count, 0
