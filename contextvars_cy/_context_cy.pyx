@@ -11,7 +11,6 @@ from cpython.contextvars cimport (
     PyContext_New,
     PyContextVar_Get,
     PyContextVar_New,
-    PyContextVar_Set,
 )
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
@@ -58,9 +57,26 @@ cdef extern from *:
         return ++version;
     #endif
     }
+
+    /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
+       here touches a native Context that another thread can see does it in a critical section of that Context. */
+    static PyObject *native_set(PyObject *anchor, PyObject *value) {
+    #ifdef Py_GIL_DISABLED
+        PyObject *context = PyThreadState_Get()->context;
+        if (context != NULL) {
+            PyObject *token;
+            Py_BEGIN_CRITICAL_SECTION(context);
+            token = PyContextVar_Set(anchor, value);
+            Py_END_CRITICAL_SECTION();
+            return token;
+        }
+    #endif
+        return PyContextVar_Set(anchor, value);
+    }
     """
     PyObject *native_context_of(object token) noexcept
     uint64_t native_version() noexcept
+    object native_set(object anchor, object value)
 
 cdef extern from "Python.h":
     PyObject *PyThreadState_GetDict() noexcept
@@ -285,7 +301,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _wrap(PyContext_Copy(self._native)) if NATIVE else _with_snapshot(_snapshot_of(self))
+        return _wrap(_copy_native(self)) if NATIVE else _with_snapshot(_snapshot_of(self))
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -476,6 +492,7 @@ def copy_context():
 # ---- the hosts: one switch, because a C function cannot be defined twice ----
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
+cdef object _get_native = type(PyContext_New()).get
 cdef object _wrappers = WeakValueDictionary()
 
 
@@ -511,7 +528,7 @@ cdef tuple _update(ContextVar var, object value):
         while True:
             old_value = snapshot._find(var, var._hash)
             changed = _with(snapshot, var, value)
-            token = PyContextVar_Set(_anchor, changed)
+            token = native_set(_anchor, changed)
             found = _old_snapshot(token)
             if found is expected:
                 return old_value, <object>native_context_of(token)
@@ -533,7 +550,7 @@ cdef object _here():
     if NATIVE:
         snapshot = expected = _load()
         while True:
-            token = PyContextVar_Set(_anchor, snapshot)
+            token = native_set(_anchor, snapshot)
             found = _old_snapshot(token)
             if found is expected:
                 return <object>native_context_of(token)
@@ -562,11 +579,17 @@ cdef Context context_current():
 
 
 cdef Hamt _snapshot_of(Context context):
-    if NATIVE:
-        return context._native.get(_anchor, EMPTY)
     # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
+    if NATIVE:
+        with cython.critical_section(context._native):
+            return _get_native(context._native, _anchor, EMPTY)
     with cython.critical_section(context):
         return context._snapshot
+
+
+cdef object _copy_native(Context context):
+    with cython.critical_section(context._native):
+        return PyContext_Copy(context._native)
 
 
 cdef Context context_copy_current():
@@ -577,7 +600,8 @@ cdef int context_enter(Context context) except -1:
     cdef list stack
     if NATIVE:
         try:
-            PyContext_Enter(context._native)
+            with cython.critical_section(context._native):
+                PyContext_Enter(context._native)
         except RuntimeError as error:
             _name_our_context(error, context)
             raise
@@ -596,7 +620,8 @@ cdef int context_exit(Context context) except -1:
     cdef list stack
     if NATIVE:
         try:
-            PyContext_Exit(context._native)
+            with cython.critical_section(context._native):
+                PyContext_Exit(context._native)
         except RuntimeError as error:
             _name_our_context(error, context)
             raise
