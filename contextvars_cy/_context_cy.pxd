@@ -23,13 +23,14 @@ cdef class Context:
     cdef object _native
     cdef Hamt _snapshot
     cdef bint _entered
+    cdef Context _before
     cdef object _home
 
 
 cdef class ThreadState:
     cdef object __weakref__
     cdef Context _base
-    cdef list _stack
+    cdef Context _current
     cdef uint64_t _quiet_version
 
 

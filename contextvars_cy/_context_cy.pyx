@@ -185,7 +185,7 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 cdef Token contextvar_set(ContextVar var, object value):
     cdef Token token = Token.__new__(Token)
     token._var = var
-    token._old_value, token._context = _update(var, value)
+    _update(var, value, token)
     return token
 
 
@@ -199,7 +199,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
         raise ValueError(f"{token!r} was created in a different Context")
     token._used = True
     try:
-        _update(var, token._old_value)
+        _update(var, token._old_value, None)
     except BaseException:
         token._used = False
         raise
@@ -252,6 +252,7 @@ cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
 
 
 @cython.final
+@cython.trashcan(True)
 cdef class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
@@ -445,13 +446,14 @@ cdef str _STATE_KEY = "contextvars_cy._context_cy.ThreadState"
 
 cdef ThreadState _thread_state():
     # The interpreter's own dictionary of the thread: cleared when the thread ends, as a threading.local is.
-    cdef dict thread = <dict>PyThreadState_GetDict()
-    cdef PyObject *found = PyDict_GetItemWithError(thread, _STATE_KEY)
+    cdef PyObject *thread = PyThreadState_GetDict()
+    if thread is NULL:
+        raise MemoryError
+    cdef PyObject *found = PyDict_GetItemWithError(<dict>thread, _STATE_KEY)
     if found is not NULL:
         return <ThreadState>found
     cdef ThreadState state = ThreadState.__new__(ThreadState)
-    state._stack = []
-    thread[_STATE_KEY] = state
+    (<dict>thread)[_STATE_KEY] = state
     return state
 
 
@@ -507,7 +509,7 @@ cdef Context _wrap(object native):
 
 cdef Hamt _load():
     cdef PyObject *found = NULL
-    cdef list stack
+    cdef Context context
     if NATIVE:
         PyContextVar_Get(_anchor, NULL, &found)
         if found is NULL:
@@ -516,23 +518,30 @@ cdef Hamt _load():
         Py_DECREF(snapshot)
         # Checked, because whoever lists the native Context can get hold of the anchor.
         return <Hamt?>snapshot
-    stack = _thread_state()._stack
-    return _snapshot_of(<Context>stack[-1]) if stack else EMPTY
+    context = _thread_state()._current
+    return EMPTY if context is None else _snapshot_of(context)
 
 
-cdef tuple _update(ContextVar var, object value):
+cdef int _update(ContextVar var, object value, Token token) except -1:
     cdef Hamt snapshot, expected, changed, found
     cdef Context context
     if NATIVE:
-        snapshot = expected = _load()
-        while True:
-            old_value = snapshot._find(var, var._hash)
-            changed = _with(snapshot, var, value)
-            token = native_set(_anchor, changed)
-            found = _old_snapshot(token)
-            if found is expected:
-                return old_value, <object>native_context_of(token)
-            snapshot, expected = found, changed
+        snapshot = expected = changed = _load()
+        try:
+            while True:
+                old_value = snapshot._find(var, var._hash)
+                changed = _with(snapshot, var, value)
+                native_token = native_set(_anchor, changed)
+                found = _old_snapshot(native_token)
+                if found is expected:
+                    if token is not None:
+                        token._old_value, token._context = old_value, <object>native_context_of(native_token)
+                    return 0
+                snapshot, expected = found, changed
+        except BaseException:
+            if changed is not snapshot and _load() is changed:
+                native_set(_anchor, snapshot)
+            raise
     context = _here()
     while True:
         snapshot = _snapshot_of(context)
@@ -540,8 +549,10 @@ cdef tuple _update(ContextVar var, object value):
         changed = _with(snapshot, var, value)
         with cython.critical_section(context):
             if context._snapshot is snapshot:
+                if token is not None:
+                    token._old_value, token._context = old_value, context
                 context._snapshot = changed
-                return old_value, context
+                return 0
 
 
 cdef object _here():
@@ -568,14 +579,15 @@ cdef Hamt _old_snapshot(object token):
 
 cdef Context context_current():
     cdef ThreadState state
+    cdef Context base
     if NATIVE:
         return _wrap(_here())
     state = _thread_state()
-    if not state._stack:
-        state._base = _with_snapshot(EMPTY)
-        state._base._home = ref(state)
-        state._stack.append(state._base)
-    return <Context>state._stack[-1]
+    if state._current is None:
+        base = _with_snapshot(EMPTY)
+        base._home = ref(state)
+        state._base = state._current = base
+    return state._current
 
 
 cdef Hamt _snapshot_of(Context context):
@@ -597,7 +609,8 @@ cdef Context context_copy_current():
 
 
 cdef int context_enter(Context context) except -1:
-    cdef list stack
+    cdef Context before
+    cdef ThreadState state
     if NATIVE:
         try:
             with cython.critical_section(context._native):
@@ -606,18 +619,20 @@ cdef int context_enter(Context context) except -1:
             _name_our_context(error, context)
             raise
         return 0
-    _claim(context)
-    try:
-        stack = _thread_state()._stack
-        stack.append(context)
-    except MemoryError:
-        context._entered = False
-        raise
+    state = _thread_state()
+    before = context_current()
+    _check_home(context, state)
+    cdef bint entered
+    with cython.critical_section(context):
+        entered, context._entered = context._entered, True
+    if entered:
+        raise RuntimeError(_ENTERED.format(context))
+    context._before, state._current = before, context
     return 0
 
 
 cdef int context_exit(Context context) except -1:
-    cdef list stack
+    cdef ThreadState state
     if NATIVE:
         try:
             with cython.critical_section(context._native):
@@ -626,12 +641,10 @@ cdef int context_exit(Context context) except -1:
             _name_our_context(error, context)
             raise
         return 0
-    if not context._entered:
-        raise RuntimeError(_NOT_ENTERED.format(context))
-    stack = _thread_state()._stack
-    if not stack or stack[-1] is not context:
-        raise RuntimeError(_DIFFERENT)
-    stack.pop()
+    state = _thread_state()
+    if state._current is not context or context._before is None:
+        raise _refusal_to_leave(context)
+    state._current, context._before = context._before, None
     with cython.critical_section(context):
         context._entered = False
     return 0
@@ -664,15 +677,15 @@ cdef Context _with_snapshot(Hamt snapshot):
     return context
 
 
-cdef int _claim(Context context) except -1:
-    owner = None if context._home is None else context._home()
-    cdef bint refused = owner is not None and owner is not _thread_state()
-    if not refused:
-        with cython.critical_section(context):
-            refused, context._entered = context._entered, True
-    if refused:
+cdef int _check_home(Context context, ThreadState state) except -1:
+    home = None if context._home is None else context._home()
+    if home is not None and home is not state:
         raise RuntimeError(_ENTERED.format(context))
     return 0
+
+
+cdef object _refusal_to_leave(Context context):
+    return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
 
 
 cdef Hamt _with(Hamt snapshot, ContextVar var, object value):

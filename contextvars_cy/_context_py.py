@@ -124,7 +124,7 @@ class ContextVar(Sealed, Generic[T]):
         token: Token[T] = object.__new__(Token)
         token._var = self
         token._used = False
-        token._old_value, token._context = _update(self, value)
+        _update(self, value, token)
         return token
 
     def reset(self, token: Token[T], /) -> None:
@@ -151,7 +151,7 @@ class ContextVar(Sealed, Generic[T]):
             raise ValueError(f"{token!r} was created in a different Context")
         token._used = True
         try:
-            _update(self, token._old_value)
+            _update(self, token._old_value, None)
         except BaseException:
             # Out of memory, or interrupted: the token can be used again.
             token._used = False
@@ -234,13 +234,16 @@ class Context(Sealed):
     ('blue', 'red')
     """
 
-    # `_native` belongs to the native host, the others to the thread host.
-    __slots__ = ("__weakref__", "_entered", "_home", "_native", "_snapshot")
+    # `_native` belongs to the native host, the others to the thread host. Whoever enters the Context takes the second
+    # element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have it back. The
+    # Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows its thread.
+    __slots__ = ("__weakref__", "_before", "_home", "_idle", "_native", "_snapshot")
 
     _native: contextvars.Context
     _snapshot: Snapshot
-    _entered: dict[str, object]
+    _before: Context | None
     _home: Callable[[], ThreadState | None] | None
+    _idle: list[None]
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
         if args or kwargs:
@@ -369,10 +372,10 @@ class ThreadState(Sealed):
     """
 
     # Both belong to the thread host; the base Context is the one that nobody entered.
-    __slots__ = ("__weakref__", "_base", "_stack")
+    __slots__ = ("__weakref__", "_base", "_current")
 
     _base: Context | None
-    _stack: list[Context]
+    _current: Context | None
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> ThreadState:
         raise RuntimeError("a thread has one ThreadState; ask thread_state() for it")
@@ -419,9 +422,10 @@ def thread_state() -> ThreadState:
     try:
         return _threads.state  # type: ignore[no-any-return]
     except AttributeError:
-        _threads.state = state = object.__new__(ThreadState)
-        state._base = None
-        state._stack = []
+        state = object.__new__(ThreadState)
+        state._base = state._current = None
+        # Last, so that an interrupt leaves a whole one or none.
+        _threads.state = state
         return state
 
 
@@ -470,18 +474,26 @@ if host == "native":
     def _load() -> Snapshot:
         return _anchor.get(EMPTY)
 
-    def _update(var: ContextVar[Any], value: object) -> tuple[Any, object]:
-        snapshot = expected = _load()
-        while True:
-            old_value = snapshot._find(var, var._hash)
-            changed = _with(snapshot, var, value)
-            token = _anchor.set(changed)
-            found = _old_snapshot(token)
-            if found is expected:
-                # Our token keeps the native Context, not the native token, which keeps the whole old snapshot alive.
-                return old_value, context_of(token)
-            # A signal handler or a finaliser has set a variable in the meantime: begin again from its snapshot.
-            snapshot, expected = found, changed
+    def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
+        snapshot = expected = changed = _load()
+        try:
+            while True:
+                old_value = snapshot._find(var, var._hash)
+                changed = _with(snapshot, var, value)
+                native_token = _anchor.set(changed)
+                found = _old_snapshot(native_token)
+                if found is expected:
+                    if token is not None:
+                        # Not the native token, which keeps the whole old snapshot alive.
+                        token._old_value, token._context = old_value, context_of(native_token)
+                    return
+                # A signal handler or a finaliser has set a variable in the meantime: begin again from its snapshot.
+                snapshot, expected = found, changed
+        except BaseException:
+            # An interrupt, or no memory, which CPython may want for its token after it has set the variable.
+            if changed is not snapshot and _load() is changed:
+                _anchor.set(snapshot)
+            raise
 
     def _here() -> Any:
         snapshot = expected = _load()
@@ -549,10 +561,10 @@ if host == "native":
 else:
 
     def _load() -> Snapshot:
-        stack = thread_state()._stack
-        return stack[-1]._snapshot if stack else EMPTY
+        context = thread_state()._current
+        return EMPTY if context is None else context._snapshot
 
-    def _update(var: ContextVar[Any], value: object) -> tuple[Any, object]:
+    def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
         context = _here()
         while True:
             snapshot = context._snapshot
@@ -560,8 +572,10 @@ else:
             changed = _with(snapshot, var, value)
             # Without a call between them, no signal handler or finaliser comes between the test and the store.
             if context._snapshot is snapshot:
+                if token is not None:
+                    token._old_value, token._context = old_value, context
                 context._snapshot = changed
-                return old_value, context
+                return
 
     def _here() -> Any:
         context = _current()
@@ -579,11 +593,11 @@ else:
 
     def _current() -> Context:
         state = thread_state()
-        if not state._stack:
-            state._base = _new_context()
-            state._base._home = weakref.ref(state)
-            state._stack.append(state._base)
-        return state._stack[-1]
+        if state._current is None:
+            base = _new_context()
+            base._home = weakref.ref(state)
+            state._base = state._current = base
+        return state._current
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._snapshot
@@ -594,8 +608,8 @@ else:
     def _with_snapshot(snapshot: Snapshot) -> Context:
         context: Context = object.__new__(Context)
         context._snapshot = snapshot
-        context._entered = {}
-        context._home = None
+        context._before = context._home = None
+        context._idle = [None, None]
         return context
 
     def _copy(context: Context) -> Context:
@@ -604,60 +618,60 @@ else:
     def _copy_current() -> Context:
         return _with_snapshot(_load())
 
-    def _claim(context: Context, entry: object) -> None:
-        """Mark the Context as entered: one step, so that of two threads one is refused, with or without the GIL."""
-        owner = context._home and context._home()
-        # A base Context is its thread's for as long as that lives.
-        if owner is not None and owner is not thread_state():
-            raise RuntimeError(_ENTERED.format(context))
-        if context._entered.setdefault("by", entry) is not entry:
-            raise RuntimeError(_ENTERED.format(context))
+    # The interpreter looks for signals, and for exceptions that other threads have sent, when a function begins and
+    # after each call (before Python 3.10, and on PyPy, anywhere). So a Context is entered and left without a call, as a
+    # whole or not at all; and the branch to the error stands last, because Python 3.10 looks after a jump too.
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
-        stack = thread_state()._stack
-        depth = len(stack)
-        entry = object()
-        called = False
+        state = thread_state()
+        before = _current()
+        _check_home(context, state)
         try:
-            # Inside the try, because an interrupt may come at any call.
-            _claim(context, entry)
-            stack.append(context)
-            called = True
+            del context._idle[1]
+        except IndexError:
+            raise RuntimeError(_ENTERED.format(context)) from None
+        context._before = before
+        state._current = context
+        try:
             return callable(*args, **kwargs)
         finally:
             del callable, args, kwargs
-            # Without a call of Python code, which the limit of recursion might refuse.
-            if len(stack) > depth and context._entered:
-                if stack[-1] is not context:
-                    raise RuntimeError(_DIFFERENT)
-                stack.pop()
-                context._entered.clear()
-            elif called:
-                raise RuntimeError(_NOT_ENTERED.format(context))
-            elif context._entered.get("by") is entry:
-                # The interrupt came before it was on the stack.
-                context._entered.clear()
-            del context
+            if state._current is context and context._before is not None:
+                state._current = context._before
+                context._before = None
+                context._idle += (None,)
+                del context, before
+            else:
+                raise _refusal_to_leave(context)
 
     def _enter(context: Context) -> None:
-        stack = thread_state()._stack
-        entry = object()
+        state = thread_state()
+        before = _current()
+        _check_home(context, state)
         try:
-            _claim(context, entry)
-            stack.append(context)
-        except BaseException:
-            if context._entered.get("by") is entry and (not stack or stack[-1] is not context):
-                context._entered.clear()
-            raise
+            del context._idle[1]
+        except IndexError:
+            raise RuntimeError(_ENTERED.format(context)) from None
+        context._before = before
+        state._current = context
 
     def _leave(context: Context) -> None:
-        if not context._entered:
-            raise RuntimeError(_NOT_ENTERED.format(context))
-        stack = thread_state()._stack
-        if not stack or stack[-1] is not context:
-            raise RuntimeError(_DIFFERENT)
-        stack.pop()
-        context._entered.clear()
+        state = thread_state()
+        if state._current is context and context._before is not None:
+            state._current = context._before
+            context._before = None
+            context._idle += (None,)
+        else:
+            raise _refusal_to_leave(context)
+
+    def _check_home(context: Context, state: ThreadState) -> None:
+        """Refuse another thread's base Context: it is entered by that thread for as long as that lives."""
+        home = context._home and context._home()
+        if home is not None and home is not state:
+            raise RuntimeError(_ENTERED.format(context))
+
+    def _refusal_to_leave(context: Context) -> RuntimeError:
+        return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
 
 
 def _with(snapshot: Snapshot, var: ContextVar[Any], value: object) -> Snapshot:

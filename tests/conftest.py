@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -26,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"contextvars_cy: {contextvars_cy.backend} backend, {contextvars_cy.host} host"
+
+
+@pytest.fixture
+def frozen():
+    """A collector that need not look at what there was before, for tests that call it often."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
