@@ -1,5 +1,7 @@
 # make demo    serve 1,000 real HTTP requests on each backend and check every log record
 # make test    run all tests on both backends and both hosts
+# make threads run what threads do to shared Contexts and maps for a minute on each backend and host (SECONDS=6 for each
+#              of the eleven tests)
 # make lint    check style and types
 # make clean   remove what the others made
 #
@@ -7,11 +9,12 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+SECONDS ?= 6
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test lint clean
+.PHONY: demo test threads lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -36,6 +39,13 @@ test: $(VENV)/test-tools
 		echo "immutables has no release for this Python: the test in lockstep with it is left out."; \
 		without="$$without --ignore=tests/package/test_immutables.py"; }; \
 	CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/package $$without
+
+threads: $(VENV)/test-tools
+	@for backend in pure cython; do for host in native thread; do \
+		echo "== threads: $$backend backend, $$host host"; \
+		THREADS_SECONDS=$(SECONDS) CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
+			$(VENV)/bin/pytest -q tests/engine/test_threads.py || exit 1; \
+	done; done
 
 lint: $(VENV)/test-tools
 	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }

@@ -10,7 +10,6 @@ import functools
 import itertools
 import reprlib
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from threading import Lock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
@@ -159,7 +158,7 @@ class Hamt(Sealed, Generic[K, V]):
         mutation._hamt = self
         mutation._changes = {}
         mutation._finished = False
-        mutation._lock = Lock()
+        mutation._idle = [None, None]
         return mutation
 
     def diff(self, other: Hamt[K, V], /) -> HamtDiff:
@@ -330,9 +329,10 @@ EMPTY: Final[Hamt[Any, Any]] = _new(EMPTY_NODE, 0)
 class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
-    __slots__ = ("_hamt",)
+    __slots__ = ("_hamt", "_portions")
 
     _hamt: Hamt[Any, Any]
+    _portions: Iterator[Iterable[Any]]
 
     def __new__(cls, *arguments: NoReturn) -> HamtIterator:
         _refuse_call(cls)
@@ -342,9 +342,13 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
 
 
 def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
-    iterator: Any = HamtIterator.from_iterable(walk(hamt._root, kind))
+    portions = walk(hamt._root, kind)
+    iterator: Any = HamtIterator.from_iterable(portions)
     # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
     iterator._hamt = hamt
+    # Kept, because chain drops its source at an error: of two threads that share the iterator one may be told that the
+    # generator is executing already, and would free it while the other one runs it.
+    iterator._portions = portions
     return iterator  # type: ignore[no-any-return]
 
 
@@ -430,12 +434,17 @@ def _exclusive(method: F) -> F:
 
     @functools.wraps(method)
     def exclusive(self: HamtMutation[Any, Any], /, *arguments: Any, **items: Any) -> Any:
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the mutation is in use, by another thread or by the operation that called this one")
+        # Of two threads one finds the element gone. Without a call, after which an interrupt might leave it so for good.
+        try:
+            del self._idle[1]
+        except IndexError:
+            raise RuntimeError(
+                "the mutation is in use, by another thread or by the operation that called this one"
+            ) from None
         try:
             return method(self, *arguments, **items)
         finally:
-            self._lock.release()
+            self._idle += (None,)
 
     return exclusive  # type: ignore[return-value]
 
@@ -456,14 +465,14 @@ class HamtMutation(Sealed, Generic[K, V]):
     Hamt({'b': 2})
     """
 
-    __slots__ = ("__weakref__", "_changes", "_finished", "_hamt", "_lock")
+    __slots__ = ("__weakref__", "_changes", "_finished", "_hamt", "_idle")
 
     # The map, and what comes on top of it: for each key a value, or ABSENT where it was removed. Every change is one
     # store in the dict, so an exception leaves all as it was, and a reader needs no lock.
     _hamt: Hamt[K, V]
     _changes: dict[Any, Any]
     _finished: bool
-    _lock: Lock
+    _idle: list[None]
 
     def __new__(cls, *arguments: NoReturn) -> HamtMutation[K, V]:
         _refuse_call(cls)

@@ -26,7 +26,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     run = contextvars.Context.run
 
     def enter(context: contextvars.Context) -> None:
-        _function("PyContext_Enter")(context)
+        # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was raised
+        # there would leave the Context entered, and nobody to know.
+        (_,) = map(_function("PyContext_Enter"), (context,))
 
     def leave(context: contextvars.Context) -> None:
         _function("PyContext_Exit")(context)

@@ -1,0 +1,203 @@
+"""Interrupts: wherever an exception comes from outside, a Context is entered or it is not, a variable set or not.
+
+CPython raises it when a function of Python begins, after each call, and where a loop begins again. So there is one
+moment that no context manager made of Python code can do anything about: its `__exit__` has been called, and has not
+done its work. An interrupt there leaves a Context of the reference entered. The compiled twin has no such moment; but
+from Python 3.14 on `with` itself looks for interrupts after it has called an `__enter__` of C, a lock's or the compiled
+twin's, and leaves it entered.
+
+Older Pythons look for interrupts in more places, and the reference has more such moments: on 3.10 when `__enter__` has
+done its work and has not returned, and on 3.9 between almost any two bytecodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+import weakref
+
+import pytest
+
+import contextvars_cy
+from contextvars_cy import Context, ContextVar, Hamt, current_context, thread_state
+
+pytestmark = [
+    pytest.mark.usefixtures("context_of_its_own"),
+    # What is raised in a weak reference's callback is reported and lost.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+VAR = ContextVar("VAR", default="default")
+PURE = contextvars_cy.backend == "pure"
+
+
+class Scene:
+    """What an operation begins with, and what must be true of it after an interrupt."""
+
+    def __init__(self):
+        self.outer = current_context()
+        self.context = Context()
+        self.token = VAR.set("old")
+        self.mutation = Hamt().mutate()
+
+    def run(self):
+        self.context.run(VAR.set, "new")
+
+    def run_in_run(self):
+        self.context.run(Context().run, VAR.set, "new")
+
+    def with_context(self):
+        with self.context:
+            VAR.set("new")
+
+    def enter(self):
+        thread_state().enter(self.context)
+
+    def exit(self):
+        thread_state().exit(self.context)
+
+    def set(self):
+        VAR.set("new")
+
+    def reset(self):
+        VAR.reset(self.token)
+
+    def with_token(self):
+        with VAR.set("new"):
+            pass
+
+    def change_map(self):
+        self.mutation["key"] = 1
+
+    def check(self, operation, error):
+        current = current_context()
+        if current is self.context and operation in ("enter", "exit"):
+            thread_state().exit(current)
+        elif current is self.context and operation == "with_context":
+            functions = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+            if PURE:
+                assert functions & ({"__exit__"} if sys.version_info >= (3, 11) else {"__enter__", "__exit__"})
+            else:
+                assert a_lock_can_stay_locked()
+            thread_state().exit(current)
+        else:
+            assert current is self.outer
+        # It can be entered again, and nobody else's Context has changed.
+        assert self.context.run(VAR.get) in ("default", "new")
+        assert thread_state().context is self.outer
+        if operation == "reset":
+            if VAR.get() == "old":
+                VAR.reset(self.token)
+            assert VAR.get() == "default"
+        else:
+            assert VAR.get() in ("old", "new") if operation in ("set", "with_token") else VAR.get() == "old"
+            VAR.set("default")
+        assert len(self.mutation.finish()) in (0, 1)
+
+
+OPERATIONS = ["set", "reset", "with_token"]
+if not PURE or sys.version_info >= (3, 10):
+    OPERATIONS += ["run", "run_in_run", "with_context", "enter", "exit", "change_map"]
+
+
+class Local:
+    """Dies with the function that has it."""
+
+
+class Interrupt:
+    """Calls a function and has a signal come before a certain bytecode of it, or of our modules.
+
+    The signal only comes there: the interpreter raises KeyboardInterrupt where it next looks for signals. Until then no
+    other code of Python may begin. So tracing ends, and when the trace function has ended too, and its local variables
+    are dropped, a function of C has the signal come, as the callback of a weak reference to one of them.
+    """
+
+    come = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyErr_SetInterrupt", ctypes.pythonapi))
+
+    def __init__(self, rehearse, function, moment):
+        self.function = function
+        self.left = sys.maxsize
+        self.error = None
+        try:
+            # Python 3.12 and later look for this when tracing begins, and trace bytecodes from a second call on.
+            sys._getframe().f_trace_opcodes = True
+            sys.settrace(self.trace)
+            try:
+                rehearse()
+                self.left = moment
+                function()
+            finally:
+                sys.settrace(None)
+            # At the latest here.
+            for _ in range(2):
+                pass
+        except KeyboardInterrupt as error:
+            self.error = error
+
+    def trace(self, frame, event, argument):
+        ours = frame.f_globals["__name__"].startswith("contextvars_cy.")
+        if ours or frame.f_code is self.function.__code__:
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            return self.count
+        return None
+
+    def count(self, frame, event, argument):
+        self.left -= event == "opcode"
+        if self.left == 0:
+            sys.settrace(None)
+            while frame:
+                frame.f_trace = None
+                frame = frame.f_back
+            local = Local()
+            self.reference = weakref.ref(local, self.come)
+
+
+@functools.cache
+def a_lock_can_stay_locked():
+    """Whether an interrupt can come between the `__enter__` of C code and the body of a `with`."""
+
+    def with_lock():
+        with lock:
+            pass
+
+    for moment in itertools.count(1):
+        lock = threading.Lock()
+        interrupt = Interrupt(with_lock, with_lock, moment)
+        if lock.locked() or interrupt.left > 0:
+            return lock.locked()
+
+
+def interrupted(operation, moment):
+    scene, rehearsal = Scene(), Scene()
+
+    def rehearse():
+        if operation not in ("enter", "exit"):
+            getattr(rehearsal, operation)()
+            return
+        rehearsal.enter()
+        rehearsal.exit()
+        if operation == "exit":
+            scene.enter()
+
+    interrupt = Interrupt(rehearse, getattr(scene, operation), moment)
+    scene.check(operation, interrupt.error)
+    return interrupt
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_interrupt_at_every_moment(operation):
+    raised = 0
+    for moment in itertools.count(1):
+        interrupt = interrupted(operation, moment)
+        raised += interrupt.error is not None
+        if interrupt.left > 0:
+            break
+    assert raised > 0
