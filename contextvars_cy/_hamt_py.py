@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 import reprlib
+import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from threading import RLock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
@@ -22,6 +24,8 @@ from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fol
 K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
+
+GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @final
@@ -329,9 +333,10 @@ EMPTY: Final[Hamt[Any, Any]] = _new(EMPTY_NODE, 0)
 class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
-    __slots__ = ("_hamt", "_portions")
+    __slots__ = ("_hamt", "_lock", "_portions")
 
     _hamt: Hamt[Any, Any]
+    _lock: Any
     _portions: Iterator[Iterable[Any]]
 
     def __new__(cls, *arguments: NoReturn) -> HamtIterator:
@@ -339,6 +344,13 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
 
     def __len__(self) -> int:
         return self._hamt._count
+
+    if not GIL:
+
+        def __next__(self) -> Any:
+            # Neither chain nor a generator survives two threads at once there.
+            with self._lock:
+                return super().__next__()
 
 
 def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
@@ -349,6 +361,7 @@ def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
     # Kept, because chain drops its source at an error: of two threads that share the iterator one may be told that the
     # generator is executing already, and would free it while the other one runs it.
     iterator._portions = portions
+    iterator._lock = None if GIL else RLock()
     return iterator  # type: ignore[no-any-return]
 
 

@@ -15,11 +15,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-import random
-import signal
 import sys
 import threading
-import time
 import traceback
 import weakref
 
