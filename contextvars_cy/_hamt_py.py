@@ -447,7 +447,7 @@ def _exclusive(method: F) -> F:
 
     @functools.wraps(method)
     def exclusive(self: HamtMutation[Any, Any], /, *arguments: Any, **items: Any) -> Any:
-        # Of two threads one finds the element gone. Without a call, after which an interrupt might leave it so for good.
+        # Of two threads one finds the element gone. No call, after which an interrupt might leave it so for good.
         try:
             del self._idle[1]
         except IndexError:
