@@ -81,6 +81,22 @@ def test_enter_and_exit_are_a_stack():
         state.exit(first)
 
 
+def test_a_run_may_leave_and_enter_in_any_order_that_ends_in_its_context():
+    state, outer, inner = thread_state(), Context(), Context()
+
+    def reorder():
+        state.exit(inner)
+        state.exit(outer)
+        state.enter(inner)
+
+    before = current_context()
+    with pytest.raises(RuntimeError, match=re.escape(f"cannot exit context: {outer!r} has not been entered")):
+        outer.run(inner.run, reorder)
+    assert state.context is before
+    with inner, outer:
+        pass
+
+
 @pytest.mark.parametrize("name", ["enter", "exit"])
 def test_only_contexts_are_entered(name):
     with pytest.raises(TypeError, match="an instance of Context was expected"):
