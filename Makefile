@@ -1,5 +1,6 @@
 # make demo    serve 1,000 real HTTP requests on each backend and check every log record
 # make test    run all tests on both backends and both hosts
+# make fuzz    run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
 # make threads run what threads do to shared Contexts and maps for a minute on each backend and host (SECONDS=6 for each
 #              of the eleven tests)
 # make test-freethreaded PYTHON=python3.14t VENV=.venv-3.14t
@@ -13,12 +14,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-SECONDS ?= 6
 INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test threads test-freethreaded coverage lint clean
+.PHONY: demo test fuzz threads test-freethreaded coverage lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -43,7 +43,16 @@ test: $(VENV)/test-tools
 		echo "immutables has no release for this Python: the test in lockstep with it is left out."; \
 		without="$$without --ignore=tests/package/test_immutables.py"; }; \
 	CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/package $$without
+	@echo "== random programs beside the standard library's variables (half a minute)"
+	@$(VENV)/bin/python tools/fuzz.py --host native --seconds 20
+	@$(VENV)/bin/python tools/fuzz.py --host thread --seconds 10
 
+fuzz: SECONDS ?= 60
+fuzz: $(VENV)/test-tools
+	@$(VENV)/bin/python tools/fuzz.py --host native --seconds $(SECONDS)
+	@$(VENV)/bin/python tools/fuzz.py --host thread --seconds $(SECONDS)
+
+threads: SECONDS ?= 6
 threads: $(VENV)/test-tools
 	@for backend in pure cython; do for host in native thread; do \
 		echo "== threads: $$backend backend, $$host host"; \
@@ -88,7 +97,7 @@ $(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
 
 $(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@echo "Building contextvars_cy in $(VENV), and installing what its tests need (half a minute)"
-	@$(INSTALL) --editable ".[test]" || \
+	@$(INSTALL) --editable ".[test,fuzz]" || \
 		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $(VENV)/built $@
 

@@ -1,0 +1,1 @@
+"""Random programs run in lockstep on our twins and on the interpreter's own `contextvars`: see `tools/fuzz.py`."""

@@ -1,0 +1,72 @@
+"""Programs run in a process of their own, so that one which kills its process, or never ends, can be reported too."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import search
+from .machine import Program
+from .programs import shrink
+
+# Without a sign of life; a program takes milliseconds. The second is for the many tries of making it smaller.
+HANGS_AFTER_SECONDS, HANGS_AGAIN_AFTER_SECONDS = 60, 5
+SHRINKS_FOR_SECONDS = 300
+
+
+@dataclass
+class Outcome:
+    count: int = 0  # of programs
+    program: Program | None = None  # the last one
+    wrong: list[str] | None = None  # what is wrong with it, in words
+    survived: bool = False
+
+
+def run_search(kind: str, seed: int, seconds: float) -> Outcome:
+    """Random programs of one kind, until the time is over or something is wrong with one."""
+    outcome = supervise(HANGS_AFTER_SECONDS, search.search, kind, seed, seconds)
+    if outcome.survived or outcome.program is None:
+        return outcome
+
+    def fails(candidate: Program) -> bool:
+        again = supervise(HANGS_AGAIN_AFTER_SECONDS, search.replay, kind, candidate, True)
+        return bool(again.wrong) and again.program is not None
+
+    outcome.program = shrink(outcome.program, fails, SHRINKS_FOR_SECONDS)
+    return outcome
+
+
+def run_again(kind: str, program: Program) -> Outcome:
+    return supervise(HANGS_AFTER_SECONDS, search.replay, kind, program)
+
+
+def supervise(patience: float, work: Callable[..., None], *args: Any) -> Outcome:
+    """Has a process do the work, and waits for it as long as it is heard of."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(sender, *args))
+    process.start()
+    sender.close()
+    outcome = Outcome()
+    try:
+        while receiver.poll(patience):
+            outcome.count, outcome.program, outcome.wrong = receiver.recv()
+            if outcome.wrong is not None:
+                outcome.survived = True
+                process.join()
+                return outcome
+        # Python answers with the stacks of its threads.
+        os.kill(process.pid or 0, signal.SIGABRT)
+        process.join()
+        outcome.wrong = ["It does not end. The stacks of its threads are above."]
+    except EOFError:
+        process.join()
+        outcome.wrong = [f"Its process died with exit code {process.exitcode}. What it said is above."]
+    if outcome.program is None and outcome.wrong:
+        sys.exit(f"No program of the kind {args[0]} could run. {outcome.wrong[0]}")
+    return outcome
