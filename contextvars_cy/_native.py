@@ -26,12 +26,24 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     run = contextvars.Context.run
 
     def enter(context: contextvars.Context) -> None:
-        # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was raised
-        # there would leave the Context entered, and nobody to know.
-        (_,) = map(_function("PyContext_Enter"), (context,))
+        _call("PyContext_Enter", context)
 
     def leave(context: contextvars.Context) -> None:
-        _function("PyContext_Exit")(context)
+        try:
+            _call("PyContext_Exit", context)
+        except MemoryError:
+            # Once more, since a Context that is not left stays the current one.
+            _call("PyContext_Exit", context)
+
+    def _call(name: str, context: contextvars.Context) -> None:
+        function, refusal = _function(name)
+        try:
+            # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was raised
+            # there would leave the Context entered, and nobody to know.
+            (_,) = map(function, (context,))
+        except refusal as error:
+            # A Context is never refused but for a lack of memory.
+            raise MemoryError from error
 
     @functools.cache
     def _function(name: str) -> Any:
@@ -44,7 +56,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
             ) from error
         # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
-        return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)((name, ctypes.pythonapi))
+        return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)((name, ctypes.pythonapi)), ctypes.ArgumentError
 
 else:
     from __pypy__ import get_contextvar_context, set_contextvar_context

@@ -16,6 +16,14 @@ settings.register_profile(
 )
 settings.load_profile("contextvars_cy")
 
+# The interpreter's own hook for a lack of memory comes with CPython's test modules, which some builds leave out.
+try:
+    from _testcapi import set_nomemory as _  # noqa: F401
+
+    collect_ignore_glob = []
+except ImportError:
+    collect_ignore_glob = ["*/test_no_memory.py"]
+
 VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST")
 
 
@@ -27,6 +35,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"contextvars_cy: {contextvars_cy.backend} backend, {contextvars_cy.host} host"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if collect_ignore_glob:
+        terminalreporter.write_line(
+            "This Python has no _testcapi.set_nomemory: the tests of lacking memory are left out."
+        )
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""Where memory runs out, an operation on variables and Contexts raises MemoryError and has done nothing."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+from no_memory import LACK, attempts
+
+from contextvars_cy import Context, ContextVar, backend, copy_context, current_context, host, thread_state
+
+SET = ContextVar("SET", default="default")
+UNSET = ContextVar("UNSET", default="default")
+# As many as give a Context's tree more than one node.
+MANY = [ContextVar(f"variable {number}") for number in range(40)]
+
+
+class Scene:
+    """A Context in which an operation is done, Contexts that it is done to, and tokens."""
+
+    def __init__(self):
+        self.home = Context()
+        self.context = Context()
+        self.equal = Context()
+        for context in (self.home, self.context, self.equal):
+            context.run(self.fill)
+        self.set_token = self.home.run(SET.set, "new")
+        self.unset_token = self.home.run(UNSET.set, "new")
+        self.used_token = self.home.run(SET.set, "newer")
+        self.home.run(SET.reset, self.used_token)
+
+    def fill(self):
+        for number, var in enumerate(MANY):
+            var.set(number)
+        SET.set("old")
+
+    def state(self):
+        """What the Contexts hold, that each can be entered, and which tokens are used."""
+        contents = []
+        for context in (self.home, self.context, self.equal):
+            # One that was left entered would be refused.
+            assert context.run(current_context) is context
+            contents.append({var.name: value for var, value in context.items()})
+            assert len(contents[-1]) == len(context)
+        return contents, [" used " in repr(token) for token in (self.set_token, self.unset_token, self.used_token)]
+
+
+def with_a_context(scene):
+    with scene.context:
+        return SET.get()
+
+
+def enter_and_exit(scene):
+    state = thread_state()
+    state.enter(scene.context)
+    state.exit(scene.context)
+
+
+def names_and_values(items):
+    return [(var.name, value) for var, value in items]
+
+
+OPERATIONS = {
+    "ContextVar": lambda scene: ContextVar("name", default=1).name,
+    "repr of a variable": lambda scene: repr(SET) == repr(SET),
+    "get": lambda scene: SET.get(),
+    "get with a default": lambda scene: UNSET.get(1),
+    "set": lambda scene: SET.set("newer").old_value,
+    "set of a variable without a value": lambda scene: Context().run(UNSET.set, 1).old_value,
+    "reset": lambda scene: SET.reset(scene.set_token),
+    "reset to no value": lambda scene: UNSET.reset(scene.unset_token),
+    "entering a token": lambda scene: scene.set_token.__enter__() is scene.set_token,
+    "leaving a token": lambda scene: scene.set_token.__exit__(None, None, None),
+    "repr of a token": lambda scene: repr(scene.used_token) == repr(scene.used_token),
+    "Context": lambda scene: len(Context()),
+    "copy": lambda scene: scene.context.copy() == scene.context,
+    "run": lambda scene: scene.context.run(SET.get),
+    "run with arguments": lambda scene: scene.context.run(dict, [("a", 1)], b=2),
+    "run that sets": lambda scene: scene.context.run(SET.set, "newer").old_value,
+    "with a Context": with_a_context,
+    "in": lambda scene: SET in scene.context,
+    "[]": lambda scene: scene.context[SET],
+    "get of a Context": lambda scene: scene.context.get(UNSET, 1),
+    "len": lambda scene: len(scene.context),
+    "iterating": lambda scene: [var.name for var in scene.context],
+    "keys": lambda scene: [var.name for var in scene.context.keys()],
+    "values": lambda scene: list(scene.context.values()),
+    "items": lambda scene: names_and_values(scene.context.items()),
+    "items that are kept": lambda scene: names_and_values(list(scene.context.items())),
+    "== of an equal Context": lambda scene: scene.context == scene.equal,
+    "== of another Context": lambda scene: scene.context == scene.home,
+    "repr of a Context": lambda scene: repr(scene.context) == repr(scene.context),
+    "copy_context": lambda scene: copy_context() == scene.home,
+    "current_context": lambda scene: current_context() is scene.home,
+    "thread_state": lambda scene: thread_state().context is scene.home,
+    "enter and exit": enter_and_exit,
+}
+# Before CPython 3.14 the native set itself crashes where memory lacks for its token and for the set.
+LASTING = [False, True] if backend == "cython" and (host == "thread" or sys.version_info >= (3, 14)) else [False]
+
+
+def undisturbed(name):
+    scene = Scene()
+    return scene.home.run(OPERATIONS[name], scene), scene.state()
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("lasting", LASTING)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_lack_of_memory_leaves_all_as_it_was(name, lasting):
+    scenes = [Scene()]
+    before = scenes[-1].state()
+    expected = undisturbed(name)
+    for outcome in attempts(lambda: scenes[-1].home.run(OPERATIONS[name], scenes[-1]), lasting):
+        if outcome is LACK:
+            assert scenes[-1].state() == before
+        else:
+            assert (outcome, scenes[-1].state()) == expected
+            scenes.append(Scene())
+
+
+def test_the_first_operation_of_a_thread_that_lacks_memory():
+    outcomes = []
+
+    def operate():
+        outcomes.extend(attempts(thread_state, lasting=backend == "cython"))
+        outcomes.append(thread_state())
+
+    thread = threading.Thread(target=operate)
+    thread.start()
+    thread.join()
+    assert outcomes[0] is LACK
+    assert len(set(outcomes) - {LACK}) == 1

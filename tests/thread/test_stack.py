@@ -1,0 +1,20 @@
+"""The thread host's own stack of Contexts."""
+
+import threading
+
+from contextvars_cy import Context, thread_state
+
+
+def test_a_thread_ends_that_has_left_none_of_very_many_contexts():
+    contexts = [Context() for _ in range(1_000_000)]
+
+    def enter():
+        for context in contexts:
+            thread_state().enter(context)
+        # The stack alone keeps them now.
+        contexts.clear()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert contexts == []
