@@ -30,12 +30,11 @@ def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any
         if type(hamt) is not type(own):
             raise TypeError(f"merge() takes a Hamt as {role}, not {type(hamt).__name__}")
     added, removed, changed = base.diff(other)
+    changes = [(key, MISSING, new) for key, new in added.items()]
+    changes += [(key, old, MISSING) for key, old in removed.items()]
+    changes += [(key, old, new) for key, (old, new) in changed.items()]
     mutation = own.mutate()
-    for key, old, new in [
-        *((key, MISSING, new) for key, new in added.items()),
-        *((key, old, MISSING) for key, old in removed.items()),
-        *((key, old, new) for key, (old, new) in changed.items()),
-    ]:
+    for key, old, new in changes:
         mine, _ = own.find(key)
         if _same(mine, new):
             continue

@@ -404,7 +404,10 @@ class HamtValues(Sealed, ValuesView[V]):
         return iterate(self._mapping, "values")
 
     def __contains__(self, value: object) -> bool:
-        return any(value is other or value == other for other in self)
+        for other in self:
+            if value is other or value == other:
+                return True
+        return False
 
     def __repr__(self) -> str:
         return f"HamtValues({list(self)!r})"

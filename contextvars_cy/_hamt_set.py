@@ -129,7 +129,10 @@ class HamtSet(Sealed, Set[T], Hashable):
         >>> HamtSet([1]).isdisjoint([2])
         True
         """
-        return not any(element in self._hamt for element in other)
+        for element in other:
+            if element in self._hamt:
+                return False
+        return True
 
     def copy(self) -> HamtSet[T]:
         """Return this very set, which nothing can change. O(1).

@@ -6,9 +6,9 @@ import sys
 import threading
 
 import pytest
-from no_memory import LACK, attempts
 
 from contextvars_cy import Context, ContextVar, backend, copy_context, current_context, host, thread_state
+from no_memory import LACK, attempts
 
 SET = ContextVar("SET", default="default")
 UNSET = ContextVar("UNSET", default="default")
