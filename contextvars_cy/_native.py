@@ -38,8 +38,8 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     def _call(name: str, context: contextvars.Context) -> None:
         function, refusal = _function(name)
         try:
-            # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was raised
-            # there would leave the Context entered, and nobody to know.
+            # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
+            # raised there would leave the Context entered, and nobody to know.
             (_,) = map(function, (context,))
         except refusal as error:
             # A Context is never refused but for a lack of memory.

@@ -18,7 +18,9 @@ cdef extern from *:
     """
     /* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
     #define HAMT_KEPT_SIZES 72
+    #ifndef HAMT_KEPT_NODES
     #define HAMT_KEPT_NODES 32
+    #endif
     #ifndef Py_GIL_DISABLED
     static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
     static int hamt_kept_count[HAMT_KEPT_SIZES];

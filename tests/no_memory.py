@@ -12,7 +12,7 @@ import itertools
 
 LACK = object()
 """The outcome of an operation that raised MemoryError."""
-IN_A_ROW = 10
+IN_A_ROW = 5
 """Who succeeds so often, with a later allocation failing each time, has no later one; one may well be done without."""
 
 

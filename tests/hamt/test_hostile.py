@@ -322,6 +322,18 @@ def test_hashes_that_differ_in_the_last_level_only():
     assert hamt.delete(keys[0]).delete(keys[1]).delete(keys[2])._dump().count("Node") == 1
 
 
+def test_everything_is_walked_down_to_the_eighth_level():
+    """CPython issue 93065: a walk whose stack had one level too few."""
+    keys = [Key(number, key_hash) for number, key_hash in enumerate([0, 0, 0, 1 << 30, 1 << 25, 1 << 32 | 1, 0])]
+    hamt = Hamt((key, key.name) for key in keys)
+    hamt._check()
+    assert set(hamt) == set(hamt.keys()) == set(keys)
+    assert sorted(hamt.values()) == list(range(7))
+    assert dict(hamt.items()) == dict(zip(keys, range(7)))
+    assert hamt == Hamt.fromkeys(keys).update(zip(keys, range(7)))
+    assert Hamt().diff(hamt).added == Hamt(hamt).diff(Hamt()).removed == dict(hamt)
+
+
 @pytest.mark.parametrize(
     "numbers",
     [[-1, -2], [0, -1, -2, -3], [-1 << 60, 1 << 60], [5, 1 << 32 | 4, 2 << 32 | 7], [sys.maxsize, -sys.maxsize - 1]],

@@ -8,7 +8,7 @@ from contextvars_cy import Hamt, HamtSet, backend
 from no_memory import LACK, attempts
 from scenes import ON_THEIR_OWN, OPERATIONS, WITH_A_PROBE, Objects, Scene, described
 
-BIG = Hamt.fromkeys(range(100))
+BIG = Hamt.fromkeys(range(40))
 # Beside the operations of a scene, those that call none of the keys' code.
 QUIET = {
     "Hamt": lambda scene, objects: Hamt(a=1, b=2),
@@ -25,8 +25,8 @@ QUIET = {
     "copy": lambda scene, objects: scene.hamt.__copy__() is scene.hamt,
     "reduce": lambda scene, objects: Hamt(a=1).__reduce__() == (),
     "mutate": lambda scene, objects: scene.hamt.mutate().finish() is scene.hamt,
-    "a big map": lambda scene, objects: Hamt.fromkeys(range(100)),
-    "update of a big map": lambda scene, objects: BIG.update(dict.fromkeys(range(50, 150), 1)),
+    "a big map": lambda scene, objects: Hamt.fromkeys(range(40)),
+    "update of a big map": lambda scene, objects: BIG.update(dict.fromkeys(range(30, 50), 1)),
     "mutation of a big map": lambda scene, objects: changed(BIG),
 }
 # CPython crashes where it has no memory for a generator expression's function (in collections.abc), and raises a
@@ -41,9 +41,9 @@ NAMES = [
 
 def changed(hamt):
     with hamt.mutate() as mutation:
-        for number in range(0, 120, 3):
+        for number in range(0, 50, 9):
             mutation[number] = number
-        for number in range(0, 100, 2):
+        for number in range(0, 40, 9):
             del mutation[number]
     return mutation.finish()
 

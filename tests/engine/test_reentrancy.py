@@ -1,0 +1,178 @@
+"""Code that runs in the middle of an operation and uses the same variables, where CPython's own code crashed."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+
+import pytest
+
+from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context
+
+pytestmark = pytest.mark.usefixtures("context_of_its_own")
+
+VAR = ContextVar("VAR", default="default")
+OTHER = ContextVar("OTHER", default="default")
+
+
+def test_values_whose_comparison_sets_the_variable_being_compared():
+    """CPython issue 142829."""
+
+    class Value:
+        def __eq__(self, other):
+            for context in (one, two):
+                if context is current_context():
+                    VAR.set("replaced")
+                else:
+                    context.run(VAR.set, "replaced")
+            gc.collect()
+            return True
+
+    one, two = Context(), Context()
+    one.run(VAR.set, Value())
+    two.run(VAR.set, Value())
+    assert one == two
+    assert one[VAR] == two[VAR] == "replaced"
+    one.run(VAR.set, Value())
+    two.run(VAR.set, Value())
+    assert one.run(lambda: current_context() == two)
+    assert one[VAR] == two[VAR] == "replaced"
+
+
+@pytest.fixture
+def collector_at_every_allocation():
+    threshold = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    yield
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
+def test_finalisers_that_set_variables_in_the_middle_of_a_set():
+    """CPython issue 148891."""
+    set_by_finalisers = set()
+
+    class Finalised:
+        def __init__(self, number):
+            self.number = number
+            self.itself = self
+
+        def __del__(self):
+            last.set(self.number)
+            finalised[self.number % 8].set(self.number)
+            set_by_finalisers.add(self.number)
+
+    last = ContextVar("last")
+    finalised = [ContextVar(f"finalised {number}") for number in range(8)]
+    others = [ContextVar(f"other {number}") for number in range(40)]
+    for number in range(500):
+        Finalised(number)
+        var = others[number % 40]
+        token = var.set(number)
+        assert var.get() == number
+        if number % 3 == 0:
+            var.reset(token)
+            assert var.get(MISSING) is token.old_value
+        context = copy_context()
+        assert context.run(var.get, None) == context.get(var)
+    gc.collect()
+    assert set_by_finalisers == set(range(500))
+    for number, var in enumerate(finalised):
+        assert var.get() % 8 == number
+    assert last.get() in set_by_finalisers
+
+
+def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
+    class Value:
+        def __del__(self):
+            seen.append(VAR.get())
+            OTHER.set(len(seen))
+
+    seen = []
+    VAR.set(Value())
+    VAR.set("after")
+    gc.collect()
+    assert seen == ["after"]
+    assert (VAR.get(), OTHER.get()) == ("after", 1)
+
+
+@pytest.fixture
+def quick_switches():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(*functions):
+    """Call each in a thread of its own, all at once; the errors that they raised."""
+    errors = []
+    barrier = threading.Barrier(len(functions))
+
+    def call(function):
+        barrier.wait()
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+@pytest.mark.usefixtures("quick_switches")
+def test_reading_a_context_that_another_thread_sets_in():
+    """CPython issue 155519."""
+    context = Context()
+    variables = [ContextVar(f"variable {number}") for number in range(64)]
+    done = threading.Event()
+
+    def set_all():
+        for number in range(200):
+            for var in variables:
+                token = var.set([number])
+                if number % 2:
+                    var.reset(token)
+        done.set()
+
+    def read():
+        while not done.is_set():
+            copied = context.copy()
+            assert len(list(context)) <= 64 and len(dict(context.items())) <= 64
+            assert len(copied) == len(list(copied.values()))
+            assert copied == copied.copy() and isinstance(context == copied, bool)
+            assert context.get(variables[0], [0]) and isinstance(variables[1] in context, bool)
+
+    assert in_threads(lambda: context.run(set_all), read, read) == []
+    assert dict(context.items()) == dict.fromkeys(variables, [198])
+
+
+@pytest.mark.usefixtures("quick_switches")
+@pytest.mark.parametrize("kind", ["keys", "values", "items"])
+def test_one_iterator_shared_by_threads(kind):
+    """CPython issue 154535: each may miss what another took, and none sees what is not there."""
+    context = Context()
+    variables = [ContextVar(f"variable {number}") for number in range(2000)]
+    context.run(lambda: [var.set(number) for number, var in enumerate(variables)])
+    all_of_them = list(getattr(context, kind)())
+    for _ in range(5):
+        iterator = getattr(context, kind)()
+        taken = [[], [], [], []]
+
+        def take(own, iterator=iterator):
+            # The reference's iterator says that it is in use where two threads step at once.
+            while True:
+                try:
+                    own.append(next(iterator))
+                except ValueError as error:
+                    assert str(error) == "generator already executing"
+                except StopIteration:
+                    return
+
+        assert in_threads(*(lambda own=own: take(own) for own in taken)) == []
+        assert set(sum(taken, [])) <= set(all_of_them)
