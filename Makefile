@@ -8,6 +8,8 @@
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #              measure which lines of both twins the tests run
 # make lint    check style and types
+# make sanitize     run the compiled backend's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
 # make clean   remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
@@ -18,7 +20,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pi
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test fuzz threads test-freethreaded coverage lint clean
+.PHONY: demo test fuzz threads test-freethreaded coverage lint sanitize flat-memory clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -80,6 +82,14 @@ lint: $(VENV)/test-tools
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+
+sanitize: $(VENV)/test-tools
+	@tools/sanitize.sh $(VENV)/bin/python build/sanitized
+
+flat-memory: $(VENV)/built
+	@for backend in pure cython; do for host in native thread; do \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host $(VENV)/bin/python tools/flat_memory.py || exit 1; \
+	done; done
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import sys
 import weakref
 
 import pytest
@@ -154,3 +155,21 @@ def test_setting_and_resetting_leaves_no_objects_behind():
     work()
     gc.collect()
     assert abs(len(gc.get_objects()) - before) < 50
+
+
+if platform.python_implementation() == "CPython":
+
+    def test_a_hundred_thousand_operations_leave_not_one_block_behind():
+        def work():
+            for number in range(25_000):
+                token = VAR.set(number)
+                copy_context().run(VAR.get)
+                VAR.reset(token)
+            gc.collect()
+            return sys.getallocatedblocks()
+
+        work()
+        before = work()
+        after = work()
+        # The first count is itself one block.
+        assert after == before + 1
