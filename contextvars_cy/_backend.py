@@ -32,8 +32,18 @@ def obstacle() -> tuple[str, Exception | None]:
         for name in EXTENSIONS:
             import_module(name)
     except Exception as error:
-        return f"the compiled extension is broken: {type(error).__name__}: {error}", error
+        return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
     return "", None
+
+
+def _check_host() -> None:
+    """A package that was taken out of `sys.modules` is imported afresh, but the interpreter keeps its extensions."""
+    at_work = import_module(EXTENSIONS[-1]).host
+    if at_work != host:
+        raise ImportError(
+            f"CONTEXTVARS_CY_HOST asks for the {host} host, but in this process the compiled backend runs on the "
+            f"{at_work} host already; set the variable before contextvars_cy is imported for the first time"
+        )
 
 
 def _choose_backend() -> tuple[str, str]:
@@ -43,10 +53,12 @@ def _choose_backend() -> tuple[str, str]:
         return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
     why_not, error = obstacle()
     if not why_not:
+        _check_host()
         return "cython", "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
     if chosen:
         raise ImportError(
-            f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works"
+            f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works, "
+            "or choose the pure backend"
         ) from error
     if error:
         warnings.warn(f"contextvars_cy runs the pure backend, because {why_not}", RuntimeWarning, stacklevel=2)

@@ -1,0 +1,84 @@
+"""Subinterpreters: the pure backend works in them, the compiled one serves one interpreter of a process and says so."""
+
+import sys
+
+import pytest
+
+from helpers import run_python
+
+# An isolated one has a GIL of its own, from Python 3.12 on.
+KINDS = ["legacy", "isolated"] if sys.version_info >= (3, 12) else ["legacy"]
+
+RUN = """
+import sys
+
+def run(program, kind):
+    if sys.version_info >= (3, 13):
+        import _interpreters as interpreters
+        new = interpreters.create(kind)
+    else:
+        import _xxsubinterpreters as interpreters
+        # Before 3.12 `isolated` means something else.
+        new = interpreters.create(**({"isolated": kind == "isolated"} if sys.version_info >= (3, 12) else {}))
+    failure = interpreters.run_string(new, program)
+    interpreters.destroy(new)
+    assert failure is None, failure.formatted
+"""
+WORK = """
+from contextvars_cy import Context, ContextVar, Hamt, backend, copy_context, host
+
+var = ContextVar("var", default=0)
+with copy_context() as context:
+    with var.set(1):
+        assert Context().run(var.get) == 0 and var.get() == 1
+    token = var.set(2)
+    var.reset(token)
+assert len(context) == 0 and Hamt(a=1).set("b", 2).delete("a") == Hamt(b=2)
+print(backend, host, flush=True)
+"""
+ERROR = """
+try:
+    import contextvars_cy
+except ImportError as error:
+    print(error, flush=True)
+"""
+
+
+def run_in_subinterpreter(tmp_path, kind, program, before="", **env):
+    main = f"{before}\n{RUN}\nrun({program!r}, {kind!r})"
+    return run_python(["-c", main], cwd=tmp_path, env={f"CONTEXTVARS_CY_{name}": env[name] for name in env})
+
+
+@pytest.mark.parametrize("before", ["", "import contextvars_cy"], ids=["there only", "in both"])
+@pytest.mark.parametrize("host", ["native", "thread"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pure_backend_works(kind, host, before, tmp_path):
+    done = run_in_subinterpreter(tmp_path, kind, WORK, before, BACKEND="pure", HOST=host)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pure {host}\n", "")
+
+
+# The first is Cython's, for an interpreter with the GIL of the others, the second the import system's.
+REASONS = {
+    "legacy": "Interpreter change detected - this module can only be loaded into one interpreter per process.",
+    "isolated": "module contextvars_cy._trie_cy does not support loading in subinterpreters",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_compiled_backend_is_an_import_error_that_says_so(kind, tmp_path):
+    done = run_in_subinterpreter(tmp_path, kind, ERROR, "import contextvars_cy", BACKEND="cython")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "CONTEXTVARS_CY_BACKEND=cython, but the compiled extension cannot be loaded: ImportError: "
+        f"{REASONS[kind]}; reinstall contextvars_cy where a C compiler works, or choose the pure backend\n"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_pure_backend_runs_there_where_nothing_was_asked_for(kind, tmp_path):
+    before = "import contextvars_cy; assert contextvars_cy.backend == 'cython'"
+    done = run_in_subinterpreter(tmp_path, kind, WORK, before)
+    assert (done.returncode, done.stdout) == (0, "pure native\n")
+    assert done.stderr.count("Warning: ") == 1
+    reason = f"the compiled extension cannot be loaded: ImportError: {REASONS[kind]}"
+    assert f"RuntimeWarning: contextvars_cy runs the pure backend, because {reason}" in done.stderr
