@@ -26,17 +26,18 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     run = contextvars.Context.run
 
     def enter(context: contextvars.Context) -> None:
-        _call("PyContext_Enter", context)
+        enter, _, refusal = _enter_and_leave()
+        _call(enter, context, refusal)
 
     def leave(context: contextvars.Context) -> None:
+        _, leave, refusal = _enter_and_leave()
         try:
-            _call("PyContext_Exit", context)
+            _call(leave, context, refusal)
         except MemoryError:
             # Once more, since a Context that is not left stays the current one.
-            _call("PyContext_Exit", context)
+            _call(leave, context, refusal)
 
-    def _call(name: str, context: contextvars.Context) -> None:
-        function, refusal = _function(name)
+    def _call(function: Callable[..., Any], context: contextvars.Context, refusal: type[Exception]) -> None:
         try:
             # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
             # raised there would leave the Context entered, and nobody to know.
@@ -46,8 +47,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             raise MemoryError from error
 
     @functools.cache
-    def _function(name: str) -> Any:
-        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
+    def _enter_and_leave() -> tuple[Callable[..., Any], Callable[..., Any], type[Exception]]:
+        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes. Both
+        # functions at once, because a Context may be left when the interpreter ends and imports nothing more.
         try:
             import ctypes
         except ImportError as error:
@@ -56,7 +58,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
             ) from error
         # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
-        return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)((name, ctypes.pythonapi)), ctypes.ArgumentError
+        prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)
+        enter, leave = (prototype((name, ctypes.pythonapi)) for name in ("PyContext_Enter", "PyContext_Exit"))
+        return enter, leave, ctypes.ArgumentError
 
 else:
     from __pypy__ import get_contextvar_context, set_contextvar_context
