@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,13 +17,16 @@ settings.register_profile(
 )
 settings.load_profile("contextvars_cy")
 
-# The interpreter's own hook for a lack of memory comes with CPython's test modules, which some builds leave out.
+# What some interpreters have no way to run.
+collect_ignore_glob = []
 try:
+    # The hook for a lack of memory comes with CPython's test modules, which some builds leave out.
     from _testcapi import set_nomemory as _  # noqa: F401
-
-    collect_ignore_glob = []
 except ImportError:
-    collect_ignore_glob = ["*/test_*no_memory.py"]
+    collect_ignore_glob.append("*/test_*no_memory.py")
+if sys.implementation.name != "cpython":
+    # Its interrupts come by way of CPython's C API.
+    collect_ignore_glob.append("*/test_interrupts.py")
 
 VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST")
 

@@ -15,6 +15,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import queue
+import random
+import signal
 import sys
 import threading
 import traceback
@@ -33,6 +36,7 @@ pytestmark = [
 
 VAR = ContextVar("VAR", default="default")
 PURE = contextvars_cy.backend == "pure"
+ROUNDS = 1000
 
 
 class Scene:
@@ -198,3 +202,76 @@ def test_an_interrupt_at_every_moment(operation):
         if interrupt.left > 0:
             break
     assert raised > 0
+
+
+class FromOutside(BaseException):
+    pass
+
+
+def begun(operation):
+    scene = Scene()
+    if operation == "exit":
+        scene.enter()
+    return scene
+
+
+def wait_for(events, count):
+    while len(events) < count:
+        pass
+    # By now the interpreter has looked for what came with it.
+    for _ in range(2):
+        pass
+
+
+def test_signals_of_a_timer():
+    came = []
+
+    def handle(number, frame):
+        came.append(number)
+        raise FromOutside
+
+    before = signal.signal(signal.SIGALRM, handle)
+    for count, operation in enumerate(random.choices(OPERATIONS, k=ROUNDS), 1):
+        scene, error = begun(operation), None
+        try:
+            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+            getattr(scene, operation)()
+            wait_for(came, count)
+        except FromOutside as exception:
+            error = exception
+        scene.check(operation, error)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_exceptions_that_another_thread_sends():
+    failures, begun_in, sent = [], queue.SimpleQueue(), []
+
+    def work():
+        try:
+            for count, operation in enumerate(random.choices(OPERATIONS, k=ROUNDS), 1):
+                scene, error = begun(operation), None
+                try:
+                    begun_in.put(threading.get_ident())
+                    getattr(scene, operation)()
+                    wait_for(sent, count)
+                except FromOutside as exception:
+                    error = exception
+                scene.check(operation, error)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            begun_in.put(None)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=work)
+    thread.start()
+    for number in iter(begun_in.get, None):
+        for _ in range(random.randrange(300)):
+            pass
+        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(FromOutside)) == 1
+        sent.append(True)
+    thread.join()
+    sys.setswitchinterval(interval)
+    if failures:
+        raise failures[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import re
+import sys
 import threading
 import weakref
 
@@ -168,3 +170,62 @@ def test_two_threads_cannot_both_enter():
     for thread in threads:
         thread.join()
     assert entered == [1]
+
+
+def in_a_bare_thread(function):
+    """Without the Context in which a `threading.Thread` runs from Python 3.14 on, and must end."""
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def call():
+        try:
+            function()
+        finally:
+            done.release()
+
+    _thread.start_new_thread(call, ())
+    done.acquire()
+
+
+def test_a_thread_that_ends_in_a_context_has_not_left_it():
+    """As in the standard library: nobody can enter it again, everybody can read and copy it."""
+    context, after = Context(), []
+    in_a_bare_thread(lambda: (thread_state().enter(context), VAR.set("thread")))
+    in_a_bare_thread(lambda: after.append(VAR.get()))
+    assert after == ["default"]
+    for enter in (context.__enter__, lambda: context.run(int), lambda: thread_state().enter(context)):
+        with pytest.raises(RuntimeError, match=re.escape(f"cannot enter context: {context!r} is already entered")):
+            enter()
+    with pytest.raises(RuntimeError, match="thread state references a different context object"):
+        thread_state().exit(context)
+    assert context[VAR] == context.copy().run(VAR.get) == "thread"
+
+
+def test_a_context_is_gone_with_the_thread_that_ended_in_it():
+    def enter():
+        context = Context()
+        thread_state().enter(context)
+        references.append(weakref.ref(context))
+
+    references = []
+    in_a_bare_thread(enter)
+    gc.collect()
+    assert references[0]() is None
+
+
+def test_a_generator_that_another_thread_closes_cannot_leave_its_context(monkeypatch):
+    def generate():
+        with context:
+            VAR.set("generator")
+            yield
+
+    context, generators = Context(), [generate()]
+    in_a_bare_thread(lambda: next(generators[0]))
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(str(unraisable.exc_value)))
+    before = current_context()
+    generators.clear()
+    gc.collect()
+    assert told == ["cannot exit context: thread state references a different context object"]
+    assert current_context() is before and VAR.get() == "default"
+    assert context[VAR] == "generator"
