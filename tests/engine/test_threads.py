@@ -6,6 +6,7 @@ Each scenario runs for half a second, or for as long as THREADS_SECONDS says: `m
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import sys
 import threading
@@ -311,4 +312,5 @@ def test_contexts_made_in_one_thread_and_dropped_in_another():
 
     in_threads(step)
     handed_over.clear()
+    gc.collect()
     assert set(finalised) == set(range(THREADS))
