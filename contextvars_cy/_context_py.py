@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import host
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
-from ._native import context_of, enter, leave, run
+from ._native import context_of, enter, leave, run, set_value
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
 
@@ -480,7 +480,7 @@ if host == "native":
             while True:
                 old_value = snapshot._find(var, var._hash)
                 changed = _with(snapshot, var, value)
-                native_token = _anchor.set(changed)
+                native_token = set_value(_anchor, changed)
                 found = _old_snapshot(native_token)
                 if found is expected:
                     if token is not None:
@@ -492,13 +492,13 @@ if host == "native":
         except BaseException:
             # An interrupt, or no memory, which CPython may want for its token after it has set the variable.
             if changed is not snapshot and _load() is changed:
-                _anchor.set(snapshot)
+                set_value(_anchor, snapshot)
             raise
 
     def _here() -> Any:
         snapshot = expected = _load()
         while True:
-            token = _anchor.set(snapshot)
+            token = set_value(_anchor, snapshot)
             found = _old_snapshot(token)
             if found is expected:
                 return context_of(token)

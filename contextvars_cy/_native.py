@@ -1,7 +1,8 @@
 """The interpreter's own contexts, as far as Python code can reach them: for the pure backend on the native host.
 
 Python has words for running a function in a native Context, but none for three things that this module finds ways to:
-learning in which Context a native token was made, entering a Context, and leaving it.
+learning in which Context a native token was made, entering a Context, and leaving it. And PyPy's own words for setting
+a variable and for running a function are not quite as good as CPython's.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 return referent
         raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
 
-    # The method itself: a function around it would stand in every traceback.
+    # The methods themselves: a function around `run` would stand in every traceback.
     run = contextvars.Context.run
+    set_value = contextvars.ContextVar.set
 
     def enter(context: contextvars.Context) -> None:
         enter, _, refusal = _enter_and_leave()
@@ -90,3 +92,18 @@ else:
             return callable(*args, **kwargs)
         finally:
             leave(context)
+            # As in `Context.run`: a kept exception keeps this frame.
+            del context, callable, args, kwargs
+
+    def set_value(variable: contextvars.ContextVar[Any], value: object) -> contextvars.Token[Any]:
+        # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
+        context = get_contextvar_context()
+        if context is None:
+            context = contextvars.Context()
+            set_contextvar_context(context)
+        while True:
+            data = context._data
+            changed = data.set(variable, value)
+            if context._data is data:
+                context._data = changed
+                return contextvars.Token(context, variable, data.get(variable, contextvars.Token.MISSING))

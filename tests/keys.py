@@ -20,6 +20,15 @@ class Key:
         return f"Key({self.name!r}, {self.key_hash:#x})"
 
 
+class Unequal:
+    """Equal to nothing, itself included; a float nan is no example, since to PyPy's `is` all of those are one."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return False
+
+
 class Sabotage(Exception):
     """What a watched key raises."""
 
