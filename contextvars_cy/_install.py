@@ -6,8 +6,12 @@ import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from ._backend import host
+from ._install_asyncio import AsyncioFinder
+
 _NAMES = ("contextvars", "_contextvars")
 _replaced: dict[str, ModuleType | None] = {}
+_finder: AsyncioFinder | None = None
 
 
 def install() -> None:
@@ -22,6 +26,7 @@ def install() -> None:
     True
     >>> uninstall()
     """
+    global _finder
     if _replaced:
         return
     import contextvars_cy
@@ -33,6 +38,9 @@ def install() -> None:
         module.__dict__.update({export: getattr(contextvars_cy, export) for export in exported}, __all__=exported)
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
+    if host == "native":
+        _finder = AsyncioFinder()
+        _finder.start()
 
 
 def uninstall() -> None:
@@ -40,6 +48,10 @@ def uninstall() -> None:
 
     >>> uninstall()
     """
+    global _finder
+    if _finder:
+        _finder.stop()
+        _finder = None
     while _replaced:
         name, module = _replaced.popitem()
         if module is None:

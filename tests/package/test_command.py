@@ -618,10 +618,83 @@ ORDERS = {
 }
 
 
+# Contexts that asyncio makes itself, and those that it is given, which some of its tasks take only if they are native.
+ASYNCIO_CONTEXTS = """
+{first}
+{second}
+import contextvars, sys
+variable = contextvars.ContextVar("variable", default="default")
+
+async def get_and_set(value):
+    old_value = variable.get()
+    variable.set(value)
+    await asyncio.sleep(0)
+    return old_value, variable.get()
+
+async def serve(reader, writer):
+    writer.write(variable.get().encode())
+    writer.close()
+    await writer.wait_closed()
+
+async def main():
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    assert await loop.create_task(get_and_set(1)) == ("default", 1)
+    if sys.version_info >= (3, 11):
+        assert await loop.create_task(get_and_set(2), context=context) == ("default", 2)
+        assert await asyncio.create_task(get_and_set(3), context=context) == (2, 3)
+        assert context[variable] == 3
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+        assert await asyncio.create_task(get_and_set(4), context=context) == (3, 4)
+        loop.set_task_factory(None)
+    if sys.version_info >= (3, 14):
+        task = asyncio.create_task(get_and_set(5), context=context, eager_start=True)
+        assert context[variable] == 5
+        assert await task == (4, 5)
+    variable.set("server")
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    variable.set("client")
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert await reader.read() in (b"server", b"default")
+    writer.close()
+    server.close()
+
+asyncio.run(main())
+print("done")
+"""
+
+
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("program", [ASYNCIO, ASYNCIO_CONTEXTS], ids=["flow", "contexts"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_asyncio_imported_before_or_after_install(backend, order, tmp_path):
+def test_asyncio_imported_before_or_after_install(backend, program, order, tmp_path):
     first, second = ORDERS[order]
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
-    done = run_python(["-W", "error", "-c", ASYNCIO.format(first=first, second=second)], tmp_path, env)
+    done = run_python(["-W", "error", "-c", program.format(first=first, second=second)], tmp_path, env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+UNINSTALL = """
+import sys
+finders = sys.meta_path.copy()
+{first}
+{second}
+ours = asyncio.BaseEventLoop.create_task
+from contextvars_cy import uninstall
+uninstall()
+import contextvars
+assert asyncio.BaseEventLoop.create_task is not ours and sys.meta_path == finders
+seen = [vars(module)["contextvars"] for name, module in sys.modules.items()
+        if name.startswith("asyncio.") and "contextvars" in vars(module)]
+assert seen and all(module is contextvars for module in seen)
+asyncio.run(asyncio.sleep(0))
+print("done")
+"""
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_uninstall_gives_asyncio_back_as_it_was(order, tmp_path):
+    first, second = ORDERS[order]
+    env = {"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOST": "native"}
+    done = run_python(["-W", "error", "-c", UNINSTALL.format(first=first, second=second)], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
