@@ -3,7 +3,7 @@
 """The compiled twin of `_hamt_py`, which explains what both do."""
 
 cimport cython
-from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
+from cpython.object cimport PyObject, PyTypeObject, hashfunc, inquiry, newfunc
 from libc.stdint cimport uint32_t
 
 from contextvars_cy._trie_cy cimport (
@@ -829,6 +829,13 @@ cdef class HamtMutation:
 cdef object _UNCHANGED = object()
 
 
+cdef int _clear_mutation(HamtMutation self) noexcept:
+    # A finished mutation can be a value of its own map, where nothing else breaks the cycle. Never None, which would be
+    # read without a check.
+    self._hamt = EMPTY
+    return 0
+
+
 cdef int match_as_mapping(object kind) except -1:
     # What registering with Mapping does for a class of Python, so that `match` takes it for a mapping.
     (<PyTypeObject *>kind).tp_flags |= Py_TPFLAGS_MAPPING
@@ -848,6 +855,7 @@ publish(HamtItems, "contextvars_cy.HamtItems", <newfunc>_refuse_call)
 publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_call)
 # What can be subscripted would be taken for a sequence, and iterated.
 no_sequence(HamtMutation)
+(<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation
 (<PyTypeObject *>HamtMutation).tp_hash = <hashfunc>PyObject_HashNotImplemented
 (<PyTypeObject *>HamtKeys).tp_hash = <hashfunc>PyObject_HashNotImplemented
 (<PyTypeObject *>HamtItems).tp_hash = <hashfunc>PyObject_HashNotImplemented
