@@ -1,0 +1,205 @@
+"""What is new in Python 3.14 and 3.15: threads that inherit a context, eager tasks, watchers of contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, copy_context, current_context, thread_state
+
+VAR = ContextVar("VAR", default="default")
+
+
+# ---- threads ----
+
+
+def seen_in_a_thread(function=VAR.get, **options):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(function()), **options)
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+@pytest.mark.parametrize("form", ["ours", "native"])
+def test_a_thread_runs_in_the_context_that_it_is_given(form):
+    context = Context()
+    context.run(VAR.set, "given")
+    given = context if form == "ours" else context.native
+    assert seen_in_a_thread(context=given) == "given"
+    assert seen_in_a_thread(current_context, context=given) is context
+    seen_in_a_thread(lambda: VAR.set("thread"), context=given)
+    assert context[VAR] == "thread"
+
+
+INHERITS = """
+import sys, threading
+from contextvars_cy import ContextVar, copy_context
+assert sys.flags.thread_inherit_context == int(sys.argv[1])
+variable = ContextVar("variable", default="default")
+variable.set("starter")
+seen = []
+for options in ({}, {"context": copy_context()}):
+    thread = threading.Thread(target=lambda: seen.append(variable.set("thread").old_value), **options)
+    thread.start()
+    thread.join()
+print(seen, variable.get())
+"""
+
+
+@pytest.mark.parametrize("flag, seen", [("1", "'starter'"), ("0", "<Token.MISSING>")])
+def test_threads_inherit_where_the_interpreter_was_told_so(flag, seen):
+    command = [sys.executable, "-X", f"thread_inherit_context={flag}", "-c", INHERITS, flag]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"[{seen}, 'starter'] starter\n", "")
+
+
+def test_the_flag_of_this_interpreter_is_followed():
+    with copy_context():
+        VAR.set("starter")
+        inherits = sys.flags.thread_inherit_context
+        assert seen_in_a_thread() == ("starter" if inherits else "default")
+
+
+# ---- eager tasks ----
+
+
+def test_an_eager_task_starts_in_its_context_at_once():
+    context = Context()
+    context.run(VAR.set, "given")
+
+    async def work(value):
+        seen = [VAR.get(), current_context() is context]
+        VAR.set(value)
+        await asyncio.sleep(0)
+        return [*seen, VAR.get()]
+
+    async def main():
+        VAR.set("main")
+        task = asyncio.create_task(work("eager"), context=context.native, eager_start=True)
+        assert context[VAR] == "eager" and VAR.get() == "main"
+        assert await task == ["given", True, "eager"]
+        task = asyncio.create_task(work("copy"), eager_start=True)
+        assert VAR.get() == "main"
+        assert await task == ["main", False, "copy"]
+        assert VAR.get() == "main"
+
+    asyncio.run(main())
+
+
+def test_an_eager_task_that_fails_at_once_leaves_its_context():
+    context = Context()
+
+    async def fail():
+        VAR.set("failed")
+        raise ZeroDivisionError
+
+    async def main():
+        before = current_context()
+        task = asyncio.create_task(fail(), context=context.native, eager_start=True)
+        assert current_context() is before and VAR.get() == "default"
+        with pytest.raises(ZeroDivisionError):
+            await task
+        assert context[VAR] == "failed"
+        context.run(VAR.set, "again")
+
+    asyncio.run(main())
+
+
+def test_contexts_where_tasks_insist_on_the_native_type():
+    async def work():
+        return VAR.get()
+
+    async def main():
+        coroutine = work()
+        if sys.version_info < (3, 15):
+            return await asyncio.create_task(coroutine, context=Context())
+        with pytest.raises(TypeError, match="a contextvars.Context was expected, got contextvars_cy.Context"):
+            asyncio.create_task(coroutine, context=Context())
+        coroutine.close()
+        return await asyncio.create_task(work(), context=Context().native)
+
+    assert asyncio.run(main()) == "default"
+
+
+# ---- watchers ----
+
+
+@pytest.fixture
+def switches():
+    """The native Contexts that the interpreter tells its watchers of, as they become the current ones."""
+    seen = []
+
+    def watch(event, context):
+        assert event == 1
+        seen.append(context)
+        return 0
+
+    callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.py_object)(watch)
+    number = ctypes.pythonapi.PyContext_AddWatcher(callback)
+    assert number >= 0
+    yield seen
+    assert ctypes.pythonapi.PyContext_ClearWatcher(number) == 0
+
+
+@pytest.fixture
+def outer():
+    """The current Context, entered, so that there is one to come back to."""
+    with copy_context() as context:
+        yield context
+
+
+def test_watchers_see_run(outer, switches):
+    context, inner = Context(), Context()
+    context.run(inner.run, VAR.get)
+    switched = [context, inner, context, outer]
+    assert len(switches) == len(switched)
+    assert all(seen is each.native for seen, each in zip(switches, switched))
+
+
+def test_watchers_see_with_and_thread_states(outer, switches):
+    context = Context()
+    with context:
+        pass
+    thread_state().enter(context)
+    thread_state().exit(context)
+    with pytest.raises(ZeroDivisionError), context:
+        raise ZeroDivisionError
+    switched = [context, outer] * 3
+    assert len(switches) == len(switched)
+    assert all(seen is each.native for seen, each in zip(switches, switched))
+
+
+def test_watchers_see_no_switch_where_there_is_none(outer, switches):
+    token = VAR.set(1)
+    VAR.reset(token)
+    copy_context(), current_context(), Context(), VAR.get()
+    for act in (lambda: outer.run(int), outer.__enter__, lambda: thread_state().enter(outer)):
+        with pytest.raises(RuntimeError, match="is already entered"):
+            act()
+    assert switches == []
+
+
+def test_a_watcher_finds_our_variables(outer):
+    seen = []
+
+    def watch(event, context):
+        seen.append(VAR.get())
+        return 0
+
+    context = Context()
+    context.run(VAR.set, "inside")
+    callback = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.py_object)(watch)
+    number = ctypes.pythonapi.PyContext_AddWatcher(callback)
+    try:
+        context.run(int)
+        with context:
+            pass
+    finally:
+        assert ctypes.pythonapi.PyContext_ClearWatcher(number) == 0
+    assert seen == ["inside", "default"] * 2
