@@ -28,7 +28,9 @@ demo: $(VENV)/built
 	@$(VENV)/bin/python tools/demo.py
 
 test: $(VENV)/test-tools
-	@for backend in pure cython; do \
+	@backends="pure cython"; $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
+		echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
+	for backend in $$backends; do \
 		echo "== the map: $$backend backend"; \
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/hamt || exit 1; \
 	for host in native thread; do \
@@ -37,8 +39,10 @@ test: $(VENV)/test-tools
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
 			$(VENV)/bin/pytest -q tests/engine tests/$$host $$twins || exit 1; \
 	done; done
-	@echo "== the package: selector, command, builds, demo, CPython's own tests (some minutes)"
-	@without=; $(VENV)/bin/python -c "import test.test_context, test.test_asyncio" 2>/dev/null || { \
+	@$(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
+		echo "The package's builds and its choice of a backend are tested on CPython."; exit 0; }; \
+	echo "== the package: selector, command, builds, demo, CPython's own tests (some minutes)"; \
+	without=; $(VENV)/bin/python -c "import test.test_context, test.test_asyncio" 2>/dev/null || { \
 		echo "This Python comes without its own test suite (on Debian: libpython3-testsuite), which is left out."; \
 		without=--ignore=tests/package/test_cpython_suites.py; }; \
 	$(VENV)/bin/python -c "import immutables._map" 2>/dev/null || { \

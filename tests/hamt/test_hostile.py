@@ -192,7 +192,9 @@ def test_cycles_are_collected(tie, key_hashes):
     assert reference() is None
 
 
-@pytest.mark.parametrize("finish", [lambda mutation: None, lambda mutation: mutation.finish()], ids=["open", "finished"])
+@pytest.mark.parametrize(
+    "finish", [lambda mutation: None, lambda mutation: mutation.finish()], ids=["open", "finished"]
+)
 def test_a_mutation_that_holds_itself_is_collected(finish):
     mutation = Hamt().mutate()
     mutation["itself"] = mutation

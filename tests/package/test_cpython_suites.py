@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def present(module):
     except ModuleNotFoundError:
         return False
 
+
+# These give a Context to the class of tasks itself, which from 3.15 on takes none but the native.
+EXPLAINED = (
+    {"test_context_4", "test_get_context", "test_context_already_entered_leaves_loop_usable"}
+    if sys.version_info >= (3, 15)
+    else set()
+)
 
 SUITES = [module for module in CANDIDATES if present(module)]
 
@@ -84,6 +92,7 @@ def test_nothing_fails_that_passes_on_the_standard_library(backend, suite, on_th
     outcome, output = run_suite(flags, [suite], tmp_path)
     assert outcome["ran"] == expected["ran"] > 0
     failed = sorted(set(outcome["failed"]) - set(expected["failed"]))
+    failed = [test for test in failed if test.rpartition(".")[2] not in EXPLAINED]
     if failed:
         # Some of these wait for a clock and fail on a busy machine; what fails a second time, alone, is ours.
         outcome, output = run_suite(flags, failed, tmp_path)

@@ -1,0 +1,338 @@
+"""Counts what each operation leaves behind: references and blocks of memory, on a debug build of CPython.
+
+    python3-dbg tools/refleak.py [NAME…] [--rounds N]
+
+A debug build counts every reference there is. Each scenario runs some rounds to warm up, so that caches are full, and
+then N more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
+CONTEXTVARS_CY_BACKEND and CONTEXTVARS_CY_HOST choose what is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+
+import contextvars_cy
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    Hamt,
+    HamtSet,
+    Token,
+    copy_context,
+    current_context,
+    install,
+    thread_state,
+    uninstall,
+)
+
+# More than a free list holds.
+WARM_UP = 40
+SCENARIOS: dict[str, Callable[[], object]] = {}
+
+VAR = ContextVar("VAR", default="default")
+BARE = ContextVar("BARE")
+
+
+class Value:
+    """Can be told from all others, and can hold what holds it."""
+
+
+class BadKey:
+    """One hash for all, and an equality that raises."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+
+def scenario(function: Callable[[], object]) -> Callable[[], object]:
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+def refused(function: Callable[..., object], *args: object, **kwargs: object) -> None:
+    """Call what has to raise; a scenario that no longer goes where it says is told by this."""
+    try:
+        function(*args, **kwargs)
+    except Exception:
+        return
+    raise AssertionError(f"{function!r} was expected to raise")
+
+
+# ---- variables and tokens ----
+
+
+@scenario
+def variables() -> None:
+    var = ContextVar("var", default=Value())
+    var.name, repr(var), hash(var), ContextVar[int]
+    for args in ((), (1,), ("a", "b")):
+        refused(ContextVar, *args)
+    refused(ContextVar, "a", other=1)
+    refused(var.__reduce_ex__, 2)
+
+
+@scenario
+def get_and_set() -> None:
+    def body() -> None:
+        refused(BARE.get)
+        VAR.get(), BARE.get(Value())
+        for _ in range(3):
+            token = BARE.set(Value())
+        BARE.get()
+        token.var, token.old_value, repr(token), Token[int]
+        refused(hash, token)
+
+    Context().run(body)
+
+
+@scenario
+def reset() -> None:
+    def body() -> None:
+        token = VAR.set(Value())
+        refused(BARE.reset, token)
+        refused(VAR.reset, 1)
+        refused(Context().run, VAR.reset, token)
+        VAR.reset(token)
+        refused(VAR.reset, token)
+        with VAR.set(Value()):
+            pass
+        try:
+            with VAR.set(Value()):
+                1 / 0  # noqa: B018
+        except ZeroDivisionError:
+            pass
+        refused(Token)
+
+    Context().run(body)
+
+
+# ---- Contexts ----
+
+
+@scenario
+def mapping() -> None:
+    context = Context()
+    context.run(VAR.set, Value())
+    list(context), list(context.keys()), list(context.values()), list(context.items())
+    context[VAR], context.get(VAR), context.get(BARE), VAR in context, len(context), repr(context)
+    context == context.copy(), context == Context(), context != 1
+    next(context.items())
+    for act in (context.__getitem__, context.get, context.__contains__):
+        refused(act, "VAR")
+    refused(context.__getitem__, BARE)
+    for act in (hash, reversed):
+        refused(act, context)
+    refused(Context, 1)
+    refused(setattr, context, "attribute", 1)
+    refused(context.__reduce_ex__, 2)
+
+
+@scenario
+def run() -> None:
+    context = copy_context()
+    context.run(int), context.run(int, "1", base=3), context.run(copy_context)
+    refused(context.run)
+    refused(context.run, int, "x")
+    refused(context.run, context.run, int)
+    refused(context.run, BARE.get)
+
+
+@scenario
+def enter_and_exit() -> None:
+    context, state = Context(), thread_state()
+    with context:
+        VAR.set(Value())
+        refused(context.__enter__)
+        refused(context.run, int)
+    refused(context.__exit__, None, None, None)
+    state.enter(context)
+    state.context, current_context(), repr(state)
+    refused(state.exit, Context())
+    state.exit(context)
+    refused(state.exit, context)
+    refused(state.enter, 1)
+    refused(type(state))
+    if contextvars_cy.host == "native":
+        context.native.run(VAR.get), context.native.run(current_context)
+    else:
+        refused(getattr, context, "native")
+
+
+@scenario
+def cycles() -> None:
+    context, value = Context(), Value()
+    context.run(VAR.set, value)
+    value.context, value.copy, value.items = context, context.copy(), context.items()  # type: ignore[attr-defined]
+    value.token = context.run(VAR.set, None)  # type: ignore[attr-defined]
+    value.reference = weakref.ref(context)  # type: ignore[attr-defined]
+
+
+@scenario
+def threads() -> None:
+    context = copy_context()
+
+    def work() -> None:
+        VAR.set(Value())
+        thread_state()
+        context.run(VAR.set, Value())
+        current_context()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+@scenario
+def installing() -> None:
+    install()
+    import contextvars
+
+    contextvars.Context().run(contextvars.ContextVar("var").set, 1)
+    uninstall()
+
+
+@scenario
+def event_loop() -> None:
+    import asyncio
+
+    if contextvars_cy.host == "thread":
+        return
+
+    async def work() -> None:
+        VAR.set(Value())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(VAR.get, context=copy_context())
+
+    async def main() -> None:
+        await asyncio.gather(work(), work())
+        await asyncio.create_task(work(), context=Context().native)
+        await asyncio.to_thread(VAR.get)
+
+    asyncio.run(main())
+
+
+# ---- maps ----
+
+
+@scenario
+def maps() -> None:
+    hamt = Hamt({number: Value() for number in range(100)})
+    hamt = hamt.set(1, Value()).delete(2).discard(3).update({4: Value()}, five=5) | {6: Value()}
+    hamt.get(1), hamt.find(1), hamt[1], 1 in hamt, len(hamt), repr(Hamt(a=1)), hash(Hamt(a=1)), Hamt[int, int]
+    list(hamt), list(hamt.items()), list(hamt.values()), hamt.keys() & {1}, hamt == hamt.set(1, 1)
+    Hamt(a=1).__reduce_ex__(2), Hamt.fromkeys("ab"), weakref.ref(hamt), next(iter(hamt.items()))
+    for name in ("__getitem__", "delete"):
+        refused(getattr(hamt, name), "missing")
+    for name in ("get", "set", "discard", "__contains__"):
+        refused(getattr(hamt, name), [], *([1] if name == "set" else []))
+    for source in (1, [1], [(1, 2, 3)], [([], 1)]):
+        refused(Hamt, source)
+        refused(hamt.update, source)
+    refused(hash, Hamt(a=[]))
+
+
+@scenario
+def hostile_keys() -> None:
+    hamt = Hamt({BadKey(): 1})
+    for act in (hamt.get, hamt.discard, hamt.__contains__, hamt.__getitem__):
+        refused(act, BadKey())
+    refused(hamt.set, BadKey(), 1)
+    refused(Hamt, [(BadKey(), 1), (BadKey(), 2)])
+    mutation = hamt.mutate()
+    mutation[BadKey()] = 1
+    refused(mutation.finish)
+    refused(hamt.diff, Hamt({BadKey(): 1}))
+
+
+@scenario
+def mutations() -> None:
+    hamt = Hamt({number: Value() for number in range(50)})
+    mutation = hamt.mutate()
+    mutation[1] = Value()
+    del mutation[2]
+    mutation.update({3: Value()})
+    mutation.pop(4), mutation.pop("missing", None), mutation.get(1), len(mutation), repr(mutation)
+    refused(mutation.__delitem__, "missing")
+    refused(mutation.pop, "missing")
+    refused(mutation.update, [1])
+    mutation.finish()
+    refused(mutation.__setitem__, 1, 1)
+    with hamt.mutate() as mutation:
+        mutation["a"] = mutation
+
+
+@scenario
+def differences_and_merges() -> None:
+    base = Hamt({number: Value() for number in range(50)})
+    mine, theirs = base.set(1, Value()).delete(2), base.set(1, Value()).set("new", Value())
+    base.diff(mine), mine.diff(theirs)
+    base.merge(mine, theirs, resolve=lambda key, old, one, two: one)
+    refused(base.merge, mine, theirs)
+    refused(base.merge, mine, theirs, resolve=lambda *_: 1 / 0)
+    refused(base.diff, 1)
+
+
+@scenario
+def sets() -> None:
+    one, two = HamtSet(range(40)), HamtSet(range(20, 60))
+    one | two, one & two, one - two, one ^ two, one == two, one <= two, repr(HamtSet("a")), hash(one)
+    one.add(Value()), one.remove(1), one.discard("missing"), 1 in one, list(one), one.isdisjoint(two)
+    refused(one.remove, "missing")
+    refused(one.add, [])
+    refused(HamtSet, 1)
+
+
+# ---- counting ----
+
+
+def totals() -> tuple[int, int]:
+    for _ in range(3):
+        gc.collect()
+    return sys.gettotalrefcount(), sys.getallocatedblocks()  # type: ignore[attr-defined]
+
+
+def growth(function: Callable[[], object], rounds: int) -> tuple[int, int]:
+    """The references and blocks that so many rounds have added."""
+    for _ in range(WARM_UP):
+        function()
+    references, blocks = totals()
+    for _ in range(rounds):
+        function()
+    more_references, more_blocks = totals()
+    return more_references - references, more_blocks - blocks
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", metavar="NAME", nargs="*", help="scenarios; all when none is named")
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args()
+    if not hasattr(sys, "gettotalrefcount"):
+        parser.error("this Python does not count its references; run a debug build (python3.14-dbg)")
+    unknown = set(arguments.names).difference(SCENARIOS)
+    if unknown:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    print(f"{sys.version.split()[0]}, {contextvars_cy.backend} backend, {contextvars_cy.host} host: added in", end=" ")
+    print(f"{arguments.rounds} rounds\n{'scenario':<24}{'references':>12}{'blocks':>8}")
+    leaking = []
+    for name in arguments.names or SCENARIOS:
+        references, blocks = growth(SCENARIOS[name], arguments.rounds)
+        # A leak adds at least one in each round; the counting itself, and caches, add a few in all of them.
+        leaks = max(references, blocks) >= arguments.rounds
+        print(f"{name:<24}{references:>12}{blocks:>8}{'  leaks' if leaks else ''}")
+        if leaks:
+            leaking.append(name)
+    print(f"leaks: {', '.join(leaking)}" if leaking else "flat")
+    return bool(leaking)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
