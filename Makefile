@@ -7,6 +7,9 @@
 #              run them on a Python without the GIL, and make threads there
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #              measure which lines of both twins the tests run
+# make conformance
+#              run other people's test suites on the standard library's variables and on ours, and compare each test;
+#              OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
 # make lint    check style and types
 # make sanitize     run the compiled backend's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
@@ -20,7 +23,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pi
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test fuzz threads test-freethreaded coverage lint sanitize flat-memory clean
+.PHONY: demo test fuzz threads test-freethreaded coverage lint sanitize flat-memory conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -80,6 +83,8 @@ test-freethreaded: $(VENV)/test-tools
 coverage: $(VENV)/test-tools
 	@$(INSTALL) coverage || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@tools/coverage.sh $(VENV)/bin/python
+conformance: $(VENV)/bin/python
+	@$(VENV)/bin/python tools/conformance.py $(OPTIONS)
 
 lint: $(VENV)/test-tools
 	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }
