@@ -117,9 +117,7 @@ def compare(suite: Suite, backend: str, stock: Run, records: Path) -> tuple[Run,
     if tests:
         stock_again = run(suite, "stock", records / f"{backend}-stock-again", tests).outcomes
         ours_again = run(suite, backend, records / f"{backend}-again", tests).outcomes
-        same = {
-            test: ours_again[test] for test in tests if test in ours_again and ours_again[test] == stock_again.get(test)
-        }
-        for settled in (stock, ours):
-            settled.outcomes.update(same)
+        same = {test: outcome for test, outcome in stock_again.items() & ours_again.items() if test in tests}
+        for done in (stock, ours):
+            done.outcomes.update(same)
     return ours, differences(stock, ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 
@@ -60,8 +61,14 @@ def test_each_test_comes_out_as_on_the_standard_library(backend, module, on_the_
 
 
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)
-def test_hamttest_runs_on_our_map(backend, tmp_path):
+def test_hamttest_runs_on_our_map(backend, tmp_path, monkeypatch):
     suite = conformance_runs.unittest_suite("HamtTest", sys.executable, ["test.test_context.HamtTest"], tmp_path)
     outcomes = conformance_runs.run(suite, backend, tmp_path / backend).outcomes
     assert len(outcomes) >= 20
     assert set(outcomes.values()) == {"passed"}
+
+    # And on no other. (One of them tests its own keys.)
+    (tmp_path / "sitecustomize.py").write_text("import contextvars_cy; contextvars_cy.Hamt = None", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    outcomes = conformance_runs.run(suite, backend, tmp_path / backend).outcomes
+    assert list(outcomes.values()).count("failed") >= 20
