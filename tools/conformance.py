@@ -17,20 +17,29 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from conformance_runs import BACKENDS, Differences, Run, Suite, compare, environment, pytest_suite, run, unittest_suite
-from conformance_suites import CPYTHON_MODULES, EXPLAINED, PACKAGES, Package
+from conformance_suites import (
+    CPYTHON_MODULES,
+    EXPLAINED,
+    LEAST_PYTHON_FOR_PACKAGES,
+    PACKAGES,
+    PINNED,
+    TEST_LIMIT_SECONDS,
+    Package,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WORK = REPOSITORY / "build" / "conformance"
 TEST_CONTEXT, *ASYNCIO_MODULES = CPYTHON_MODULES
 CPYTHON_SUITES = {"test_context": [TEST_CONTEXT], "asyncio": ASYNCIO_MODULES}
 LEAST_PYTHON = (3, 9)
+WITHOUT_TESTS = "without its own test suite (on Debian: libpython3-testsuite)"
+NO_PYTHON = f"every CPython from 3.9 up that was found comes {WITHOUT_TESTS}"
 PROBE = """
 import importlib.util, json, platform, sys
 def present(module):
@@ -130,8 +139,8 @@ def prepare(interpreter: Interpreter, name: str, work: Path, package: Package | 
     venv, source, stamp = home / "venv", home / "source", home / "ready"
     python = venv / "bin" / "python"
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in project_files())).hexdigest()
-    wanted = f"{digest}\n{interpreter.path}\n{package}\n"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    contents = f"{digest}\n{interpreter.path}\n{package}{PINNED if package else ''}\n"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == contents:
         return python, source
     shutil.rmtree(home, ignore_errors=True)
     source.mkdir(parents=True)
@@ -141,12 +150,16 @@ def prepare(interpreter: Interpreter, name: str, work: Path, package: Package | 
     wheels = build_wheel(python, work / interpreter.name / f"wheel-{digest[:12]}", log)
     call(pip(python, "install", *wheels), log, "the wheel of contextvars_cy could not be installed")
     if package:
-        tree = unpack(download(python, name, package, work / "downloads", log), source)
+        shutil.unpack_archive(download(python, name, package, work / "downloads", log), source)
+        tree = source / f"{name}-{package.version}"
         if not (tree / package.tests).exists():
             raise CannotRun(f"its source distribution has no {package.tests}")
-        what = "it and what its tests need could not be installed"
-        call(pip(python, "install", *package.requirements, "--editable", str(tree)), log, what)
-    stamp.write_text(wanted, encoding="utf-8")
+        constraints = home / "constraints.txt"
+        constraints.write_text(PINNED, encoding="utf-8")
+        needed = ["pytest", "pytest-timeout", *package.requirements]
+        command = pip(python, "install", "--constraint", str(constraints), *needed, "--editable", str(tree))
+        call(command, log, "it and what its tests need could not be installed")
+    stamp.write_text(contents, encoding="utf-8")
     return python, source
 
 
@@ -172,12 +185,6 @@ def download(python: Path, name: str, package: Package, folder: Path, log: Path)
     return archive
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    with tarfile.open(archive) as file:
-        file.extractall(folder, filter="data")
-    return folder / archive.name[: -len(".tar.gz")]
-
-
 # ---- running ----
 
 
@@ -189,13 +196,13 @@ def cpython_suite(interpreter: Interpreter, name: str, work: Path) -> Suite:
 
 def package_suite(interpreter: Interpreter, name: str, work: Path) -> Suite:
     package = PACKAGES[name]
-    if interpreter.version < package.least_python:
-        least = ".".join(map(str, package.least_python))
-        raise CannotRun(f"{name} {package.version} needs Python {least}; name one with --python")
+    if interpreter.version < LEAST_PYTHON_FOR_PACKAGES:
+        least = ".".join(map(str, LEAST_PYTHON_FOR_PACKAGES))
+        raise CannotRun(f"{name} {package.version} and its tests need Python {least}; name one with --python")
     python, folder = prepare(interpreter, name, work, package)
     left_out = [option for test in package.left_out for option in ("--deselect", test)]
-    tree = folder / f"{name}-{package.version}"
-    return pytest_suite(name, str(python), [*package.options, *left_out], [package.tests], tree)
+    options = ["--timeout", str(TEST_LIMIT_SECONDS), *package.options, *left_out]
+    return pytest_suite(name, str(python), options, [package.tests], folder / f"{name}-{package.version}")
 
 
 def check(suite: Suite, python: str, records: Path) -> Row:
@@ -257,7 +264,7 @@ def cells(row: Row) -> list[str]:
     differing = {test for found in row.differing.values() for test in found}
     explained = sum(reason(row.suite, test) is not None for test in differing)
     difference = f"{len(differing)}" + f" ({explained} explained)" * bool(explained)
-    return [row.python, row.suite, str(tests), *results, "NOT RUN" if row.problem else difference]
+    return [row.python, row.suite, str(tests), *results, "no result" if row.problem else difference]
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -283,10 +290,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
                 f"--python {path}: {interpreter.implementation} {interpreter.name} is not CPython 3.9 or newer"
             )
         if TEST_CONTEXT not in interpreter.modules and set(options.only) & set(CPYTHON_SUITES):
-            parser.error(
-                f"--python {path}: this Python comes without its own test suite (on Debian: libpython3-testsuite); "
-                f"choose other suites with --only"
-            )
+            parser.error(f"--python {path}: this Python comes {WITHOUT_TESTS}; choose other suites with --only")
         options.interpreters.append(interpreter)
     return options
 
@@ -294,14 +298,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     work = options.work.resolve()
-    plans = []
     cpython = [name for name in CPYTHON_SUITES if name in options.only]
-    if cpython:
-        interpreters = options.interpreters or find_interpreters()
-        plans += [(interpreter, name, cpython_suite) for interpreter in interpreters for name in cpython]
+    interpreters = options.interpreters or find_interpreters()
+    plans = [(interpreter, name, cpython_suite) for interpreter in interpreters for name in cpython]
     one = options.interpreters[0] if options.interpreters else probe(sys.executable)
     plans += [(one, name, package_suite) for name in PACKAGES if name in options.only]
-    rows = []
+    rows = [Row("none", name, NO_PYTHON) for name in cpython if not interpreters]
     for interpreter, name, make_suite in plans:
         try:
             suite = make_suite(interpreter, name, work)
@@ -309,7 +311,9 @@ def main(arguments: list[str]) -> int:
         except CannotRun as error:
             say(f"    {error}")
             rows.append(Row(interpreter.name, name, str(error)))
-    return report(rows)
+    status = report(rows)
+    say(f"What the runs printed is in {work}/*/records.")
+    return status
 
 
 if __name__ == "__main__":

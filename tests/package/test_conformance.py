@@ -146,7 +146,7 @@ def test_a_suite_that_says_nothing_fails(text, told, tmp_path, capsys):
     row = conformance.check(pytest_suite(tmp_path, text), "3.x", tmp_path)
     assert told in row.problem
     assert conformance.report([row]) == 1
-    assert "NOT RUN" in capsys.readouterr().out
+    assert "no result" in capsys.readouterr().out
 
 
 def test_a_run_that_hangs_is_stopped(tmp_path, monkeypatch):
@@ -222,7 +222,7 @@ def test_a_python_without_its_tests_runs_the_packages_suites(tmp_path):
 def test_what_needs_a_newer_python_fails(tmp_path, capsys):
     python = pretender(tmp_path, "CPython", [3, 9, 1], "python", [])
     assert conformance.main(["--only", "trio", "--python", python, "--work", str(tmp_path)]) == 1
-    assert "needs Python 3.10; name one with --python" in capsys.readouterr().out
+    assert "need Python 3.10; name one with --python" in capsys.readouterr().out
 
 
 def test_what_cannot_be_downloaded_fails(tmp_path, monkeypatch, capsys):
@@ -232,7 +232,13 @@ def test_what_cannot_be_downloaded_fails(tmp_path, monkeypatch, capsys):
     assert conformance.main(["--only", "werkzeug", "--python", sys.executable, "--work", str(tmp_path / "work")]) == 1
     told = capsys.readouterr().out
     assert "its source distribution could not be downloaded from the package index" in told
-    assert "NOT RUN" in told
+    assert "no result" in told
+
+
+def test_no_python_with_its_tests_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(conformance, "find_interpreters", list)
+    assert conformance.main(["--only", "asyncio", "--work", str(tmp_path)]) == 1
+    assert "every CPython from 3.9 up that was found comes without its own test suite" in capsys.readouterr().out
 
 
 def test_one_interpreter_of_each_series_is_found():
