@@ -200,8 +200,7 @@ def package_suite(interpreter: Interpreter, name: str, work: Path) -> Suite:
         least = ".".join(map(str, LEAST_PYTHON_FOR_PACKAGES))
         raise CannotRun(f"{name} {package.version} and its tests need Python {least}; name one with --python")
     python, folder = prepare(interpreter, name, work, package)
-    left_out = [option for test in package.left_out for option in ("--deselect", test)]
-    options = ["--timeout", str(TEST_LIMIT_SECONDS), *package.options, *left_out]
+    options = ["--timeout", str(TEST_LIMIT_SECONDS), *package.options]
     return pytest_suite(name, str(python), options, [package.tests], folder / f"{name}-{package.version}")
 
 

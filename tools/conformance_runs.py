@@ -68,6 +68,8 @@ def run(suite: Suite, way: str, record: Path, targets: list[str] | None = None) 
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell has what runs in the background ignore interrupts, and some tests interrupt themselves.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
             trouble = _trouble(process.wait(LIMIT_SECONDS))

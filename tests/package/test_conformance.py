@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 
 import pytest
@@ -153,6 +154,22 @@ def test_a_run_that_hangs_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(conformance_runs, "LIMIT_SECONDS", 3)
     suite = pytest_suite(tmp_path, "import time\ndef test_hangs(): time.sleep(600)")
     assert conformance_runs.run(suite, "stock", tmp_path / "stock").trouble == "stopped after 3 s"
+
+
+def test_a_suite_can_interrupt_itself(tmp_path):
+    suite = pytest_suite(
+        tmp_path,
+        "import pytest, signal\n"
+        "def test_interrupt():\n"
+        "    with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)\n",
+    )
+    # As in a shell's background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = conformance_runs.run(suite, "stock", tmp_path / "stock")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.outcomes == {"test_fake.py::test_interrupt": "passed"}
 
 
 def test_outcomes_of_unittest(tmp_path, monkeypatch):
