@@ -18,7 +18,8 @@ def install() -> None:
     """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(1).
 
     Call it in the first line of a program: a module that was imported before keeps what it has, which on the native
-    host works together with ours. Calling it again changes nothing.
+    host works together with ours; asyncio's own modules get the standard library's there. Calling it again changes
+    nothing.
 
     >>> install()
     >>> import contextvars
