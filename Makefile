@@ -10,13 +10,11 @@
 # make conformance
 #              run other people's test suites on the standard library's variables and on ours, and compare each test;
 #              OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
-# make conformance    run other people's test suites on the standard library's variables and on ours, compare each test
 # make lint    check style and types
 # make sanitize     run the compiled backend's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
 # make clean   remove what the others made
 #
-# OPTIONS="--only trio" is handed to make conformance's tool, OPTIONS=--help tells the rest.
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
 
 PYTHON ?= python3
