@@ -231,7 +231,7 @@ def say(what: str) -> None:
 
 
 def reason(suite: str, test: str) -> str | None:
-    return EXPLAINED.get((suite, test.partition("[")[0]))
+    return next((why for (of, part), why in EXPLAINED.items() if of == suite and part in test), None)
 
 
 def report(rows: list[Row]) -> int:
