@@ -23,7 +23,9 @@ from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, 
 import sys
 from collections.abc import Mapping
 from types import GenericAlias
-from weakref import WeakValueDictionary, ref
+from weakref import ref
+
+from _weakref import _remove_dead_weakref
 
 from contextvars_cy._backend import host
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
@@ -453,8 +455,10 @@ cdef ThreadState _thread_state():
     if found is not NULL:
         return <ThreadState>found
     cdef ThreadState state = ThreadState.__new__(ThreadState)
-    (<dict>thread)[_STATE_KEY] = state
-    return state
+    if not NATIVE:
+        state._base = state._current = _with_snapshot(EMPTY)
+        state._base._home = ref(state)
+    return (<dict>thread).setdefault(_STATE_KEY, state)
 
 
 def thread_state():
@@ -495,21 +499,37 @@ def copy_context():
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
 cdef object _get_native = type(PyContext_New()).get
-cdef object _wrappers = WeakValueDictionary()
+cdef dict _wrappers = {}
+
+
+class _Reference(ref):
+    __slots__ = ("address",)
+
+
+def _forget(reference):
+    _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
 
 
 cdef Context _wrap(object native):
-    cdef Context context = _wrappers.get(id(native))
-    if context is None:
-        context = Context.__new__(Context)
-        context._native = native
-        _wrappers[id(native)] = context
-    return context
+    known = _wrappers.get(id(native))
+    context = None if known is None else known()
+    return _registered(native) if context is None else context
+
+
+cdef Context _registered(object native):
+    cdef Context context = Context.__new__(Context)
+    context._native = native
+    reference = _Reference(context, _forget)
+    reference.address = id(native)
+    while True:
+        wrapper = _wrappers.setdefault(id(native), reference)()
+        if wrapper is not None:
+            return wrapper
+        _remove_dead_weakref(_wrappers, id(native))
 
 
 cdef Hamt _load():
     cdef PyObject *found = NULL
-    cdef Context context
     if NATIVE:
         PyContextVar_Get(_anchor, NULL, &found)
         if found is NULL:
@@ -518,8 +538,7 @@ cdef Hamt _load():
         Py_DECREF(snapshot)
         # Checked, because whoever lists the native Context can get hold of the anchor.
         return <Hamt?>snapshot
-    context = _thread_state()._current
-    return EMPTY if context is None else _snapshot_of(context)
+    return _snapshot_of(_thread_state()._current)
 
 
 cdef int _update(ContextVar var, object value, Token token) except -1:
@@ -578,16 +597,7 @@ cdef Hamt _old_snapshot(object token):
 
 
 cdef Context context_current():
-    cdef ThreadState state
-    cdef Context base
-    if NATIVE:
-        return _wrap(_here())
-    state = _thread_state()
-    if state._current is None:
-        base = _with_snapshot(EMPTY)
-        base._home = ref(state)
-        state._base = state._current = base
-    return state._current
+    return _wrap(_here()) if NATIVE else _thread_state()._current
 
 
 cdef Hamt _snapshot_of(Context context):
@@ -620,7 +630,7 @@ cdef int context_enter(Context context) except -1:
             raise
         return 0
     state = _thread_state()
-    before = context_current()
+    before = state._current
     _check_home(context, state)
     cdef bint entered
     with cython.critical_section(context):

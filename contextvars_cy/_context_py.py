@@ -19,6 +19,7 @@ import itertools
 import sys
 import threading
 import weakref
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable, Mapping
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
@@ -374,8 +375,8 @@ class ThreadState(Sealed):
     # Both belong to the thread host; the base Context is the one that nobody entered.
     __slots__ = ("__weakref__", "_base", "_current")
 
-    _base: Context | None
-    _current: Context | None
+    _base: Context
+    _current: Context
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> ThreadState:
         raise RuntimeError("a thread has one ThreadState; ask thread_state() for it")
@@ -423,10 +424,9 @@ def thread_state() -> ThreadState:
         return _threads.state  # type: ignore[no-any-return]
     except AttributeError:
         state = object.__new__(ThreadState)
-        state._base = state._current = None
-        # Last, so that an interrupt leaves a whole one or none.
-        _threads.state = state
-        return state
+        _equip(state)
+        # One step: an interrupt leaves a whole one or none, and where a finaliser has made one meanwhile, that stays.
+        return _threads.__dict__.setdefault("state", state)  # type: ignore[no-any-return]
 
 
 def current_context() -> Context:
@@ -461,15 +461,34 @@ if host == "native":
 
     # The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its
     # own for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle.
-    _wrappers: weakref.WeakValueDictionary[int, Context] = weakref.WeakValueDictionary()
+    # No WeakValueDictionary, whose setdefault is several steps.
+    _wrappers: dict[int, _Reference] = {}
+
+    class _Reference(weakref.ref[Context]):
+        __slots__ = ("address",)
+
+        address: int
+
+    def _forget(reference: _Reference) -> None:
+        # It has no address where the memory ran out before it had one.
+        _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
 
     def _wrap(native: contextvars.Context) -> Context:
-        context = _wrappers.get(id(native))
-        if context is None:
-            context = object.__new__(Context)
-            context._native = native
-            _wrappers[id(native)] = context
-        return context
+        known = _wrappers.get(id(native))
+        context = None if known is None else known()
+        return _registered(native) if context is None else context
+
+    def _registered(native: contextvars.Context) -> Context:
+        context = object.__new__(Context)
+        context._native = native
+        reference = _Reference(context, _forget)
+        reference.address = id(native)
+        while True:
+            # One step, so that of two wrappers, made by two threads or by a finaliser in between, the first stays.
+            wrapper = _wrappers.setdefault(id(native), reference)()
+            if wrapper is not None:
+                return wrapper
+            _remove_dead_weakref(_wrappers, id(native))
 
     def _load() -> Snapshot:
         return _anchor.get(EMPTY)
@@ -510,6 +529,9 @@ if host == "native":
 
     def _current() -> Context:
         return _wrap(_here())
+
+    def _equip(state: ThreadState) -> None:
+        pass
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._native.get(_anchor, EMPTY)
@@ -561,8 +583,7 @@ if host == "native":
 else:
 
     def _load() -> Snapshot:
-        context = thread_state()._current
-        return EMPTY if context is None else context._snapshot
+        return thread_state()._current._snapshot
 
     def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
         context = _here()
@@ -592,12 +613,11 @@ else:
             raise RuntimeError(_LEAK)
 
     def _current() -> Context:
-        state = thread_state()
-        if state._current is None:
-            base = _new_context()
-            base._home = weakref.ref(state)
-            state._base = state._current = base
-        return state._current
+        return thread_state()._current
+
+    def _equip(state: ThreadState) -> None:
+        state._base = state._current = _new_context()
+        state._base._home = weakref.ref(state)
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._snapshot
@@ -624,7 +644,7 @@ else:
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
         state = thread_state()
-        before = _current()
+        before = state._current
         _check_home(context, state)
         try:
             del context._idle[1]
@@ -646,7 +666,7 @@ else:
 
     def _enter(context: Context) -> None:
         state = thread_state()
-        before = _current()
+        before = state._current
         _check_home(context, state)
         try:
             del context._idle[1]

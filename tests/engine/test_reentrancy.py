@@ -176,3 +176,33 @@ def test_one_iterator_shared_by_threads(kind):
 
         assert in_threads(*(lambda own=own: take(own) for own in taken)) == []
         assert set(sum(taken, [])) <= set(all_of_them)
+
+
+def test_a_context_is_asked_for_while_it_is_being_made():
+    """As by a finaliser: at each bytecode of ours in turn, which are many on the pure backend."""
+
+    def trace(frame, event, argument):
+        if not frame.f_globals.get("__name__", "").startswith("contextvars_cy."):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            moments.append(None)
+            if len(moments) == moment:
+                answers.append(current_context())
+        return trace
+
+    def ask():
+        sys.settrace(trace)
+        answers.append(current_context())
+        sys.settrace(None)
+        answers.append(current_context())
+
+    moment, moments = 0, [None]
+    while moment < len(moments):
+        moment += 1
+        moments, answers = [], []
+        # In a thread, because nobody has asked for its Context yet.
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        assert len(answers) >= 2 and all(answer is answers[0] for answer in answers)
