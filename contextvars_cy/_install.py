@@ -7,11 +7,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from ._backend import host
-from ._install_asyncio import AsyncioFinder
+from ._install_loops import LoopsFinder
 
 _NAMES = ("contextvars", "_contextvars")
 _replaced: dict[str, ModuleType | None] = {}
-_finder: AsyncioFinder | None = None
+_finder: LoopsFinder | None = None
 
 
 def install() -> None:
@@ -40,7 +40,7 @@ def install() -> None:
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
     if host == "native":
-        _finder = AsyncioFinder()
+        _finder = LoopsFinder()
         _finder.start()
 
 

@@ -230,8 +230,10 @@ def say(what: str) -> None:
 # ---- the table ----
 
 
-def reason(suite: str, test: str) -> str | None:
-    return next((why for (of, part), why in EXPLAINED.items() if of == suite and part in test), None)
+def reason(python: str, suite: str, test: str) -> str | None:
+    version = tuple(int(number) for number in python.split(".")[:2])
+    known = (one for one in EXPLAINED if one.suite == suite and one.test in test and version >= one.since)
+    return next((one.why for one in known), None)
 
 
 def report(rows: list[Row]) -> int:
@@ -250,7 +252,7 @@ def report(rows: list[Row]) -> int:
     for row in rows:
         for backend, differing in row.differing.items():
             for test, (stock, ours) in differing.items():
-                why = reason(row.suite, test)
+                why = reason(row.python, row.suite, test)
                 status = status or why is None
                 told = f"{stock} as it is, {ours} on ours: {why or 'NO REASON'}"
                 say(f"{row.python} {row.suite}, {backend}: {test}: {told}")
@@ -261,7 +263,7 @@ def cells(row: Row) -> list[str]:
     tests = len(row.runs["stock"].outcomes) if row.runs else "-"
     results = [row.runs[way].summary() if row.runs else "-" for way in ("stock", *BACKENDS)]
     differing = {test for found in row.differing.values() for test in found}
-    explained = sum(reason(row.suite, test) is not None for test in differing)
+    explained = sum(reason(row.python, row.suite, test) is not None for test in differing)
     difference = f"{len(differing)}" + f" ({explained} explained)" * bool(explained)
     return [row.python, row.suite, str(tests), *results, "no result" if row.problem else difference]
 

@@ -10,6 +10,7 @@ import pytest
 
 import conformance
 import conformance_runs
+from conformance_suites import Explained
 from helpers import run_python
 
 PYTEST_SUITE = """
@@ -92,7 +93,7 @@ def pytest_suite(folder, text):
 @pytest.fixture(scope="module")
 def row(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fake")
-    return conformance.check(pytest_suite(folder, PYTEST_SUITE), "3.x", folder / "records")
+    return conformance.check(pytest_suite(folder, PYTEST_SUITE), "3.9.1", folder / "records")
 
 
 def test_a_difference_counts_when_it_comes_a_second_time(row):
@@ -101,32 +102,40 @@ def test_a_difference_counts_when_it_comes_a_second_time(row):
     assert row.differing == {"pure": DIFFERENT, "cython": DIFFERENT}
 
 
-def test_a_difference_without_a_reason_fails(row, capsys, monkeypatch):
+@pytest.fixture
+def explain(monkeypatch):
+    known = []
+    monkeypatch.setattr(conformance, "EXPLAINED", known)
+    return lambda suite, test, **since: known.append(Explained(suite, test, "it looks at the type", **since))
+
+
+def test_a_difference_without_a_reason_fails(row, capsys, explain):
     assert conformance.report([row]) == 1
     told = capsys.readouterr().out
-    assert "| 3.x    | fake  | 6     | 4/1/1 | 2/3/1 | 2/3/1  | 2          |" in told.splitlines()
-    assert "3.x fake, pure: test_fake.py::test_different[1]: passed as it is, failed on ours: NO REASON" in told
+    assert "| 3.9.1  | fake  | 6     | 4/1/1 | 2/3/1 | 2/3/1  | 2          |" in told.splitlines()
+    assert "3.9.1 fake, pure: test_fake.py::test_different[1]: passed as it is, failed on ours: NO REASON" in told
 
-    monkeypatch.setitem(conformance.EXPLAINED, ("fake", "test_fake.py::test_different"), "it looks at the type")
+    explain("fake", "test_fake.py::test_different")
     assert conformance.report([row]) == 1
     assert "failed on ours: it looks at the type" in capsys.readouterr().out
 
-    monkeypatch.setitem(conformance.EXPLAINED, ("fake", "test_fake.py::test_its_end"), "it looks at the type")
+    explain("fake", "test_fake.py::test_its_end")
     assert conformance.report([row]) == 0
     told = capsys.readouterr().out
     assert "2 (2 explained)" in told and "NO REASON" not in told
 
 
-def test_a_reason_is_for_one_suite(row, monkeypatch):
+def test_a_reason_is_for_one_suite_and_from_one_python_on(row, explain):
     for test in ("test_different", "test_its_end"):
-        monkeypatch.setitem(conformance.EXPLAINED, ("other", f"test_fake.py::{test}"), "it looks at the type")
+        explain("other", test)
+        explain("fake", test, since=(3, 10))
     assert conformance.report([row]) == 1
 
 
 def test_the_same_outcomes_pass(tmp_path, capsys):
-    row = conformance.check(pytest_suite(tmp_path, "def test_same(): pass"), "3.x", tmp_path)
+    row = conformance.check(pytest_suite(tmp_path, "def test_same(): pass"), "3.9.1", tmp_path)
     assert conformance.report([row]) == 0
-    assert "| 3.x    | fake  | 1     | 1/0/0 | 1/0/0 | 1/0/0  | 0          |" in capsys.readouterr().out.splitlines()
+    assert "| 3.9.1  | fake  | 1     | 1/0/0 | 1/0/0 | 1/0/0  | 0          |" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +153,7 @@ def test_the_same_outcomes_pass(tmp_path, capsys):
     ids=["crash", "nothing passes", "no tests", "cannot be collected"],
 )  # fmt: skip
 def test_a_suite_that_says_nothing_fails(text, told, tmp_path, capsys):
-    row = conformance.check(pytest_suite(tmp_path, text), "3.x", tmp_path)
+    row = conformance.check(pytest_suite(tmp_path, text), "3.9.1", tmp_path)
     assert told in row.problem
     assert conformance.report([row]) == 1
     assert "no result" in capsys.readouterr().out
@@ -176,7 +185,7 @@ def test_outcomes_of_unittest(tmp_path, monkeypatch):
     (tmp_path / "fake.py").write_text(UNITTEST_SUITE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     suite = conformance_runs.unittest_suite("fake", sys.executable, ["fake"], tmp_path)
-    row = conformance.check(suite, "3.x", tmp_path)
+    row = conformance.check(suite, "3.9.1", tmp_path)
     assert row.problem == ""
     assert row.runs["stock"].outcomes == {
         "fake.Fake.test_same": "passed",

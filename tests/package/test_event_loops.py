@@ -73,3 +73,76 @@ def test_asyncio_is_imported_as_ever_after_uninstall(backend, tmp_path):
     program += "contextvars_cy.uninstall(); import asyncio; assert sys.meta_path == before\n"
     done = run_python(["-W", "error", "-c", program], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+UVLOOP = """
+import asyncio
+from contextlib import suppress
+from contextvars_cy import Context
+
+
+class Base(asyncio.SelectorEventLoop):
+    pass
+
+
+def strict(name):
+    def method(loop, *args, context=None, **options):
+        assert type(context) is not Context, name
+        return getattr(asyncio.SelectorEventLoop, name)(loop, *args, context=context, **options)
+
+    return method
+
+
+for name in ("call_soon", "call_soon_threadsafe", "call_later", "call_at"):
+    setattr(Base, name, strict(name))
+
+
+class Loop(Base):
+    pass
+"""
+
+GIVEN = """
+import asyncio, contextvars, contextvars_cy
+IMPORT
+
+variable = contextvars.ContextVar("variable", default="default")
+
+
+async def main():
+    loop, context, seen = asyncio.get_running_loop(), contextvars.Context(), []
+    context.run(variable.set, "given")
+
+    def see():
+        seen.append(variable.get())
+
+    loop.call_soon(see, context=context)
+    loop.call_soon_threadsafe(see, context=context)
+    loop.call_later(0, see, context=context)
+    loop.call_at(loop.time(), see, context=context)
+    done = loop.create_future()
+    done.add_done_callback(lambda future: see(), context=context)
+    done.set_result(None)
+    while len(seen) < 5:
+        await asyncio.sleep(0)
+    return seen
+
+
+loop = uvloop.Loop()
+assert loop.run_until_complete(main()) == ["given"] * 5
+loop.close()
+contextvars_cy.uninstall()
+assert not {"call_soon", "create_task"} & vars(uvloop.Loop).keys()
+print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    "order", ["import uvloop", "contextvars_cy.uninstall(); import uvloop; contextvars_cy.install()"]
+)
+@pytest.mark.parametrize("backend", ["cython", "pure"])
+def test_a_loop_in_c_is_given_our_contexts(backend, order, tmp_path):
+    (tmp_path / "uvloop.py").write_text(UVLOOP, encoding="utf-8")
+    (tmp_path / "program.py").write_text(GIVEN.replace("IMPORT", order), encoding="utf-8")
+    flags = ["-W", "error", "-m", "contextvars_cy", "run", "--backend", backend, "--host", "native"]
+    done = run_python([*flags, "program.py"], tmp_path, env={"CONTEXTVARS_CY_HOST": None})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
