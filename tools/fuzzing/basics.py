@@ -224,6 +224,7 @@ class Machine(BaseMachine):
     def exhaust(self, held: Any) -> None:
         which, begun, iterator = held
         found = [*begun, *iterator]
+        begun.clear()
         if which == 3:
             found = [var for var, _ in found]
         # Libraries set variables of the standard library; values do not tell whose they are.
