@@ -73,7 +73,7 @@ class TrioMachine(AsyncMachine):
     @operation("body", "body")
     async def started(self, before: Program, after: Program) -> None:
         async def service(task_status: Any) -> None:
-            await self.caught(before)
+            await child.caught(before)
             task_status.started()
             await child.whole(after)
 
