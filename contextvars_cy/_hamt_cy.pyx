@@ -372,7 +372,11 @@ cdef object _refuse_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
 
 
 cdef str _braced(Hamt hamt):
-    return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
+    # No comprehension of new objects: where there is no memory for the list, Cython 3.3 lets go of one twice.
+    cdef list parts = []
+    for key, value in hamt.items():
+        parts.append(f"{key!r}: {value!r}")
+    return "{" + ", ".join(parts) + "}"
 
 
 cdef object _hamt_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):

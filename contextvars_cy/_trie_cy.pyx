@@ -755,8 +755,12 @@ cdef int note_all(dict noted, PyObject *key, PyObject *part) except -1:
 cdef object plain(Node *node):
     # The reference's form of a node, for what shows and checks trees.
     cdef Py_ssize_t index, edge = size_of(node) - popcount(node.children)
-    slots = [<object>node.slots[index] for index in range(edge)]
-    slots += [plain(<Node *>node.slots[index]) for index in range(edge, size_of(node))]
+    # No comprehension of new objects: where there is no memory for the list, Cython 3.3 lets go of one twice.
+    cdef list slots = []
+    for index in range(edge):
+        slots.append(<object>node.slots[index])
+    for index in range(edge, size_of(node)):
+        slots.append(plain(<Node *>node.slots[index]))
     return node.entries, node.children, slots
 
 
