@@ -1,19 +1,18 @@
-# make demo    serve 1,000 real HTTP requests on each backend and check every log record
-# make test    run all tests on both backends and both hosts
-# make fuzz    run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
-# make threads run what threads do to shared Contexts and maps for a minute on each backend and host (SECONDS=6 for each
-#              of the eleven tests)
+# make demo         serve 1,000 real HTTP requests on each backend and check every log record
+# make test         run all tests on both backends and both hosts, and random programs for half a minute
+# make test-engine  of these, the map, the variables and the twins
+# make conformance  run other people's suites on the standard library's variables and on ours, and compare each test;
+#                   OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
+# make fuzz         run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
+# make threads      use shared Contexts and maps in eight threads, a minute on each backend and host
 # make test-freethreaded PYTHON=python3.14t VENV=.venv-3.14t
-#              run them on a Python without the GIL, and make threads there
-# make coverage PYTHON=python3.11 VENV=.venv-3.11
-#              measure which lines of both twins the tests run
-# make conformance
-#              run other people's test suites on the standard library's variables and on ours, and compare each test;
-#              OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
-# make lint    check style and types
+#                   run the tests and the threads on a Python without the GIL
 # make sanitize     run the compiled backend's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
-# make clean   remove what the others made
+# make coverage PYTHON=python3.11 VENV=.venv-3.11
+#                   measure which lines of both twins the tests run
+# make lint         check style and types
+# make clean        remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
 
@@ -23,25 +22,14 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pi
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test fuzz threads test-freethreaded coverage lint sanitize flat-memory conformance clean
+.PHONY: demo test test-engine conformance fuzz threads test-freethreaded sanitize flat-memory coverage lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
 	@$(VENV)/bin/python -m contextvars_cy info
 	@$(VENV)/bin/python tools/demo.py
 
-test: $(VENV)/test-tools
-	@backends="pure cython"; $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
-		echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
-	for backend in $$backends; do \
-		echo "== the map: $$backend backend"; \
-		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/hamt || exit 1; \
-	for host in native thread; do \
-		echo "== the engine: $$backend backend, $$host host"; \
-		[ $$backend = cython ] && twins=tests/twins || twins=; \
-		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
-			$(VENV)/bin/pytest -q tests/engine tests/$$host $$twins || exit 1; \
-	done; done
+test: test-engine
 	@$(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
 		echo "The package's builds and its choice of a backend are tested on CPython."; exit 0; }; \
 	echo "== the package: selector, command, builds, demo, CPython's own tests (some minutes)"; \
@@ -55,6 +43,22 @@ test: $(VENV)/test-tools
 	@echo "== random programs beside the standard library's variables (half a minute)"
 	@$(VENV)/bin/python tools/fuzz.py --host native --seconds 20
 	@$(VENV)/bin/python tools/fuzz.py --host thread --seconds 10
+
+test-engine: $(VENV)/test-tools
+	@backends="pure cython"; $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
+		echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
+	for backend in $$backends; do \
+		echo "== the map: $$backend backend"; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/hamt || exit 1; \
+	for host in native thread; do \
+		echo "== the engine: $$backend backend, $$host host"; \
+		[ $$backend = cython ] && twins=tests/twins || twins=; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
+			$(VENV)/bin/pytest -q tests/engine tests/$$host $$twins || exit 1; \
+	done; done
+
+conformance: $(VENV)/bin/python
+	@$(VENV)/bin/python tools/conformance.py $(OPTIONS)
 
 fuzz: SECONDS ?= 60
 fuzz: $(VENV)/test-tools
@@ -80,18 +84,6 @@ test-freethreaded: $(VENV)/test-tools
 	done; done
 	@$(MAKE) --no-print-directory threads
 
-coverage: $(VENV)/test-tools
-	@$(INSTALL) coverage || { echo "$(NEEDS_NETWORK)"; exit 1; }
-	@tools/coverage.sh $(VENV)/bin/python
-conformance: $(VENV)/bin/python
-	@$(VENV)/bin/python tools/conformance.py $(OPTIONS)
-
-lint: $(VENV)/test-tools
-	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }
-	@$(VENV)/bin/ruff check .
-	@$(VENV)/bin/ruff format --check .
-	@$(VENV)/bin/mypy
-
 sanitize: $(VENV)/test-tools
 	@tools/sanitize.sh $(VENV)/bin/python build/sanitized
 
@@ -99,6 +91,16 @@ flat-memory: $(VENV)/built
 	@for backend in pure cython; do for host in native thread; do \
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host $(VENV)/bin/python tools/flat_memory.py || exit 1; \
 	done; done
+
+coverage: $(VENV)/test-tools
+	@$(INSTALL) coverage || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@tools/coverage.sh $(VENV)/bin/python
+
+lint: $(VENV)/test-tools
+	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || \
