@@ -335,7 +335,8 @@ class Context(Sealed):
     def __eq__(self, other: object) -> bool:
         if type(other) is not Context:
             return NotImplemented
-        return _snapshot_of(self) == _snapshot_of(other)
+        # Not looked at twice, since another thread may be setting variables in it.
+        return other is self or _snapshot_of(self) == _snapshot_of(other)
 
     __hash__ = None  # type: ignore[assignment]
     __reversed__ = None
