@@ -18,6 +18,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS = test,fuzz
 INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
@@ -73,6 +74,8 @@ threads: $(VENV)/test-tools
 			$(VENV)/bin/pytest -q tests/engine/test_threads.py || exit 1; \
 	done; done
 
+# Without the event loops, which few have built for it.
+test-freethreaded: EXTRAS = test
 test-freethreaded: $(VENV)/test-tools
 	@for backend in pure cython; do for host in native thread; do \
 		echo "== without the GIL: $$backend backend, $$host host"; \
@@ -118,7 +121,7 @@ $(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
 
 $(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@echo "Building contextvars_cy in $(VENV), and installing what its tests need (half a minute)"
-	@$(INSTALL) --editable ".[test,fuzz]" || \
+	@$(INSTALL) --editable ".[$(EXTRAS)]" || \
 		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $(VENV)/built $@
 
