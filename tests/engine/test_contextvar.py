@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import types
 
@@ -94,6 +95,8 @@ def test_the_token_tells_the_variable_and_its_old_value():
     assert first.old_value is Token.MISSING is MISSING
     assert second.old_value == 1
     assert repr(MISSING) == "<Token.MISSING>"
+    with refuses(TypeError, "cannot pickle <Token.MISSING>: it is compared by identity"):
+        pickle.dumps(MISSING)
     for name in ("var", "old_value"):
         with pytest.raises(AttributeError):
             setattr(first, name, 1)

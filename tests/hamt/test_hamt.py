@@ -367,8 +367,10 @@ def view_of(mapping, name):
     return getattr(mapping, name)()
 
 
-@given(SMALL, SMALL, VIEWS, st.sampled_from(OPERATORS), st.sampled_from([set, frozenset, list, iter, "dict", "map"]))
-def test_operators_of_views_are_those_of_dicts_views(left, right, name, operate, kind):
+@pytest.mark.parametrize("operate", OPERATORS)
+@pytest.mark.parametrize("name", ["keys", "items"])
+@given(SMALL, SMALL, st.sampled_from([set, frozenset, list, iter, "dict", "map"]))
+def test_operators_of_views_are_those_of_dicts_views(name, operate, left, right, kind):
     def other():
         if kind == "map":
             return view_of(Hamt(right), name)
