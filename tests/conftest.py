@@ -15,6 +15,8 @@ import contextvars_cy
 settings.register_profile(
     "contextvars_cy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+# For tools that make tests slow: pytest --hypothesis-profile=few.
+settings.register_profile("few", parent=settings.get_profile("contextvars_cy"), max_examples=30)
 settings.load_profile("contextvars_cy")
 
 # What some interpreters have no way to run.

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 rm -rf build/coverage
 mkdir -p build/coverage
-cp -r contextvars_cy tests setup.py pyproject.toml README.md build/coverage
+cp -r contextvars_cy tests setup.py pyproject.toml README.md LICENSE build/coverage
 cd build/coverage
 rm -f contextvars_cy/*.so contextvars_cy/*.c
 cat > .coveragerc <<'END'
@@ -21,18 +21,24 @@ parallel = true
 [report]
 show_missing = true
 exclude_also =
-    if TYPE_CHECKING
+    if TYPE_CHECKING:
     @overload
 END
 "$python" -m cython -3 -X linetrace=True contextvars_cy/*.pyx
 CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1" "$python" setup.py -q build_ext --inplace
+
+# Tests of interrupts and of a lack of memory would stop the tracing, or meet it. The compiled twin counts on keeping the
+# GIL from one line to the next, where now the tracing runs Python code: no threads. And without the longest.
+left_out="--ignore-glob=*/test_interrupts.py --ignore-glob=*no_memory.py --ignore-glob=*/test_threads.py"
+names="not shared_by_threads and not hundred_thousand and not flat and not long and not thousands"
 export PYTHONPATH=.
 for backend in pure cython; do
     for host in native thread; do
         echo "== tests on the $backend backend and $host host"
         map=; [ $host = native ] && map=tests/hamt
         CONTEXTVARS_CY_BACKEND=$backend CONTEXTVARS_CY_HOST=$host \
-            "$python" -m coverage run -m pytest -q -p no:cacheprovider tests/engine tests/$host $map | tail -1
+            "$python" -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=few $left_out -k "$names" \
+                tests/engine tests/$host $map | tail -1
     done
 done
 "$python" -m coverage combine -q
