@@ -1,0 +1,26 @@
+"""The Context that stands for a native one: the same for as long as somebody holds it, and after that another."""
+
+from __future__ import annotations
+
+import contextvars
+import weakref
+
+from contextvars_cy import ContextVar, current_context
+
+VAR = ContextVar("VAR")
+
+
+def test_the_current_context_is_asked_for_while_what_stood_for_it_dies():
+    answers = []
+
+    def ask():
+        VAR.set(1)
+        context = current_context()
+        reference = weakref.ref(context, lambda _: answers.append(current_context()))
+        del context
+        assert reference() is None
+        assert [answer[VAR] for answer in answers] == [1]
+        assert current_context() is answers[0]
+
+    contextvars.Context().run(ask)
+    assert VAR not in current_context()
