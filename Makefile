@@ -8,6 +8,7 @@
 # make test-freethreaded PYTHON=python3.14t VENV=.venv-3.14t
 #                   run the tests and the threads on a Python without the GIL
 # make sanitize     run the compiled backend's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make valgrind     run every operation of the compiled backend under valgrind
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #                   measure which lines of both twins the tests run
@@ -23,7 +24,7 @@ INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pi
 NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test test-engine conformance fuzz threads test-freethreaded sanitize flat-memory coverage lint clean
+.PHONY: demo test test-engine conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -89,6 +90,9 @@ test-freethreaded: $(VENV)/test-tools
 
 sanitize: $(VENV)/test-tools
 	@tools/sanitize.sh $(VENV)/bin/python build/sanitized
+
+valgrind: $(VENV)/test-tools
+	@tools/valgrind.sh $(VENV)/bin/python build/valgrind
 
 flat-memory: $(VENV)/built
 	@for backend in pure cython; do for host in native thread; do \
