@@ -29,7 +29,7 @@ import contextvars_cy
 from contextvars_cy import Context, ContextVar, Hamt, current_context, thread_state
 
 pytestmark = [
-    pytest.mark.usefixtures("context_of_its_own"),
+    pytest.mark.usefixtures("context_of_its_own", "heeded_interrupts"),
     # What is raised in a weak reference's callback is reported and lost.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -37,6 +37,14 @@ pytestmark = [
 VAR = ContextVar("VAR", default="default")
 PURE = contextvars_cy.backend == "pure"
 ROUNDS = 1000
+
+
+@pytest.fixture
+def heeded_interrupts():
+    """A shell has the commands that it runs in the background ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Scene:
