@@ -23,6 +23,11 @@ show_missing = true
 exclude_also =
     if TYPE_CHECKING:
     @overload
+    # What cannot be seen: decorators of methods, and a `finally` reached by an error or a return, which Cython traces not.
+    @cython.critical_section
+    (_end|Py_ReprLeave|context_exit)\(.*\)$
+    # What is only run without memory, by tests that cannot be traced.
+    raise MemoryError
 END
 "$python" -m cython -3 -X linetrace=True contextvars_cy/*.pyx
 CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1" "$python" setup.py -q build_ext --inplace
@@ -30,7 +35,7 @@ CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1" "$python" setup.py -q build
 # Tests of interrupts and of a lack of memory would stop the tracing, or meet it. The compiled twin counts on keeping the
 # GIL from one line to the next, where now the tracing runs Python code: no threads. And without the longest.
 left_out="--ignore-glob=*/test_interrupts.py --ignore-glob=*no_memory.py --ignore-glob=*/test_threads.py"
-names="not shared_by_threads and not hundred_thousand and not flat and not long and not thousands"
+names="not shared_by_threads and not hundred_thousand and not flat and not long and not thousands and not very_many"
 export PYTHONPATH=.
 for backend in pure cython; do
     for host in native thread; do
