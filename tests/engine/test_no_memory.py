@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from operator import attrgetter
 
 import pytest
 
@@ -57,8 +58,17 @@ def enter_and_exit(scene):
     state.exit(scene.context)
 
 
+def name_and_value(item):
+    return item[0].name, item[1]
+
+
+# No list comprehension of new objects: without memory for the list, a debug build of CPython (3.14, 3.15) ends itself.
+def names(variables):
+    return tuple(map(attrgetter("name"), variables))
+
+
 def names_and_values(items):
-    return [(var.name, value) for var, value in items]
+    return tuple(map(name_and_value, items))
 
 
 OPERATIONS = {
@@ -83,8 +93,8 @@ OPERATIONS = {
     "[]": lambda scene: scene.context[SET],
     "get of a Context": lambda scene: scene.context.get(UNSET, 1),
     "len": lambda scene: len(scene.context),
-    "iterating": lambda scene: [var.name for var in scene.context],
-    "keys": lambda scene: [var.name for var in scene.context.keys()],
+    "iterating": lambda scene: names(scene.context),
+    "keys": lambda scene: names(scene.context.keys()),
     "values": lambda scene: list(scene.context.values()),
     "items": lambda scene: names_and_values(scene.context.items()),
     "items that are kept": lambda scene: names_and_values(list(scene.context.items())),
