@@ -18,4 +18,3 @@ class AnyioMachine(NurseryMachine):
 
 class AnyioTrioMachine(AnyioMachine):
     options = {"backend": "trio"}
-    many_left = False

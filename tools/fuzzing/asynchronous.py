@@ -17,7 +17,6 @@ class AsyncMachine(Machine):
     Event: Any  # the library's own
     # Whether each generator that is left to the loop is finalised in a Context of its own; where they share one, and
     # chance orders them, the first flow alone leaves one.
-    many_left = True
 
     def __init__(self, implementation: Any) -> None:
         super().__init__(implementation)
@@ -145,8 +144,8 @@ class AsyncMachine(Machine):
 
     @operation("body", "body")
     async def async_generator_left(self, body: Program, at_the_end: Program) -> None:
-        """Until the loop shuts down."""
-        if not self.many_left and (self.forked_off or self.left):
+        """Until the loop shuts down; one of them, because loops finalise several in an order that nobody knows."""
+        if self.forked_off or self.left:
             return
         child = self.fork()
         generator = child.generate(body, at_the_end, child.finish)

@@ -14,7 +14,6 @@ class TrioMachine(NurseryMachine):
     library = trio
     open_nursery = staticmethod(trio.open_nursery)
     Event = trio.Event
-    many_left = False
 
     @operation("context", "body")
     async def system_task(self, context: Any, body: Program) -> None:
