@@ -15,8 +15,6 @@ Start = Callable[[], Awaitable[Any]]
 
 class AsyncMachine(Machine):
     Event: Any  # the library's own
-    # Whether each generator that is left to the loop is finalised in a Context of its own; where they share one, and
-    # chance orders them, the first flow alone leaves one.
 
     def __init__(self, implementation: Any) -> None:
         super().__init__(implementation)
