@@ -65,7 +65,12 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         return enter, leave, ctypes.ArgumentError
 
 else:
+    import threading
+
     from __pypy__ import get_contextvar_context, set_contextvar_context
+
+    # Each thread's Context for what is set while it runs in none.
+    _first = threading.local()
 
     def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
         return token._context
@@ -99,7 +104,8 @@ else:
         # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
         context = get_contextvar_context()
         if context is None:
-            context = contextvars.Context()
+            # One step, so that of two, made here and by a finaliser in between, the first stays.
+            context = _first.__dict__.setdefault("context", contextvars.Context())
             set_contextvar_context(context)
         while True:
             data = context._data
