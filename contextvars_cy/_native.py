@@ -76,9 +76,10 @@ else:
         return token._context
 
     def enter(context: contextvars.Context) -> None:
-        if context._is_entered:
+        # One step, so that of two threads one enters. PyPy's own `run` looks at the flag alone.
+        before = [get_contextvar_context()]
+        if context._is_entered or context.__dict__.setdefault("_before_contextvars_cy", before) is not before:
             raise RuntimeError(f"cannot enter context: {context!r} is already entered")
-        context._before_contextvars_cy = get_contextvar_context()
         context._is_entered = True
         set_contextvar_context(context)
 
@@ -87,8 +88,10 @@ else:
             raise RuntimeError(f"cannot exit context: {context!r} has not been entered")
         if get_contextvar_context() is not context:
             raise RuntimeError("cannot exit context: thread state references a different context object")
-        set_contextvar_context(context.__dict__.pop("_before_contextvars_cy"))
+        set_contextvar_context(*context._before_contextvars_cy)
         context._is_entered = False
+        # Last, because from here on another thread may enter.
+        del context._before_contextvars_cy
 
     def run(context: contextvars.Context, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         # PyPy's own takes some keywords for its parameters.
