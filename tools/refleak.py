@@ -313,7 +313,7 @@ def growth(function: Callable[[], object], rounds: int) -> tuple[int, int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", metavar="NAME", nargs="*", help="scenarios; all when none is named")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=200)
     arguments = parser.parse_args()
     if not hasattr(sys, "gettotalrefcount"):
         parser.error("this Python does not count its references; run a debug build (python3.14-dbg)")
