@@ -361,7 +361,8 @@ def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
     # Kept, because chain drops its source at an error: of two threads that share the iterator one may be told that the
     # generator is executing already, and would free it while the other one runs it.
     iterator._portions = portions
-    iterator._lock = None if GIL else RLock()
+    if not GIL:
+        iterator._lock = RLock()
     return iterator  # type: ignore[no-any-return]
 
 

@@ -76,6 +76,15 @@ def frozen():
 
 
 @pytest.fixture
+def quick_switches():
+    """Threads that take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.fixture
 def context_of_its_own():
     with contextvars_cy.copy_context():
         yield

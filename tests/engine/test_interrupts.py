@@ -251,6 +251,7 @@ def test_signals_of_a_timer():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.usefixtures("quick_switches")
 def test_exceptions_that_another_thread_sends():
     failures, begun_in, sent = [], queue.SimpleQueue(), []
 
@@ -270,8 +271,6 @@ def test_exceptions_that_another_thread_sends():
         finally:
             begun_in.put(None)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     thread = threading.Thread(target=work)
     thread.start()
     for number in iter(begun_in.get, None):
@@ -280,6 +279,5 @@ def test_exceptions_that_another_thread_sends():
         assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(number), ctypes.py_object(FromOutside)) == 1
         sent.append(True)
     thread.join()
-    sys.setswitchinterval(interval)
     if failures:
         raise failures[0]

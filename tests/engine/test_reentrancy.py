@@ -99,14 +99,6 @@ def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
     assert (VAR.get(), OTHER.get()) == ("after", 1)
 
 
-@pytest.fixture
-def quick_switches():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def in_threads(*functions):
     """Call each in a thread of its own, all at once; the errors that they raised."""
     errors = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import gc
 import os
-import sys
 import threading
 import time
 
@@ -16,20 +15,14 @@ import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
 
+pytestmark = pytest.mark.usefixtures("quick_switches")
+
 THREADS = 8
 SECONDS = float(os.environ.get("THREADS_SECONDS") or 0.5)
 
 VAR = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default=0)
 MANY = [ContextVar(f"variable {number}") for number in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def threads_that_switch_all_the_time():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def in_threads(step):

@@ -29,7 +29,7 @@ QUIET = {
 # CPython crashes where it has no memory for a generator expression's function (in collections.abc), and raises a
 # SystemError where it has none for a KeyError that Python code catches: an operation with each probe that it finds.
 NAMES = [
-    *(name for name in QUIET),
+    *QUIET,
     *(name for name in ON_THEIR_OWN if name not in ("keys() &", "items() -")),
     *(f"{name} b" for name in WITH_A_PROBE),
     *(f"{name} collides" for name in ("set", "update", "get", "mutation set", "HamtSet.add", "HamtSet.discard")),
