@@ -6,22 +6,28 @@ python tools/plot.py docs/benchmarks/map.json
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import bench
+from benchmarks import contexts, maps
+from benchmarks.context_implementations import IMPLEMENTATIONS
+from benchmarks.context_operations import GOALS
+from benchmarks.measuring import ratio
 
 try:
     import matplotlib
     import pyperf
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, LogLocator, StrMethodFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 except ImportError as error:
     sys.exit(f"{error.name} is missing, run: pip install contextvars_cy[bench]")
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the shapes are for those who print in black and white.
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "cython": {"color": "#D55E00", "marker": "o"},
     "pure": {"color": "#E69F00", "marker": "s"},
     "immutables": {"color": "#0072B2", "marker": "^"},
@@ -29,7 +35,15 @@ STYLES = {
     "rpds": {"color": "#009E73", "marker": "D"},
     "pyrsistent": {"color": "#CC79A7", "marker": "P"},
     "dict": {"color": "#000000", "marker": "x"},
+    "cython-thread": {"color": "#D55E00", "marker": "o"},
+    "cython-native": {"color": "#0072B2", "marker": "o"},
+    "pure-thread": {"color": "#E69F00", "marker": "s"},
+    "pure-native": {"color": "#56B4E9", "marker": "s"},
+    "backport": {"color": "#009E73", "marker": "D"},
+    "extracontext": {"color": "#CC79A7", "marker": "P"},
+    "threading.local": {"color": "#000000", "marker": "x"},
 }
+KINDS = {"map": maps, "contexts": contexts}
 
 
 def describe(suite: pyperf.BenchmarkSuite) -> list[str]:
@@ -48,34 +62,37 @@ def describe(suite: pyperf.BenchmarkSuite) -> list[str]:
     ]
 
 
-def format_page(title: str, suite: pyperf.BenchmarkSuite, results: bench.Results) -> str:
-    """Return the Markdown: a table for each kind of keys, and the goals."""
-    names = [name for name in bench.IMPLEMENTATIONS if any(name in values for values in results.values())]
-    columns = ["operation", "size", *bench.format_header(names)]
-    lines = [f"# {title}", "", *describe(suite), bench.LEGEND, "", f"![numbers over sizes]({title}.svg)"]
-    for keys in bench.KEYS:
-        cells = [cell for cell in results if cell.keys == keys]
-        if cells:
-            lines += ["", f"## {keys} keys", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-        for cell in sorted(cells, key=lambda cell: (list(bench.STATEMENTS).index(cell.operation), cell.size)):
-            numbers = bench.format_cell(cell.operation, results[cell], names)
-            lines.append(f"| {cell.operation} | {cell.size} | {' | '.join(numbers)} |")
-    goals = [f"- {line}" for line in bench.format_goals(results)]
+def kind_of(suite: pyperf.BenchmarkSuite) -> ModuleType:
+    """Return what the suite compares, which its command tells."""
+    return KINDS[shlex.split(suite.get_metadata()["command"])[2]]
+
+
+def format_page(title: str, suite: pyperf.BenchmarkSuite) -> str:
+    """Return the Markdown: the tables, and the goals."""
+    kind = kind_of(suite)
+    lines = [f"# {title}", "", *describe(suite), kind.LEGEND, "", f"![{kind.PLOT}]({title}.svg)"]
+    lines += kind.format_tables(suite)
+    goals = [f"- {line}" for line in kind.format_goals(suite)]
     if goals:
         lines += ["", "## Goals", "", *goals]
     return "\n".join(lines) + "\n"
 
 
-def draw(results: bench.Results) -> Figure:
+def draw(suite: pyperf.BenchmarkSuite) -> Figure:
+    return draw_maps(suite) if kind_of(suite) is maps else draw_contexts(suite)
+
+
+def draw_maps(suite: pyperf.BenchmarkSuite) -> Figure:
     """Return small multiples: a row for each operation, a column for each kind of keys."""
-    rows = [operation for operation in bench.STATEMENTS if any(cell.operation == operation for cell in results)]
-    columns = [keys for keys in bench.KEYS if any(cell.keys == keys for cell in results)]
+    results = maps.read_results(suite)
+    rows = [operation for operation in maps.STATEMENTS if any(cell.operation == operation for cell in results)]
+    columns = [keys for keys in maps.KEYS if any(cell.keys == keys for cell in results)]
     sizes = sorted({cell.size for cell in results})
     figure = Figure(figsize=(1 + 3 * len(columns), 1 + 1.9 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
     labels = {}
     for operation, panels in zip(rows, grid):
-        unit, factor = bench.unit_of(operation)
+        unit, factor = maps.unit_of(operation)
         panels[0].set_ylabel(f"{operation}\n{unit}")
         for keys, panel in zip(columns, panels):
             panel.set(xscale="log", yscale="log")
@@ -87,7 +104,7 @@ def draw(results: bench.Results) -> Figure:
             for name, style in STYLES.items():
                 shown = [cell for cell in cells if name in results[cell]]
                 numbers = [statistics.median(results[cell][name]) * factor for cell in shown]
-                width = 2.2 if name in bench.RIVALS else 1.2
+                width = 2.2 if name in maps.RIVALS else 1.2
                 if shown:
                     (labels[name],) = panel.plot(
                         [cell.size for cell in shown], numbers, label=name, linewidth=width, markersize=5, **style
@@ -100,6 +117,49 @@ def draw(results: bench.Results) -> Figure:
     return figure
 
 
+def draw_contexts(suite: pyperf.BenchmarkSuite) -> Figure:
+    """Return a line for each operation, with each implementation's speed beside the standard library's."""
+    results = contexts.read_results(suite)
+    rows = [operation for operation, values in results.items() if contexts.STDLIB in values]
+    places = {operation: -number for number, operation in enumerate(rows)}
+    figure = Figure(figsize=(9, 1.5 + 0.27 * len(rows)), layout="constrained")
+    panel = figure.subplots()
+    panel.axvline(1, color="#000000", linewidth=1)
+    for name in [name for name in IMPLEMENTATIONS if name != contexts.STDLIB]:
+        ratios = {
+            operation: ratio(results[operation][contexts.STDLIB], results[operation][name])
+            for operation in rows
+            if name in results[operation]
+        }
+        # A difference of two times may come out as less than nothing.
+        shown = {places[operation]: number for operation, number in ratios.items() if number > 0}
+        if shown:
+            panel.plot(list(shown.values()), list(shown), label=name, linestyle="", markersize=6, **STYLES[name])
+    for host in contexts.HOSTS:
+        goals = {
+            places[operation]: getattr(goal, host)
+            for goal in GOALS.values()
+            for operation in goal.operations
+            if operation in places
+        }
+        style: dict[str, Any] = {
+            "color": STYLES[f"cython-{host}"]["color"],
+            "marker": "|",
+            "markersize": 12,
+            "linestyle": "",
+        }
+        panel.plot(list(goals.values()), list(goals), label=f"goal, {host} host", **style)
+    panel.set(xscale="log", xlabel="the standard library's time over this one: faster is to the right")
+    panel.xaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_yticks(list(places.values()), list(places))
+    panel.set_ylim(-len(rows) + 0.3, 0.7)
+    panel.grid(color="#DDDDDD")
+    panel.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=5, frameon=False)
+    return figure
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Make a table (.md) and a plot (.svg) beside a file of tools/bench.py."
@@ -108,12 +168,11 @@ def main() -> int:
     path = parser.parse_args().file
     try:
         suite = pyperf.BenchmarkSuite.load(str(path))
-        results = bench.read_results(suite)
-        page = format_page(path.stem, suite, results)
+        page = format_page(path.stem, suite)
         path.with_suffix(".md").write_text(page, encoding="utf-8")
         # Text stays text, and the same numbers give the same file.
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-            draw(results).savefig(path.with_suffix(".svg"), metadata={"Date": None})
+            draw(suite).savefig(path.with_suffix(".svg"), metadata={"Date": None})
     except OSError as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,0 +1,242 @@
+"""The benchmarks measure what their rows say, each implementation is the one that it is named after, and the goals are
+those ratios. How long anything takes decides nothing here."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pyperf
+import pytest
+
+from benchmarks import contexts, maps
+from benchmarks.context_operations import DIFFERENCES, GROUPS, OPERATIONS, ROWS
+from helpers import run_python
+
+BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
+OURS = [f"{backend}-{host}" for backend in ("cython", "pure") for host in ("thread", "native")]
+NUMBER, CELL = r"-?[\d,]+(\.\d+)?", r"-?[\d,]+(\.\d+)?( \(-?[\d.]+\))?"
+
+
+def run_bench(*arguments, path=None):
+    path = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
+    return run_python([BENCH, *arguments], BENCH.parent, {"PYTHONPATH": path or None})
+
+
+def run_with_implementations(program):
+    """Run a program that has `IMPLEMENTATIONS`, in a process in which they can be loaded."""
+    begin = f"import sys; sys.path.insert(0, {str(BENCH.parent)!r})\n"
+    begin += "from benchmarks.context_implementations import IMPLEMENTATIONS\n"
+    return run_python(["-c", begin + program], BENCH.parent)
+
+
+def cells(line):
+    """The columns of a row of the table, of which the first may have spaces."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+def suite_of(kind, python, values, **place):
+    """A suite as `kind` writes it, with the same values in each of the runs: {(operation, implementation): seconds}."""
+    common = {"command": f"python tools/bench.py {kind}", "python_implementation": python, "unit": "second", **place}
+    benchmarks = []
+    for (operation, name), seconds in values.items():
+        metadata = {**common, "name": f"{operation} {name}", "operation": operation, "implementation": name}
+        run = pyperf.Run(seconds, metadata=metadata, collect_metadata=False)
+        benchmarks.append(pyperf.Benchmark([run]))
+    return pyperf.BenchmarkSuite(benchmarks)
+
+
+def test_the_table_of_the_contexts_and_its_file(tmp_path):
+    file = tmp_path / "new" / "contexts.json"
+    names = ["stdlib", *OURS, "threading.local"]
+    done = run_bench("contexts", "--quick", "--group", "set", "switch", "--impl", *names, "--output", file)
+    assert done.returncode == 0, done.stderr
+    header, *lines = done.stdout.split("manager.\n")[1].splitlines()
+    assert cells(header) == ["operation", *names]
+    table = {row: columns for row, *columns in map(cells, lines[: lines.index("")])}
+    # In the order of the tool, not of the command line.
+    assert list(table) == [*ROWS["switch"], *ROWS["set"]]
+    for row, columns in table.items():
+        assert re.fullmatch(NUMBER, columns[0]) and all(re.fullmatch(CELL, column) for column in columns[1:-1])
+        assert (columns[-1] == "-") == (row not in ("set", "set, reset", "with set"))
+
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    measured = {(b.get_metadata()["operation"], b.get_metadata()["implementation"]) for b in suite}
+    expected = {(operation, name) for group in ("switch", "set") for operation in GROUPS[group] for name in names}
+    assert measured == {pair for pair in expected if table[pair[0]][names.index(pair[1])] != "-"}
+    assert all(benchmark.get_nvalue() >= 5 for benchmark in suite)
+
+    goals = lines[lines.index("") + 1 :]
+    assert goals == contexts.format_goals(suite)
+    assert [line.split(": ")[0] for line in goals] == [
+        "cython-thread get after a switch 1.300",
+        "cython-thread set 2.000",
+        "cython-native get after a switch 1.100",
+        "cython-native set 0.700",
+        "pure-thread beside cython-thread, set 0.100",
+        "pure-native beside cython-native, set 0.100",
+    ]
+
+
+def test_the_programs_run_where_asyncio_follows():
+    done = run_bench("contexts", "--quick", "--group", "programs", "--impl", "stdlib", "cython-thread", "pure-native")
+    assert done.returncode == 0, done.stderr
+    table = {row: columns for row, *columns in map(cells, done.stdout.splitlines())}
+    assert list(OPERATIONS)[-3:] == ["service", "tasks", "recursion"]
+    for row, followed in (("service", False), ("tasks", False), ("recursion", True)):
+        stdlib, thread, native = table[row]
+        assert re.fullmatch(NUMBER, stdlib) and re.fullmatch(CELL, native)
+        assert (thread != "-") == followed
+    assert "service and tasks are for what rides in Python's own contexts" in done.stdout
+
+
+def test_every_statement_of_every_implementation_runs():
+    """Each does what it says once, also those of the groups that no other test measures."""
+    program = """
+from benchmarks.context_operations import OPERATIONS
+from benchmarks.measuring import BenchError
+for name, implementation in IMPLEMENTATIONS.items():
+    try:
+        subject = implementation.load()
+    except BenchError as error:
+        assert name in ("backport", "extracontext"), error
+        continue
+    for operation in OPERATIONS:
+        statement = subject.own.get(operation, OPERATIONS[operation].statement)
+        if statement:
+            code = compile(statement.format(items=20), operation, "exec")
+            subject.inside(OPERATIONS[operation].size)(exec, code, subject.namespace)
+            print(name, operation, sep=": ")
+"""
+    done = run_with_implementations(program)
+    assert done.returncode == 0, done.stderr
+    for name in OURS[1::2] + ["stdlib"]:
+        assert done.stdout.count(f"{name}: ") == len(OPERATIONS)
+    for name in OURS[::2]:
+        assert done.stdout.count(f"{name}: ") == len(OPERATIONS) - 2
+
+
+def test_each_implementation_is_the_one_it_is_named_after():
+    program = f"""
+import contextvars
+types = {{}}
+for name in {OURS}:
+    names = IMPLEMENTATIONS[name].load().namespace
+    types[name] = names["ContextVar"]
+    kind = "pure" if hasattr(types[name].get, "__code__") else "cython"
+    print(name, kind, "native" if hasattr(names["context"], "native") else "thread")
+assert IMPLEMENTATIONS["stdlib"].load().namespace["ContextVar"] is contextvars.ContextVar
+assert len({{*types.values(), contextvars.ContextVar}}) == 5
+assert "contextvars_cy" not in sys.modules and sys.modules["contextvars"] is contextvars
+"""
+    done = run_with_implementations(program)
+    assert done.stdout.splitlines() == [f"{name} {name.replace('-', ' ')}" for name in OURS], done.stderr
+
+
+def test_the_programs_notice_what_is_mixed_up():
+    """On the thread host asyncio's tasks share a Context."""
+    program = """
+for name in ("pure-native", "pure-thread"):
+    names = IMPLEMENTATIONS[name].load().namespace
+    for statement in ("tasks(3)", "serve(example, 3)"):
+        try:
+            names["Context"]().run(eval, statement, names)
+            print(name, statement)
+        except RuntimeError as error:
+            print(error)
+"""
+    lines = run_with_implementations(program).stdout.splitlines()
+    assert lines[:2] == ["pure-native tasks(3)", "pure-native serve(example, 3)"]
+    assert lines[2] == "a task has read another task's variable"
+    assert re.match(r"the request request-\d was answered with b'HTTP/1.1 ", lines[3])
+
+
+def test_what_is_missing_is_left_out_or_an_error(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['immutables'] = sys.modules['extracontext'] = None\n"
+    )
+    done = run_bench("contexts", "--quick", "--group", "threads", path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Left out: backport needs the package contextvars: " in done.stdout
+    assert "Left out: extracontext needs the package python-extracontext: " in done.stdout
+    (header,) = [line for line in done.stdout.splitlines() if line.startswith("operation ")]
+    assert cells(header) == ["operation", "stdlib", *OURS, "threading.local"]
+    done = run_bench("contexts", "--quick", "--impl", "extracontext", path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "run pip install contextvars_cy[bench]" in done.stderr
+
+
+def test_the_goals_of_the_contexts_are_the_ratios():
+    values = {
+        ("set", "stdlib"): [2.0, 4.0, 6.0],
+        ("set", "cython-thread"): [1.0, 1.0, 3.0],
+        ("set", "cython-native"): [4.0, 4.0, 12.0],
+        ("set", "pure-native"): [8.0, 40.0, 6.0],
+        ("set, reset", "cython-native"): [1.0, 1.0, 1.0],
+    }
+    assert contexts.format_goals(suite_of("contexts", "cpython", values)) == [
+        "cython-thread set 2.000: met, at least 2.000",
+        "cython-native set 0.700: missed at 1 of 1, set (0.500)",
+        "pure-native beside cython-native, set 0.100: met, at least 0.500",
+    ]
+    on_pypy = {pair: seconds for pair, seconds in values.items() if "cython" not in pair[1]}
+    (goal,) = contexts.format_goals(suite_of("contexts", "pypy", on_pypy))
+    assert goal == "pure-native everything 1.000: missed at 1 of 1, set (0.250)"
+
+
+def test_a_get_after_a_switch_is_what_it_adds_to_the_switch():
+    values = {
+        ("switch", "stdlib"): [5.0, 50.0],
+        ("switch, get", "stdlib"): [7.0, 52.0],
+        ("switch", "cython-native"): [3.0, 30.0],
+        ("switch, get", "cython-native"): [4.0, 31.0],
+    }
+    suite = suite_of("contexts", "cpython", values)
+    difference = contexts.read_results(suite)["get after a switch"]
+    assert difference == {"stdlib": [2.0, 2.0], "cython-native": [1.0, 1.0]}
+    assert list(DIFFERENCES)[0] == "get after a switch"
+    assert contexts.format_goals(suite) == ["cython-native get after a switch 1.100: met, at least 2.000"]
+    assert contexts.format_tables(suite)[-1].startswith("| get after a switch | 2,000,000,000 | 1,000,000,000 (2.00) |")
+
+
+def test_the_table_of_the_maps_and_its_file(tmp_path):
+    file = tmp_path / "map.json"
+    options = ["--quick", "--size", "10", "--keys", "int", "--impl", "dict", "pure", "cython", "--output", file]
+    done = run_bench("map", *options)
+    assert done.returncode == 0, done.stderr
+    _, header, *lines = done.stdout.splitlines()
+    assert header.split() == ["operation", "keys", "size", "cython", "pure", "dict"]
+    assert [line.split()[:3] for line in lines if line] == [[operation, "int", "10"] for operation in maps.STATEMENTS]
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    assert {benchmark.get_metadata()["implementation"] for benchmark in suite} == {"cython", "pure", "dict"}
+    page = maps.format_tables(suite)
+    assert page[1:3] == ["## int keys", ""] and len(page) == 5 + len(maps.STATEMENTS)
+
+
+def test_the_goals_of_the_maps_are_the_ratios():
+    values = {
+        ("get", "cython"): [1.0, 1.0, 2.0],
+        ("get", "immutables"): [1.5, 1.0, 4.0],
+        ("set", "cython"): [2.0],
+        ("set", "immutables"): [2.0],
+    }
+    assert maps.format_goals(suite_of("map", "cpython", values, keys="str", size=10)) == [
+        "cython get 1.000: met, at least 1.500",
+        "cython set 1.300: missed at 1 of 1, str 10 (1.000)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["map", "--size", "0"], "argument --size: must be 1 to 10000000"),
+        (["map", "--impl", "nonsense"], "argument --impl: invalid choice: 'nonsense'"),
+        (["contexts", "--group", "nonsense"], "argument --group: invalid choice: 'nonsense'"),
+        ([], "arguments are required: command"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, words):
+    done = run_bench(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr

@@ -1,0 +1,231 @@
+"""The context variables: the standard library's, both twins on both hosts, and what else there is.
+
+All of them take turns in one process; context_implementations.py tells how they come there, and context_operations.py
+what is measured. Each statement runs in a Context of its own, in which as many variables are set as its operation says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import Any
+
+import pyperf
+
+from .context_implementations import IMPLEMENTATIONS, Subject
+from .context_operations import DIFFERENCES, GOALS, GROUPS, NOT_FOLLOWED, OPERATIONS, PURE_GOALS, ROWS
+from .measuring import (
+    CELL_SECONDS,
+    QUICK_CELL_SECONDS,
+    BenchError,
+    Samples,
+    Timed,
+    Values,
+    circumstances,
+    format_goal,
+    format_number,
+    freeze,
+    make_run,
+    measure_time,
+    ratio,
+    run_apart,
+    timed,
+)
+
+Results = dict[str, dict[str, Values]]
+"""For each operation, the values of each implementation that has it."""
+
+STDLIB, HOSTS = "stdlib", ("thread", "native")
+PLOT = "each operation beside the standard library's"
+LEGEND = (
+    "Nanoseconds an operation, a request, a task or a level; in brackets the standard library's time over this one.\n"
+    "`with set` and `recursion` are made of try and finally where a token is no context manager."
+)
+UNFOLLOWED = f"{' and '.join(NOT_FOLLOWED)} are for what rides in Python's own contexts: asyncio follows nothing else."
+# Short, so that other processes leave most of them alone; but for threads, which are to take turns many times.
+SAMPLE_SECONDS, THREADS_SAMPLE_SECONDS = 0.001, 0.05
+MOST_ROUNDS, PROGRAMS_FACTOR = 100, 5
+THREADS_START_SECONDS = 60
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--group", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups of operations")
+
+
+def choose(wanted: Sequence[str] | None) -> list[str]:
+    """Return the implementations to compare, in one order, and each once.
+
+    One that this Python cannot have is left out, and is a BenchError where it was asked for.
+    """
+    names = []
+    for name in (name for name in IMPLEMENTATIONS if name in (wanted or IMPLEMENTATIONS)):
+        try:
+            IMPLEMENTATIONS[name].load()
+        except BenchError as error:
+            if wanted:
+                raise
+            print(f"Left out: {error}")
+        else:
+            names.append(name)
+    return names
+
+
+def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[pyperf.Run]]:
+    print(LEGEND)
+    if "programs" in arguments.group:
+        print(UNFOLLOWED)
+    print(format_row("operation", names), flush=True)
+    for group in (group for group in GROUPS if group in arguments.group):
+        yield run_apart(measure_group, group, names, arguments.quick)
+
+
+def measure_group(group: str, names: Sequence[str], quick: bool) -> list[pyperf.Run]:
+    """Measure the operations of a group, and print a line of each."""
+    subjects = {name: IMPLEMENTATIONS[name].load() for name in names}
+    common = circumstances()
+    freeze()
+    runs = []
+    for operations in rounds_of(group):
+        begin = time.perf_counter()
+        samples = measure_operations(operations, group, subjects, quick)
+        common["duration"] = (time.perf_counter() - begin) / max(1, len(samples))
+        results: Results = {operation: {} for operation in operations}
+        for (operation, name), sample in samples.items():
+            items = OPERATIONS[operation].count(quick) * OPERATIONS[operation].copies * (2 if group == "threads" else 1)
+            metadata = {**common, "name": f"{operation} {name}", "unit": "second"}
+            metadata |= {"operation": operation, "implementation": name}
+            run = make_run(sample, items, IMPLEMENTATIONS[name].distribution, metadata)
+            results[operation][name] = run.values
+            runs.append(run)
+        for operation, values in with_differences(results).items():
+            print(format_row(operation, format_cells(values, names)), flush=True)
+    return runs
+
+
+def rounds_of(group: str) -> list[list[str]]:
+    """Return the operations that take turns with each other: those of which the difference is wanted."""
+    subtracted = {operation for pair in DIFFERENCES.values() for operation in pair}
+    return [list(GROUPS[group])] if subtracted & set(GROUPS[group]) else [[operation] for operation in GROUPS[group]]
+
+
+def measure_operations(
+    operations: Sequence[str], group: str, subjects: Mapping[str, Subject], quick: bool
+) -> dict[tuple[str, str], Samples]:
+    statements = {}
+    for operation in operations:
+        for name, subject in subjects.items():
+            text = subject.own.get(operation, OPERATIONS[operation].statement)
+            if text:
+                text = "\n".join([text.format(items=OPERATIONS[operation].count(quick))] * OPERATIONS[operation].copies)
+                run = timed(text, subject.namespace)
+                insides = [subject.inside(OPERATIONS[operation].size) for _ in range(2)]
+                statements[operation, name] = (
+                    in_two_threads(run, *insides) if group == "threads" else partial(insides[0], run)
+                )
+    seconds = (QUICK_CELL_SECONDS if quick else CELL_SECONDS) * len(operations)
+    if group == "programs":
+        seconds *= PROGRAMS_FACTOR
+    sample_seconds = THREADS_SAMPLE_SECONDS if group == "threads" else SAMPLE_SECONDS
+    return measure_time(statements, seconds, sample_seconds, MOST_ROUNDS)
+
+
+def in_two_threads(run: Timed, first: Callable[..., Any], second: Callable[..., Any]) -> Timed:
+    """Return what runs the statement in two threads at once, until both are done."""
+
+    def run_both(loops: int) -> float:
+        start = Barrier(2, timeout=THREADS_START_SECONDS)
+
+        def wait_and_run() -> float:
+            start.wait()
+            begin = time.perf_counter()
+            run(loops)
+            return begin
+
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(second, wait_and_run)
+            begin: float = first(wait_and_run)
+            other.result()
+            return time.perf_counter() - begin
+
+    return run_both
+
+
+def with_differences(results: Results) -> Results:
+    """Return the results, and what one operation takes longer than another, round by round."""
+    differences: Results = {
+        difference: {
+            name: [value - less for value, less in zip(values, results[shorter][name])]
+            for name, values in results[longer].items()
+        }
+        for difference, (longer, shorter) in DIFFERENCES.items()
+        if {longer, shorter} <= set(results)
+    }
+    results = {**results, **differences}
+    return {row: results[row] for rows in ROWS.values() for row in rows if row in results}
+
+
+def format_row(operation: str, columns: Sequence[str]) -> str:
+    return f"{operation:<26}" + "".join(f"  {column:>16}" for column in columns)
+
+
+def format_cells(values: Mapping[str, Values], names: Sequence[str]) -> list[str]:
+    """Return the nanoseconds, and the ratio beside the standard library where that was measured, too."""
+    cells = []
+    for name in names:
+        cell = format_number(statistics.median(values[name]) * 1e9) if name in values else "-"
+        if name in values and name != STDLIB in values:
+            cell += f" ({ratio(values[STDLIB], values[name]):.2f})"
+        cells.append(cell)
+    return cells
+
+
+def read_results(suite: pyperf.BenchmarkSuite) -> Results:
+    results: Results = {}
+    for benchmark in suite:
+        metadata = benchmark.get_metadata()
+        results.setdefault(metadata["operation"], {})[metadata["implementation"]] = benchmark.get_values()
+    return with_differences(results)
+
+
+def format_goals(suite: pyperf.BenchmarkSuite) -> list[str]:
+    """Return one line for each goal that something was measured for."""
+    results = read_results(suite)
+    lines = []
+
+    def compare(ours: str, theirs: str, what: str, operations: Iterable[str], goal: float) -> None:
+        found = {
+            operation: ratio(values[theirs], values[ours])
+            for operation, values in results.items()
+            if operation in operations and {ours, theirs} <= set(values)
+        }
+        if found:
+            lines.append(format_goal(what, goal, found))
+
+    for host in HOSTS:
+        for what, goal in GOALS.items():
+            compare(f"cython-{host}", STDLIB, f"cython-{host} {what}", goal.operations, getattr(goal, host))
+    for host in HOSTS:
+        for operation, times in PURE_GOALS.items():
+            what = f"pure-{host} beside cython-{host}, {operation}"
+            compare(f"pure-{host}", f"cython-{host}", what, [operation], 1 / times)
+        if suite.get_metadata()["python_implementation"] == "pypy":
+            compare(f"pure-{host}", STDLIB, f"pure-{host} everything", results, 1.0)
+    return lines
+
+
+def format_tables(suite: pyperf.BenchmarkSuite) -> list[str]:
+    """Return a Markdown table for each group of operations."""
+    results = read_results(suite)
+    names = [name for name in IMPLEMENTATIONS if any(name in values for values in results.values())]
+    lines = []
+    for group in ROWS:
+        rows = {row: results[row] for row in ROWS[group] if row in results}
+        if rows:
+            lines += ["", f"## {group}", "", f"| operation | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+        lines += [f"| {row} | {' | '.join(format_cells(values, names))} |" for row, values in rows.items()]
+    return lines

@@ -1,0 +1,325 @@
+"""The persistent maps. Each operation is one statement, which `STATEMENTS` spells out."""
+
+from __future__ import annotations
+
+import argparse
+import pkgutil
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyperf
+
+from .measuring import (
+    CELL_SECONDS,
+    EXTRA,
+    QUICK_CELL_SECONDS,
+    BenchError,
+    Samples,
+    Values,
+    circumstances,
+    format_goal,
+    format_number,
+    freeze,
+    make_run,
+    measure_time,
+    ratio,
+    run_apart,
+    timed,
+)
+
+try:
+    import tracemalloc
+except ImportError:  # PyPy has none.
+    tracemalloc = None  # type: ignore[assignment]
+
+
+class Cell(NamedTuple):
+    """What the implementations are compared at."""
+
+    operation: str
+    keys: str
+    size: int
+
+
+Results = dict[Cell, dict[str, Values]]
+"""The values of each implementation that has the operation."""
+
+
+class Implementation(NamedTuple):
+    place: str
+    distribution: str
+    own: Mapping[str, str | None] = {}
+    """The statements that are not those of `STATEMENTS`; None where it has no such operation."""
+
+
+# The names that they use: `m`, a map that `Map` made of the dict `content`; `keys` of it in random order; `changes`,
+# items of which every other has a new key; `batch`, a dict of a tenth of the keys, half of them new; `twin`, equal to
+# `m` with other objects for one value in a hundred; `old` and `new`, which differ in one key in a hundred.
+STATEMENTS = {
+    "get": "for key in keys: m[key]",
+    "set": "for key, value in changes: m.set(key, value)",
+    "delete": "for key in keys: m.delete(key)",
+    "build": "Map(content)",
+    "update": "m.update(batch)",
+    "mutate": "mutation = m.mutate()\nfor key, value in batch.items(): mutation[key] = value\nmutation.finish()",
+    "iterate": "for key, value in m.items(): pass",
+    "equal": "m == twin",
+    "diff": "diff(old, new)",
+    "memory": "Map(content)",
+}
+HAMT = {"diff": "old.diff(new)"}
+RPDS = {
+    "set": "for key, value in changes: m.insert(key, value)",
+    "delete": "for key in keys: m.remove(key)",
+    "mutate": None,
+    # Rust allocates out of tracemalloc's sight.
+    "memory": None,
+}
+PYRSISTENT = {
+    "delete": "for key in keys: m.remove(key)",
+    "mutate": "evolver = m.evolver()\nfor key, value in batch.items(): evolver[key] = value\nevolver.persistent()",
+}
+DICT = {"set": None, "delete": None, "update": "m | batch", "mutate": None}
+IMPLEMENTATIONS = {
+    "cython": Implementation("contextvars_cy._hamt_cy:Hamt", "contextvars_cy", HAMT),
+    "pure": Implementation("contextvars_cy._hamt_py:Hamt", "contextvars_cy", HAMT),
+    "immutables": Implementation("immutables._map:Map", "immutables"),
+    "immutables-py": Implementation("immutables.map:Map", "immutables"),
+    "rpds": Implementation("rpds:HashTrieMap", "rpds-py", RPDS),
+    "pyrsistent": Implementation("pyrsistent:pmap", "pyrsistent", PYRSISTENT),
+    "dict": Implementation("builtins:dict", "Python", DICT),
+}
+DEFAULT_IMPLEMENTATIONS = ["cython", "immutables", "rpds", "pyrsistent", "dict"]
+
+RIVALS = {"cython": "immutables", "pure": "immutables-py"}
+PLOT = "numbers over sizes"
+LEGEND = "Nanoseconds an item; for memory, bytes an entry. A ratio is the number of immutables' twin over ours."
+# How many times as fast as its rival each has to be, or as small.
+FASTER = {"get": 1.0, "set": 1.3, "delete": 1.3, "build": 2.5, "update": 2.5, "iterate": 2.5, "equal": 20, "diff": 20}
+GOALS = {"cython": {**FASTER, "memory": 1 / 0.9}, "pure": dict.fromkeys(FASTER, 2.0)}
+
+KEYS: dict[str, Callable[[int], object]] = {"str": hex, "int": int, "object": lambda number: object()}
+SIZES, QUICK_SIZES, LARGEST_SIZE = [10, 1000, 100_000, 1_000_000], [10, 1000], 10_000_000
+# The keys that one loop asks for: enough to make the loop itself cost nothing, and to leave the processor's caches.
+FEWEST_ASKED, MOST_ASKED = 1000, 10_000
+
+
+def load(name: str) -> Any:
+    """Return what constructs the map of an implementation."""
+    place, distribution, _ = IMPLEMENTATIONS[name]
+    try:
+        return pkgutil.resolve_name(place)
+    except ImportError as error:
+        remedy = EXTRA
+        if name == "cython":
+            remedy = "pip install --editable . where a C compiler works"
+        raise BenchError(f"{name} needs the package {distribution}: {error}; run {remedy}") from error
+
+
+def statements_of(name: str) -> dict[str, str]:
+    """Return the statement of every operation that an implementation has."""
+    return {operation: text for operation, text in {**STATEMENTS, **IMPLEMENTATIONS[name].own}.items() if text}
+
+
+def diff(old: Any, new: Any) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
+    """What a user writes for maps that have no diff: the added, the removed and the changed."""
+    added, removed, changed = {}, {}, {}
+    missing = object()
+    for key, value in new.items():
+        old_value = old.get(key, missing)
+        if old_value is missing:
+            added[key] = value
+        elif old_value is not value and old_value != value:
+            changed[key] = old_value, value
+    if len(old) + len(added) != len(new):
+        removed = {key: value for key, value in old.items() if key not in new}
+    return added, removed, changed
+
+
+def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """Return the names that each implementation's statements use, and the number of items in each statement's loop.
+
+    Maps that are compared with each other have a history in common, as in a program that keeps versions.
+    """
+    chance = random.Random(size)
+    made = [KEYS[keys](number) for number in chance.sample(range(1 << 30), 2 * size)]
+    # Not numbers, because equal numbers are one object to PyPy.
+    content = {key: str(number) for number, key in enumerate(made[:size], start=1 << 30)}
+    present, fresh = made[:size], made[size:]
+    chance.shuffle(present)
+    chance.shuffle(fresh)
+    if keys == "int":
+        # Programs seldom ask with the very int that they stored.
+        present = [int(str(key)) for key in present]
+
+    repeats = max(1, FEWEST_ASKED // size)
+    pairs = zip(present[: MOST_ASKED // 2], fresh)
+    tenth, hundredth = max(1, size // 10), max(1, size // 100)
+    third = hundredth // 3
+    shared: dict[str, Any] = {
+        "content": content,
+        "keys": present[:MOST_ASKED] * repeats,
+        "changes": [(key, "changed") for pair in pairs for key in pair] * repeats,
+        "batch": dict.fromkeys(present[: tenth - tenth // 2] + fresh[: tenth // 2], "changed"),
+        "diff": diff,
+    }
+    versions = {
+        "twin": {key: str(int(content[key])) for key in present[:hundredth]},
+        "old": dict.fromkeys(fresh[:third], "removed"),
+        "new": dict.fromkeys(present[: hundredth - 2 * third] + fresh[third : 2 * third], "changed"),
+    }
+    namespaces = {}
+    for name in names:
+        namespaces[name] = namespace = {**shared, "Map": load(name)}
+        namespace["m"] = m = namespace["Map"](content)
+        for version, batch in versions.items():
+            namespace[version] = eval(statements_of(name)["update"], {"m": m, "batch": batch})
+    items = dict.fromkeys(STATEMENTS, size)
+    items.update(get=len(shared["keys"]), set=len(shared["changes"]), delete=len(shared["keys"]))
+    items.update(update=tenth, mutate=tenth)
+    return namespaces, items
+
+
+def measure_memory(
+    expressions: Mapping[str, str], namespaces: Mapping[str, dict[str, Any]], copies: int
+) -> dict[str, Samples]:
+    """Count what the values of the expressions allocate; nothing is returned where Python cannot count it."""
+    samples: dict[str, Samples] = {}
+    if tracemalloc is None:
+        return samples
+    for name, text in expressions.items():
+        code = compile(text, name, "eval")
+        # The first half empties the free lists, because tracemalloc does not count what comes out of them.
+        made = [eval(code, namespaces[name]) for _ in range(copies)] + [None] * copies
+        tracemalloc.start()
+        for index in range(copies, 2 * copies):
+            made[index] = eval(code, namespaces[name])
+        samples[name] = Samples(copies, [tracemalloc.get_traced_memory()[0] / copies])
+        tracemalloc.stop()
+    return samples
+
+
+def measure_cells(keys: str, size: int, names: Sequence[str], seconds: float) -> list[pyperf.Run]:
+    """Measure every operation on one kind of keys and one size, and print a line of each."""
+    namespaces, items = prepare(keys, size, names)
+    common = {**circumstances(), "keys": keys, "size": size}
+    freeze()
+    runs = []
+    for operation, count in items.items():
+        begin = time.perf_counter()
+        statements = {name: statements_of(name)[operation] for name in names if operation in statements_of(name)}
+        if operation == "memory":
+            unit, samples = "byte", measure_memory(statements, namespaces, max(1, FEWEST_ASKED // size))
+        else:
+            unit = "second"
+            samples = measure_time({name: timed(text, namespaces[name]) for name, text in statements.items()}, seconds)
+        # Told, because pyperf would take bytes for seconds.
+        common["duration"] = (time.perf_counter() - begin) / max(1, len(samples))
+        results: dict[str, Values] = {}
+        for name, sample in samples.items():
+            metadata = {**common, "name": f"{operation} {keys} {size} {name}", "unit": unit}
+            metadata |= {"operation": operation, "implementation": name}
+            run = make_run(sample, count, IMPLEMENTATIONS[name].distribution, metadata)
+            results[name] = run.values
+            runs.append(run)
+        print(format_row((operation, keys, size), format_cell(operation, results, names)), flush=True)
+    return runs
+
+
+def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[pyperf.Run]]:
+    sizes = sorted(set(arguments.size or (QUICK_SIZES if arguments.quick else SIZES)))
+    print(LEGEND)
+    print(format_row(("operation", "keys", "size"), format_header(names)), flush=True)
+    for keys in (keys for keys in KEYS if keys in arguments.keys):
+        for size in sizes:
+            seconds = QUICK_CELL_SECONDS if arguments.quick else CELL_SECONDS
+            yield run_apart(measure_cells, keys, size, names, seconds)
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--size", nargs="+", type=size_of, help=f"entries of a map, 1 to {LARGEST_SIZE}")
+    command.add_argument("--keys", nargs="+", choices=KEYS, default=list(KEYS), help="kinds of keys")
+
+
+def size_of(text: str) -> int:
+    size = int(text)
+    if not 1 <= size <= LARGEST_SIZE:
+        raise argparse.ArgumentTypeError(f"must be 1 to {LARGEST_SIZE}")
+    return size
+
+
+def choose(wanted: Sequence[str] | None) -> list[str]:
+    """Return the implementations to compare, in one order, and each once; BenchError where one is missing."""
+    names = [name for name in IMPLEMENTATIONS if name in (wanted or DEFAULT_IMPLEMENTATIONS)]
+    for name in names:
+        load(name)
+    return names
+
+
+def unit_of(operation: str) -> tuple[str, float]:
+    """Return what numbers are shown in, and what to multiply a value by."""
+    return ("bytes an entry", 1) if operation == "memory" else ("ns an item", 1e9)
+
+
+def format_header(names: Sequence[str]) -> list[str]:
+    """Return the names, and for each that meets its rival the name of the ratio."""
+    return [*names, *(f"{ours} ratio" for ours, theirs in RIVALS.items() if {ours, theirs} <= set(names))]
+
+
+def format_cell(operation: str, values: Mapping[str, Values], names: Sequence[str]) -> list[str]:
+    """Return what goes below the header: the nanoseconds of an item or the bytes of an entry, and the ratios."""
+    _, factor = unit_of(operation)
+    columns = [format_number(statistics.median(values[name]) * factor) if name in values else "-" for name in names]
+    for ours, theirs in RIVALS.items():
+        if {ours, theirs} <= set(names):
+            columns.append(f"{ratio(values[theirs], values[ours]):.2f}" if {ours, theirs} <= set(values) else "-")
+    return columns
+
+
+def format_row(cell: Sequence[object], columns: Sequence[str]) -> str:
+    operation, keys, size = cell
+    return f"{operation:<9}  {keys:<6}  {size:>8}" + "".join(f"  {column:>13}" for column in columns)
+
+
+def read_results(suite: pyperf.BenchmarkSuite) -> Results:
+    results: Results = {}
+    for benchmark in suite:
+        metadata = benchmark.get_metadata()
+        cell = Cell(metadata["operation"], metadata["keys"], metadata["size"])
+        results.setdefault(cell, {})[metadata["implementation"]] = benchmark.get_values()
+    return results
+
+
+def format_goals(suite: pyperf.BenchmarkSuite) -> list[str]:
+    """Return one line for each goal that something was measured for."""
+    results = read_results(suite)
+    lines = []
+    for ours, theirs in RIVALS.items():
+        for operation, goal in GOALS[ours].items():
+            found = {
+                f"{cell.keys} {cell.size}": ratio(values[theirs], values[ours])
+                for cell, values in results.items()
+                if cell.operation == operation and {ours, theirs} <= set(values)
+            }
+            if found:
+                lines.append(format_goal(f"{ours} {operation}", goal, found))
+    return lines
+
+
+def format_tables(suite: pyperf.BenchmarkSuite) -> list[str]:
+    """Return a Markdown table for each kind of keys."""
+    results = read_results(suite)
+    names = [name for name in IMPLEMENTATIONS if any(name in values for values in results.values())]
+    columns = ["operation", "size", *format_header(names)]
+    lines = []
+    for keys in KEYS:
+        cells = [cell for cell in results if cell.keys == keys]
+        if cells:
+            lines += ["", f"## {keys} keys", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
+        for cell in sorted(cells, key=lambda cell: (list(STATEMENTS).index(cell.operation), cell.size)):
+            numbers = format_cell(cell.operation, results[cell], names)
+            lines.append(f"| {cell.operation} | {cell.size} | {' | '.join(numbers)} |")
+    return lines
