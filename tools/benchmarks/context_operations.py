@@ -75,7 +75,7 @@ GROUPS: dict[str, dict[str, Operation]] = {
 }
 OPERATIONS = {name: operation for operations in GROUPS.values() for name, operation in operations.items()}
 
-# The first less the second, round by round.
+# The first less the second, which take turns with each other.
 DIFFERENCES = {
     "get after a switch": ("switch, get", "switch"),
     "get after a switch, of 200": ("switch, get, of 200", "switch"),

@@ -156,10 +156,13 @@ def in_two_threads(run: Timed, first: Callable[..., Any], second: Callable[..., 
 
 
 def with_differences(results: Results) -> Results:
-    """Return the results, and what one operation takes longer than another, round by round."""
+    """Return the results, and what one operation takes longer than another: the median of the rounds' own differences.
+
+    Not every round's, because two that are close may come out as less than nothing in one of them.
+    """
     differences: Results = {
         difference: {
-            name: [value - less for value, less in zip(values, results[shorter][name])]
+            name: [statistics.median([value - less for value, less in zip(values, results[shorter][name])])]
             for name, values in results[longer].items()
         }
         for difference, (longer, shorter) in DIFFERENCES.items()
