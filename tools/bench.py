@@ -53,14 +53,15 @@ def main() -> int:
             arguments.output.open("a").close()
         for runs in kind.measure(names, arguments):
             benchmarks += [pyperf.Benchmark([run]) for run in runs]
-            suite = pyperf.BenchmarkSuite(benchmarks)
-            if arguments.output:
-                suite.dump(str(arguments.output), replace=True)
+            if benchmarks and arguments.output:
+                pyperf.BenchmarkSuite(benchmarks).dump(str(arguments.output), replace=True)
+        if not benchmarks:
+            raise BenchError("none of these implementations has one of these operations")
     except (BenchError, OSError) as error:
         parser.exit(1, f"{prog}: error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{prog}: interrupted\n")
-    print("", *kind.format_goals(suite), sep="\n")
+    print("", *kind.format_goals(pyperf.BenchmarkSuite(benchmarks)), sep="\n")
     return 0
 
 

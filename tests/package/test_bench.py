@@ -227,6 +227,12 @@ def test_the_goals_of_the_maps_are_the_ratios():
     ]
 
 
+def test_nothing_to_measure_is_an_error():
+    done = run_bench("contexts", "--quick", "--group", "context", "--impl", "threading.local")
+    assert done.returncode == 1
+    assert done.stderr == "bench.py contexts: error: none of these implementations has one of these operations\n"
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
