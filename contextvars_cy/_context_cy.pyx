@@ -6,19 +6,27 @@ cimport cython
 from cpython.contextvars cimport (
     PyContext_Copy,
     PyContext_CopyCurrent,
-    PyContext_Enter,
-    PyContext_Exit,
     PyContext_New,
     PyContextVar_Get,
     PyContextVar_New,
 )
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
-from cpython.pystate cimport PyThreadState
-from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
+from contextvars_cy._native_cy cimport (
+    native_context_of,
+    native_current,
+    native_enter,
+    native_exit,
+    native_holds_alone,
+    native_set,
+    native_thread_id,
+    native_value,
+    native_version,
+)
+from contextvars_cy._trie_cy cimport Node, decref, find_identical, handed_over, swap, xincref
 
 import sys
 from collections.abc import Mapping
@@ -36,51 +44,72 @@ cdef uint32_t _serial = 0
 
 cdef extern from *:
     """
-    static int visit_native_context(PyObject *referent, void *found) {
-        if (!PyContext_CheckExact(referent)) return 0;
-        *(PyObject **)found = referent;
-        return 1;
-    }
-
-    /* A token keeps its Context private, but shows it to the garbage collector; borrowed. */
-    static PyObject *native_context_of(PyObject *token) {
-        PyObject *context = NULL;
-        Py_TYPE(token)->tp_traverse(token, visit_native_context, &context);
-        return context;
-    }
-
-    /* Moves whenever this thread enters or leaves a native Context. A public field that a later Python may drop: there
-       it moves at every look, which is slower but as right. */
-    static uint64_t native_version(void) {
-    #if PY_VERSION_HEX < 0x03100000
-        return PyThreadState_Get()->context_ver;
+    #if !defined(Py_GIL_DISABLED)
+    #define HAMT_THREAD_LOCAL
+    #elif defined(_MSC_VER)
+    #define HAMT_THREAD_LOCAL __declspec(thread)
     #else
-        static uint64_t version = 0;
-        return ++version;
+    #define HAMT_THREAD_LOCAL __thread
+    #endif
+
+    /* The thread that asked last for its ThreadState, which is borrowed, and forgets itself here when it is freed. */
+    static HAMT_THREAD_LOCAL uint64_t known_thread_id;
+    static HAMT_THREAD_LOCAL PyObject *known_thread_state;
+
+    static int hamt_raise_set(void) {
+        return -1;
+    }
+
+    /* Without the GIL a count shows nothing. */
+    static inline int hamt_is_sole(PyObject *thing, Py_ssize_t count) {
+    #ifndef Py_GIL_DISABLED
+        return Py_REFCNT(thing) == count;
+    #else
+        return 0;
     #endif
     }
 
-    /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
-       here touches a native Context that another thread can see does it in a critical section of that Context. */
-    static PyObject *native_set(PyObject *anchor, PyObject *value) {
-    #ifdef Py_GIL_DISABLED
-        PyObject *context = PyThreadState_Get()->context;
-        if (context != NULL) {
-            PyObject *token;
-            Py_BEGIN_CRITICAL_SECTION(context);
-            token = PyContextVar_Set(anchor, value);
-            Py_END_CRITICAL_SECTION();
-            return token;
-        }
-    #endif
-        return PyContextVar_Set(anchor, value);
+    /* A Context goes on top of those that the thread is in, or the topmost comes off: references move along. */
+    #define HAMT_PUSH(state, context) do { \
+        PyObject *none = (PyObject *)(context)->_before; \
+        (context)->_before = (state)->_current; \
+        (state)->_current = (context); \
+        Py_INCREF(context); \
+        Py_DECREF(none); \
+    } while (0)
+    #define HAMT_POP(state, context) do { \
+        (state)->_current = (context)->_before; \
+        (context)->_before = (void *)Py_None; \
+        Py_INCREF(Py_None); \
+        Py_DECREF(context); \
+    } while (0)
+
+    /* Have a method of the type take its arguments as they come. */
+    static int take_arguments(PyObject *type, const char *name, void *function, int flags) {
+        PyObject *names = ((PyTypeObject *)type)->tp_dict, *method = PyDict_GetItemString(names, name);
+        PyMethodDef *definition = ((PyMethodDescrObject *)method)->d_method;
+        definition->ml_meth = (PyCFunction)function;
+        definition->ml_flags = flags;
+        method = PyDescr_NewMethod((PyTypeObject *)type, definition);
+        if (method == NULL) return -1;
+        int result = PyDict_SetItemString(names, name, method);
+        Py_DECREF(method);
+        PyType_Modified((PyTypeObject *)type);
+        return result;
     }
     """
-    PyObject *native_context_of(object token) noexcept
-    uint64_t native_version() noexcept
-    object native_set(object anchor, object value)
+    uint64_t known_thread_id
+    PyObject *known_thread_state
+    int take_arguments(object type, const char *name, void *function, int flags) except -1
+    void push "HAMT_PUSH"(ThreadState state, Context context) noexcept
+    void pop "HAMT_POP"(ThreadState state, Context context) noexcept
+    int raise_set "hamt_raise_set"() except -1
+    bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
 
 cdef extern from "Python.h":
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     PyObject *PyThreadState_GetDict() noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
@@ -173,10 +202,21 @@ cdef class ContextVar:
     __class_getitem__ = classmethod(GenericAlias)
 
 
+cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
+    if count > 1:
+        raise TypeError(f"get expected at most 1 argument, got {count}")
+    cdef PyObject *value = _value(<ContextVar>self)
+    if value is not NULL:
+        return handed_over(value)
+    if count:
+        return <object>args[0]
+    return contextvar_get(<ContextVar>self, ABSENT)
+
+
 cdef object contextvar_get(ContextVar var, object default=ABSENT):
-    value = _load()._find(var, var._hash)
-    if value is not ABSENT:
-        return value
+    cdef PyObject *value = _value(var)
+    if value is not NULL:
+        return handed_over(value)
     if default is not ABSENT:
         return default
     if var._default is not ABSENT:
@@ -192,12 +232,12 @@ cdef Token contextvar_set(ContextVar var, object value):
 
 
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
-    here = _here()
+    cdef PyObject *here = _here()
     if token._used:
         raise RuntimeError(f"{token!r} has already been used once")
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar")
-    if token._context is not here:
+    if <PyObject *>token._context is not here:
         raise ValueError(f"{token!r} was created in a different Context")
     token._used = True
     try:
@@ -209,6 +249,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Token:
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
 
@@ -254,6 +295,7 @@ cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
 
 
 @cython.final
+@cython.freelist(64)
 @cython.trashcan(True)
 cdef class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
@@ -275,6 +317,7 @@ cdef class Context:
         """The native Context that this one wraps, for an API that insists on the real type; native host only."""
         if not NATIVE:
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
+        _registered(self)
         return self._native
 
     @cython.embedsignature(False)
@@ -290,13 +333,7 @@ cdef class Context:
         >>> context[colour]
         'red'
         """
-        if not args:
-            raise TypeError("run() missing 1 required positional argument")
-        context_enter(self)
-        try:
-            return args[0](*args[1:], **kwargs)
-        finally:
-            context_exit(self)
+        # `_run_called` takes its place, which is called with the arguments as they come.
 
     def copy(self):
         """Return a Context with the same values. O(1).
@@ -304,7 +341,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _wrap(_copy_native(self)) if NATIVE else _with_snapshot(_snapshot_of(self))
+        return _with_native(_copy_native(self)) if NATIVE else _with_snapshot(_snapshot_of(self))
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -313,8 +350,9 @@ cdef class Context:
         >>> Context().get(ContextVar("colour", default="blue"))
         """
         cdef ContextVar var = _checked(key)
-        value = _snapshot_of(self)._find(var, var._hash)
-        return default if value is ABSENT else value
+        cdef Hamt snapshot = _snapshot_of(self)
+        cdef PyObject *value = _find(snapshot, var)
+        return default if value is NULL else <object>value
 
     def keys(self):
         """Return an iterator over the variables; O(n).
@@ -342,25 +380,27 @@ cdef class Context:
 
     def __getitem__(self, key):
         cdef ContextVar var = _checked(key)
-        value = _snapshot_of(self)._find(var, var._hash)
-        if value is ABSENT:
+        cdef Hamt snapshot = _snapshot_of(self)
+        cdef PyObject *value = _find(snapshot, var)
+        if value is NULL:
             raise KeyError(key)
-        return value
+        return <object>value
 
     def __contains__(self, key):
         cdef ContextVar var = _checked(key)
-        return _snapshot_of(self)._find(var, var._hash) is not ABSENT
+        return _find(_snapshot_of(self), var) is not NULL
 
     def __len__(self):
         return _snapshot_of(self)._count
 
     def __iter__(self):
-        return self.keys()
+        return iterate(_snapshot_of(self), KEYS)
 
     def __eq__(self, other):
         if type(other) is not Context:
             return NotImplemented
-        return _snapshot_of(self) == _snapshot_of(other)
+        cdef Hamt snapshot = _snapshot_of(self), other_snapshot = _snapshot_of(other)
+        return snapshot is other_snapshot or snapshot == other_snapshot
 
     __reversed__ = None
 
@@ -381,7 +421,18 @@ cdef class Context:
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     if <tuple>args or kwargs is not NULL and <dict>kwargs:
         raise TypeError("Context() does not accept any arguments")
-    return _wrap(PyContext_New()) if NATIVE else _with_snapshot(EMPTY)
+    return _with_native(PyContext_New()) if NATIVE else _with_snapshot(EMPTY)
+
+
+cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names):
+    if count == 0:
+        raise TypeError("run() missing 1 required positional argument")
+    cdef PyObject *state = _state()
+    _enter(<ThreadState>state, <Context>self)
+    try:
+        return PyObject_Vectorcall(args[0], args + 1, count - 1, names)
+    finally:
+        _leave(<ThreadState>state, <Context>self)
 
 
 cdef ContextVar _checked(object key):
@@ -425,6 +476,11 @@ cdef class ThreadState:
         self._check_thread()
         context_exit(_checked_context(context))
 
+    def __dealloc__(self):
+        global known_thread_id, known_thread_state
+        if known_thread_state is <PyObject *>self:
+            known_thread_id, known_thread_state = 0, NULL
+
     def _check_thread(self):
         if self is not _thread_state():
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
@@ -447,18 +503,31 @@ cdef str _STATE_KEY = "contextvars_cy._context_cy.ThreadState"
 
 
 cdef ThreadState _thread_state():
+    return <ThreadState>_state()
+
+
+cdef inline PyObject *_state() except NULL:
+    # Borrowed.
+    return known_thread_state if known_thread_id == native_thread_id() else _state_of_thread()
+
+
+cdef PyObject *_state_of_thread() except NULL:
+    global known_thread_id, known_thread_state
     # The interpreter's own dictionary of the thread: cleared when the thread ends, as a threading.local is.
     cdef PyObject *thread = PyThreadState_GetDict()
     if thread is NULL:
         raise MemoryError
     cdef PyObject *found = PyDict_GetItemWithError(<dict>thread, _STATE_KEY)
-    if found is not NULL:
-        return <ThreadState>found
-    cdef ThreadState state = ThreadState.__new__(ThreadState)
-    if not NATIVE:
-        state._base = state._current = _with_snapshot(EMPTY)
-        state._base._home = ref(state)
-    return (<dict>thread).setdefault(_STATE_KEY, state)
+    cdef ThreadState state
+    if found is NULL:
+        state = ThreadState.__new__(ThreadState)
+        if not NATIVE:
+            state._base = state._current = _with_snapshot(EMPTY)
+            state._base._home = ref(state)
+        state = (<dict>thread).setdefault(_STATE_KEY, state)
+        found = <PyObject *>state
+    known_thread_id, known_thread_state = native_thread_id(), found
+    return found
 
 
 def thread_state():
@@ -498,7 +567,6 @@ def copy_context():
 # ---- the hosts: one switch, because a C function cannot be defined twice ----
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
-cdef object _get_native = type(PyContext_New()).get
 cdef dict _wrappers = {}
 
 
@@ -511,84 +579,138 @@ def _forget(reference):
 
 
 cdef Context _wrap(object native):
+    # A Context that this thread has entered need not be registered.
+    cdef Context context = _thread_state()._current
+    while context is not None:
+        if context._native is native:
+            return context
+        context = context._before
     known = _wrappers.get(id(native))
     context = None if known is None else known()
-    return _registered(native) if context is None else context
+    return _registered(_with_native(native)) if context is None else context
 
 
-cdef Context _registered(object native):
-    cdef Context context = Context.__new__(Context)
-    context._native = native
+cdef Context _registered(Context context):
     reference = _Reference(context, _forget)
-    reference.address = id(native)
+    reference.address = id(context._native)
     while True:
-        wrapper = _wrappers.setdefault(id(native), reference)()
+        wrapper = _wrappers.setdefault(reference.address, reference)()
         if wrapper is not None:
             return wrapper
-        _remove_dead_weakref(_wrappers, id(native))
+        _remove_dead_weakref(_wrappers, reference.address)
+
+
+cdef Context _with_native(object native):
+    cdef Context context = Context.__new__(Context)
+    context._native = native
+    return context
+
+
+cdef inline PyObject *_value(ContextVar var) except? NULL:
+    # Owned; NULL without an exception where there is none.
+    cdef PyObject *here = NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current
+    cdef PyObject *value = _find(<Hamt>_loaded(here), var)
+    xincref(value)
+    return value
+
+
+cdef inline PyObject *_find(Hamt snapshot, ContextVar var) noexcept:
+    return find_identical(<Node *>snapshot._root, var._hash, <PyObject *>var)
+
+
+cdef inline PyObject *_loaded(PyObject *here) except NULL:
+    # Borrowed, for as long as nobody else runs.
+    cdef PyObject *snapshot = NULL
+    if not NATIVE:
+        return <PyObject *>(<Context>here)._snapshot
+    PyContextVar_Get(_anchor, NULL, &snapshot)
+    if snapshot is NULL:
+        return <PyObject *>EMPTY
+    decref(snapshot)
+    # Because whoever lists the native Context can get hold of the anchor.
+    if type(<object>snapshot) is not Hamt:
+        _refuse_snapshot(<object>snapshot)
+    return snapshot
 
 
 cdef Hamt _load():
-    cdef PyObject *found = NULL
-    if NATIVE:
-        PyContextVar_Get(_anchor, NULL, &found)
-        if found is NULL:
-            return EMPTY
-        snapshot = <object>found
-        Py_DECREF(snapshot)
-        # Checked, because whoever lists the native Context can get hold of the anchor.
-        return <Hamt?>snapshot
-    return _snapshot_of(_thread_state()._current)
+    return <Hamt>_loaded(NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current)
 
 
 cdef int _update(ContextVar var, object value, Token token) except -1:
     cdef Hamt snapshot, expected, changed, found
-    cdef Context context
-    if NATIVE:
-        snapshot = expected = changed = _load()
-        try:
-            while True:
-                old_value = snapshot._find(var, var._hash)
-                changed = _with(snapshot, var, value)
-                native_token = native_set(_anchor, changed)
-                found = _old_snapshot(native_token)
-                if found is expected:
-                    if token is not None:
-                        token._old_value, token._context = old_value, <object>native_context_of(native_token)
-                    return 0
-                snapshot, expected = found, changed
-        except BaseException:
-            if changed is not snapshot and _load() is changed:
-                native_set(_anchor, snapshot)
-            raise
-    context = _here()
-    while True:
-        snapshot = _snapshot_of(context)
-        old_value = snapshot._find(var, var._hash)
-        changed = _with(snapshot, var, value)
-        with cython.critical_section(context):
-            if context._snapshot is snapshot:
-                if token is not None:
-                    token._old_value, token._context = old_value, context
-                context._snapshot = changed
-                return 0
-
-
-cdef object _here():
-    cdef Hamt snapshot, expected, found
-    cdef Context context
-    if NATIVE:
-        snapshot = expected = _load()
+    cdef PyObject *here = _here()
+    cdef PyObject *loaded = _loaded(here)
+    cdef PyObject *old
+    if value is not ABSENT and _is_sole(here, loaded, 1):
+        old = swap(<Node *>(<Hamt>loaded)._root, var._hash, <PyObject *>var, <PyObject *>value)
+        if old is not NULL:
+            if token is not None:
+                token._context = <object>here
+                token._old_value = handed_over(old)
+            else:
+                # Last, because it may be freed.
+                decref(old)
+            return 0
+    snapshot = expected = changed = <Hamt>_loaded(here)
+    try:
         while True:
-            token = native_set(_anchor, snapshot)
-            found = _old_snapshot(token)
+            old_value = snapshot._find(var, var._hash)
+            changed = _with(snapshot, var, value)
+            # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
+            if <PyObject *>snapshot is _loaded(here) and _is_sole(here, <PyObject *>snapshot, 3):
+                snapshot._become(changed)
+                found = expected
+            elif NATIVE:
+                found = _old_snapshot(native_set(_anchor, changed))
+            else:
+                found = _exchange(<Context>here, changed, expected)
             if found is expected:
-                return <object>native_context_of(token)
-            snapshot, expected = found, snapshot
-    context = context_current()
-    if context is _thread_state()._base:
-        _refuse_event_loop()
-    return context
+                if token is not None:
+                    token._old_value, token._context = old_value, <object>here
+                return 0
+            snapshot, expected = found, changed if NATIVE else found
+    except BaseException:
+        if NATIVE and changed is not snapshot and _load() is changed:
+            native_set(_anchor, snapshot)
+        raise
+
+
+cdef inline bint _is_sole(PyObject *here, PyObject *snapshot, Py_ssize_t count) noexcept:
+    # Only the Context holds it, and the caller: the references that there are then. So it can be changed in place of
+    # making another one, and nobody sees.
+    return is_sole(snapshot, count) and (not NATIVE or native_holds_alone(here, snapshot))
+
+
+cdef Hamt _exchange(Context context, Hamt changed, Hamt expected):
+    # Stores the snapshot if it replaces the expected one; returns what was there.
+    with cython.critical_section(context):
+        if context._snapshot is not expected:
+            return context._snapshot
+        context._snapshot = changed
+        return expected
+
+
+cdef PyObject *_here() except NULL:
+    # Borrowed from the thread.
+    cdef Hamt snapshot, expected, found
+    cdef PyObject *here
+    cdef PyObject *state
+    if not NATIVE:
+        state = _state()
+        if (<ThreadState>state)._current is (<ThreadState>state)._base:
+            _refuse_event_loop(<ThreadState>state)
+        return <PyObject *>(<ThreadState>state)._current
+    here = native_current()
+    if here is not NULL:
+        return here
+    snapshot = expected = _load()
+    while True:
+        token = native_set(_anchor, snapshot)
+        found = _old_snapshot(token)
+        if found is expected:
+            return native_context_of(token)
+        snapshot, expected = found, snapshot
 
 
 cdef Hamt _old_snapshot(object token):
@@ -597,16 +719,22 @@ cdef Hamt _old_snapshot(object token):
 
 
 cdef Context context_current():
-    return _wrap(_here()) if NATIVE else _thread_state()._current
+    return _wrap(<object>_here()) if NATIVE else _thread_state()._current
 
 
 cdef Hamt _snapshot_of(Context context):
     # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
+    cdef PyObject *snapshot
     if NATIVE:
         with cython.critical_section(context._native):
-            return _get_native(context._native, _anchor, EMPTY)
+            snapshot = native_value(context._native, _anchor)
+        return EMPTY if snapshot is NULL else <Hamt?>handed_over(snapshot)
     with cython.critical_section(context):
         return context._snapshot
+
+
+cdef object _refuse_snapshot(object snapshot):
+    raise TypeError(f"Expected Hamt, got {type(snapshot).__name__}")
 
 
 cdef object _copy_native(Context context):
@@ -615,61 +743,94 @@ cdef object _copy_native(Context context):
 
 
 cdef Context context_copy_current():
-    return _wrap(PyContext_CopyCurrent()) if NATIVE else _with_snapshot(_load())
+    return _with_native(PyContext_CopyCurrent()) if NATIVE else _with_snapshot(_load())
 
 
 cdef int context_enter(Context context) except -1:
-    cdef Context before
-    cdef ThreadState state
-    if NATIVE:
-        try:
-            with cython.critical_section(context._native):
-                PyContext_Enter(context._native)
-        except RuntimeError as error:
-            _name_our_context(error, context)
-            raise
-        return 0
-    state = _thread_state()
-    before = state._current
-    _check_home(context, state)
+    cdef PyObject *state = _state()
+    return _enter(<ThreadState>state, context)
+
+
+cdef int context_exit(Context context) except -1:
+    cdef PyObject *state = _state()
+    return _leave(<ThreadState>state, context)
+
+
+cdef inline int _enter(ThreadState state, Context context) except -1:
     cdef bint entered
+    if NATIVE:
+        return _enter_native(state, context)
+    if context._home is not None:
+        _check_home(context, state)
     with cython.critical_section(context):
         entered, context._entered = context._entered, True
     if entered:
         raise RuntimeError(_ENTERED.format(context))
-    context._before, state._current = before, context
+    push(state, context)
     return 0
 
 
-cdef int context_exit(Context context) except -1:
-    cdef ThreadState state
+cdef inline int _leave(ThreadState state, Context context) except -1:
     if NATIVE:
-        try:
-            with cython.critical_section(context._native):
-                PyContext_Exit(context._native)
-        except RuntimeError as error:
-            _name_our_context(error, context)
-            raise
-        return 0
-    state = _thread_state()
+        return _leave_native(state, context)
     if state._current is not context or context._before is None:
         raise _refusal_to_leave(context)
-    state._current, context._before = context._before, None
+    pop(state, context)
     with cython.critical_section(context):
         context._entered = False
     return 0
 
 
-cdef int _name_our_context(object error, Context context) except -1:
-    for text in (_ENTERED, _NOT_ENTERED):
-        if error.args == (text.format(context._native),):
-            error.args = (text.format(context),)
+cdef int _enter_native(ThreadState state, Context context) except -1:
+    cdef int status
+    with cython.critical_section(context._native):
+        status = native_enter(context._native)
+    if status < 0:
+        return _refuse(context)
+    # Entered already where it was left by other means, and then in some thread's chain for good.
+    if not context._entered:
+        context._entered = True
+        push(state, context)
     return 0
 
 
-cdef int _refuse_event_loop() except -1:
+cdef int _leave_native(ThreadState state, Context context) except -1:
+    cdef int status
+    with cython.critical_section(context._native):
+        status = native_exit(context._native)
+    if status < 0:
+        return _refuse(context)
+    if state._current is context:
+        pop(state, context)
+        context._entered = False
+    else:
+        _unlink(state, context)
+    return 0
+
+
+cdef int _unlink(ThreadState state, Context context) except -1:
+    # Not the latest: greenlets leave theirs in any order.
+    cdef Context later = state._current
+    while later is not None and later._before is not context:
+        later = later._before
+    if later is not None:
+        later._before, context._before, context._entered = context._before, None, False
+    return 0
+
+
+cdef int _refuse(Context context) except -1:
+    # The native Context has set its error, which names it.
+    try:
+        return raise_set()
+    except RuntimeError as error:
+        for text in (_ENTERED, _NOT_ENTERED):
+            if error.args == (text.format(context._native),):
+                error.args = (text.format(context),)
+        raise
+
+
+cdef int _refuse_event_loop(ThreadState state) except -1:
     # A loop enters a native Context for each task's step and each callback: while the version stays, none has begun.
-    cdef ThreadState state = _thread_state()
     cdef uint64_t version = native_version()
     if version == state._quiet_version:
         return 0
@@ -688,7 +849,7 @@ cdef Context _with_snapshot(Hamt snapshot):
 
 
 cdef int _check_home(Context context, ThreadState state) except -1:
-    home = None if context._home is None else context._home()
+    home = context._home()
     if home is not None and home is not state:
         raise RuntimeError(_ENTERED.format(context))
     return 0
@@ -723,6 +884,9 @@ publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)
 publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state)
 for _public in (thread_state, current_context, copy_context):
     _public.__module__ = "contextvars_cy"
+
+take_arguments(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
+take_arguments(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
 # For the slot: the name in the class body is only what Python code reads.
 (<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented

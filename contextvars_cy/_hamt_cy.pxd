@@ -30,6 +30,8 @@ cdef class Hamt:
     cdef Hamt _set(self, object key, uint32_t key_hash, object value)
     cdef Hamt _discard(self, object key, uint32_t key_hash)
     cdef Hamt _updated(self, dict changes)
+    # Becomes what the other one is; only for a map that is nobody else's.
+    cdef int _become(self, Hamt other) except -1
 
 
 cdef class HamtIterator:
@@ -44,6 +46,8 @@ cdef class HamtIterator:
     cdef int _unvisited[8]
     cdef object _last
 
+    # Owned; NULL without an exception at the end.
+    cdef PyObject *_next(self) except? NULL
     cdef bint _advance(self) noexcept
     cdef int _enter(self, Node *node) noexcept
 

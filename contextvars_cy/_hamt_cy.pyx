@@ -23,6 +23,7 @@ from contextvars_cy._trie_cy cimport (
     remove,
     size_of,
     update,
+    xincref,
 )
 
 from collections.abc import ItemsView, Iterable, KeysView, Mapping, Set, ValuesView
@@ -343,6 +344,10 @@ cdef class Hamt:
         root = update(<Node *>self._root, changes, &added)
         return self if root is self._root else _new(root, self._count + added)
 
+    cdef int _become(self, Hamt other) except -1:
+        self._root, self._count, self._hash = other._root, other._count, 0
+        return 0
+
     def _dump(self):
         """Return the tree as text, one line a node or entry; both twins give the same one."""
         return dump(plain(<Node *>self._root), self._count)
@@ -407,24 +412,36 @@ cdef class HamtIterator:
     def __len__(self):
         return self._hamt._count
 
-    @cython.critical_section
     def __next__(self):
-        cdef PyObject **slot = self._slot
-        if slot is self._end:
-            if not self._advance():
-                raise StopIteration
-            slot = self._slot
-        self._slot = slot + 2
-        if self._kind != ITEMS:
-            return <object>slot[self._kind]
-        cdef PyObject *pair = reused(<PyObject *>self._last, slot[0], slot[1])
-        if pair is not NULL:
-            return handed_over(pair)
-        self._last = <object>slot[0], <object>slot[1]
-        return self._last
+        cdef PyObject *given
+        with cython.critical_section(self):
+            given = self._next()
+        # Out here, because from inside it would cost a traceback.
+        if given is NULL:
+            raise StopIteration
+        return handed_over(given)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtIterator' object")
+
+    cdef PyObject *_next(self) except? NULL:
+        cdef PyObject **slot = self._slot
+        cdef PyObject *given
+        if slot is self._end:
+            if not self._advance():
+                return NULL
+            slot = self._slot
+        self._slot = slot + 2
+        if self._kind != ITEMS:
+            given = slot[self._kind]
+            xincref(given)
+            return given
+        given = reused(<PyObject *>self._last, slot[0], slot[1])
+        if given is NULL:
+            self._last = <object>slot[0], <object>slot[1]
+            given = <PyObject *>self._last
+            xincref(given)
+        return given
 
     cdef bint _advance(self) noexcept:
         # To the next node that has entries; False where there is none.

@@ -79,6 +79,9 @@ cdef extern from *:
     int equal_keys "hamt_equal_keys"(PyObject *found, PyObject *key) except -1
     Py_ssize_t size_of "Py_SIZE"(Node *node) noexcept
     void decref "Py_DECREF"(PyObject *thing) noexcept
+    void xincref "Py_XINCREF"(PyObject *thing) noexcept
+    # From a pointer that owns to an object that does.
+    object handed_over "(PyObject *)"(PyObject *made)
 
 cdef enum:
     BITS = 5
@@ -125,17 +128,31 @@ cdef inline PyObject *find(Node *node, uint32_t key_hash, PyObject *key) except?
     return NULL if index < 0 else node.slots[index + 1]
 
 
-cdef inline object handed_over(PyObject *made):
-    # From a pointer that owns to an object that does.
-    result = <object>made
-    decref(made)
-    return result
+cdef inline PyObject *find_identical(Node *node, uint32_t key_hash, PyObject *key) noexcept:
+    # For keys that are equal by identity alone; borrowed, NULL where the key is missing.
+    cdef uint32_t bit = <uint32_t>1 << (key_hash & POSITIONS)
+    cdef Py_ssize_t index
+    while node.children & bit:
+        node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
+        key_hash >>= BITS
+        bit = <uint32_t>1 << (key_hash & POSITIONS)
+    if node.entries & bit:
+        index = 2 * popcount(node.entries & (bit - 1))
+        return node.slots[index + 1] if node.slots[index] is key else NULL
+    if is_collision(node):
+        for index in range(0, size_of(node), 2):
+            if node.slots[index] is key:
+                return node.slots[index + 1]
+    return NULL
 
 
 cdef object EMPTY_NODE
 
 # The tree is the same object where nothing changes; `added` and its like are counted up.
 cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
+# Puts the value in place where the key has one and nobody else holds a node on the way; returns the old one, which is
+# the caller's own then, or NULL where nothing was done.
+cdef PyObject *swap(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
 # None where the key is missing.
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key)
 cdef object update(Node *root, dict changes, Py_ssize_t *added)

@@ -117,6 +117,16 @@ cdef extern from *:
         return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
     }
 
+    /* Whether whoever asks holds the only reference to the node, and the collector need not learn of the new slot.
+       Without the GIL a count shows nothing. */
+    static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
+    #ifndef Py_GIL_DISABLED
+        return Py_REFCNT(node) == 1 && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
+    #else
+        return 0;
+    #endif
+    }
+
     /* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
     static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
         int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
@@ -134,6 +144,7 @@ cdef extern from *:
         Node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
     ) except NULL
     void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
+    bint can_change "hamt_can_change"(Node *node, PyObject *slot) noexcept
     PyObject *made_of "hamt_made"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
     # Declared to take pointers, so that nothing is owned in passing.
     void free_node "hamt_free_node"(Node *node) noexcept
@@ -180,6 +191,23 @@ cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value,
     else:
         changed = with_slot(node, index + 1, value)
     return rebuilt(nodes, indexes, depth, changed)
+
+
+cdef PyObject *swap(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept:
+    cdef uint32_t bit
+    cdef Py_ssize_t index
+    cdef PyObject *old
+    while can_change(node, value):
+        bit = <uint32_t>1 << (key_hash & POSITIONS)
+        index = 2 * popcount(node.entries & (bit - 1))
+        if node.entries & bit and node.slots[index] is key:
+            old, node.slots[index + 1] = node.slots[index + 1], own(value)
+            return old
+        if not node.children & bit:
+            return NULL
+        node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
+        key_hash >>= BITS
+    return NULL
 
 
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):

@@ -1,0 +1,119 @@
+# The interpreter's own contexts, as far as C can reach them: the compiled counterpart of `_native`, for one module.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+
+    /* The fields that are read here are in a public struct, which a later Python may change: there the slower ways
+       that need none of them are taken. */
+    #define NATIVE_FIELDS_ARE_KNOWN (PY_VERSION_HEX < 0x03100000)
+
+    /* No two thread states have the same. */
+    static inline uint64_t native_thread_id(void) {
+    #if NATIVE_FIELDS_ARE_KNOWN
+        return PyThreadState_Get()->id;
+    #else
+        return PyThreadState_GetID(PyThreadState_Get());
+    #endif
+    }
+
+    /* Moves whenever this thread enters or leaves a native Context. */
+    static inline uint64_t native_version(void) {
+    #if NATIVE_FIELDS_ARE_KNOWN
+        return PyThreadState_Get()->context_ver;
+    #else
+        static uint64_t version = 0;
+        return ++version;
+    #endif
+    }
+
+    /* The thread's native Context, borrowed; NULL where it has none yet, or where this Python does not tell. */
+    static inline PyObject *native_current(void) {
+    #if NATIVE_FIELDS_ARE_KNOWN
+        return PyThreadState_Get()->context;
+    #else
+        return NULL;
+    #endif
+    }
+
+    static int native_visit_context(PyObject *referent, void *found) {
+        if (!PyContext_CheckExact(referent)) return 0;
+        *(PyObject **)found = referent;
+        return 1;
+    }
+
+    /* A token keeps its Context private, but shows it to the garbage collector; borrowed. */
+    static PyObject *native_context_of(PyObject *token) {
+        PyObject *context = NULL;
+        Py_TYPE(token)->tp_traverse(token, native_visit_context, &context);
+        return context;
+    }
+
+    /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
+       here touches a native Context that another thread can see does it in a critical section of that Context. */
+    static PyObject *native_set(PyObject *variable, PyObject *value) {
+    #ifdef Py_GIL_DISABLED
+        PyObject *context = PyThreadState_Get()->context;
+        if (context != NULL) {
+            PyObject *token;
+            Py_BEGIN_CRITICAL_SECTION(context);
+            token = PyContextVar_Set(variable, value);
+            Py_END_CRITICAL_SECTION();
+            return token;
+        }
+    #endif
+        return PyContextVar_Set(variable, value);
+    }
+
+    /* The value in that Context, owned, or NULL; only a failure sets an exception. */
+    static PyObject *native_value(PyObject *context, PyObject *variable) {
+        PyTypeObject *type = Py_TYPE(context);
+        if (type->tp_as_sequence->sq_contains(context, variable) <= 0) return NULL;
+        return type->tp_as_mapping->mp_subscript(context, variable);
+    }
+
+    static int native_visit_map(PyObject *referent, void *found) {
+        if (strcmp(Py_TYPE(referent)->tp_name, "hamt") != 0) return 0;
+        *(PyObject **)found = referent;
+        return 1;
+    }
+
+    static int native_visit_first(PyObject *referent, void *found) {
+        *(PyObject **)found = referent;
+        return 1;
+    }
+
+    static int native_visit_wanted(PyObject *referent, void *wanted) {
+        return referent == wanted;
+    }
+
+    /* Whether the Context is the only one to hold the value. A copy of a Context shares its map, one that differs from
+       it shares nodes of the map, and all count their references: a count of one, from the map to the root to the
+       value, is nobody else's. False where that cannot be seen: without the GIL, and deeper than in the root. */
+    static int native_holds_alone(PyObject *context, PyObject *value) {
+    #ifndef Py_GIL_DISABLED
+        PyObject *map = NULL, *root = NULL;
+        Py_TYPE(context)->tp_traverse(context, native_visit_map, &map);
+        if (map == NULL || Py_REFCNT(map) != 1) return 0;
+        Py_TYPE(map)->tp_traverse(map, native_visit_first, &root);
+        if (root == NULL || Py_REFCNT(root) != 1 || Py_TYPE(root)->tp_traverse == NULL) return 0;
+        return Py_TYPE(root)->tp_traverse(root, native_visit_wanted, value);
+    #else
+        return 0;
+    #endif
+    }
+    """
+    uint64_t native_thread_id() noexcept
+    uint64_t native_version() noexcept
+    PyObject *native_current() noexcept
+    # With an exception set where they return -1.
+    int native_enter "PyContext_Enter"(object context) noexcept
+    int native_exit "PyContext_Exit"(object context) noexcept
+    PyObject *native_context_of(object token) noexcept
+    object native_set(object variable, object value)
+    PyObject *native_value(object context, object variable) except? NULL
+    bint native_holds_alone(PyObject *context, PyObject *value) noexcept
