@@ -15,6 +15,7 @@ the difference between the hosts:
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import sys
 import threading
@@ -29,6 +30,7 @@ from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import context_of, enter, leave, run, set_value
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
+from ._trie_py import find
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -102,7 +104,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> ContextVar("colour", default="blue").get("red")
         'red'
         """
-        value = _load()._find(self, self._hash)
+        value = find(_load()._root, self._hash, self)
         if value is not ABSENT:
             return value
         if default is not ABSENT:
@@ -235,12 +237,13 @@ class Context(Sealed):
     ('blue', 'red')
     """
 
-    # `_native` belongs to the native host, the others to the thread host. Whoever enters the Context takes the second
+    # The first two belong to the native host, the others to the thread host. Whoever enters the Context takes the second
     # element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have it back. The
     # Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows its thread.
-    __slots__ = ("__weakref__", "_before", "_home", "_idle", "_native", "_snapshot")
+    __slots__ = ("__weakref__", "_before", "_home", "_idle", "_is_registered", "_native", "_snapshot")
 
     _native: contextvars.Context
+    _is_registered: bool
     _snapshot: Snapshot
     _before: Context | None
     _home: Callable[[], ThreadState | None] | None
@@ -256,7 +259,7 @@ class Context(Sealed):
         """The native Context that this one wraps, for an API that insists on the real type; native host only."""
         if host == "thread":
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
-        return self._native
+        return _registered(self)._native
 
     def run(self, callable: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         """Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
@@ -477,22 +480,33 @@ if host == "native":
     def _wrap(native: contextvars.Context) -> Context:
         known = _wrappers.get(id(native))
         context = None if known is None else known()
-        return _registered(native) if context is None else context
+        return _registered(_with_native(native)) if context is None else context
 
-    def _registered(native: contextvars.Context) -> Context:
-        context = object.__new__(Context)
-        context._native = native
+    def _registered(context: Context) -> Context:
+        """The Context, or the one that is known already for its native one.
+
+        It can be found from then on, by whoever finds the native one to be the current one. A copy that nobody has
+        entered, or asked for its native Context, cannot be that, and needs no place here.
+        """
+        if context._is_registered:
+            return context
         reference = _Reference(context, _forget)
-        reference.address = id(native)
+        address = reference.address = id(context._native)
         while True:
             # One step, so that of two wrappers, made by two threads or by a finaliser in between, the first stays.
-            wrapper = _wrappers.setdefault(id(native), reference)()
+            wrapper = _wrappers.setdefault(address, reference)()
             if wrapper is not None:
+                wrapper._is_registered = True
                 return wrapper
-            _remove_dead_weakref(_wrappers, id(native))
+            _remove_dead_weakref(_wrappers, address)
 
-    def _load() -> Snapshot:
-        return _anchor.get(EMPTY)
+    def _with_native(native: contextvars.Context) -> Context:
+        context: Context = object.__new__(Context)
+        context._native = native
+        context._is_registered = False
+        return context
+
+    _load = functools.partial(_anchor.get, EMPTY)
 
     def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
         snapshot = expected = changed = _load()
@@ -538,15 +552,16 @@ if host == "native":
         return context._native.get(_anchor, EMPTY)
 
     def _new_context() -> Context:
-        return _wrap(contextvars.Context())
+        return _with_native(contextvars.Context())
 
     def _copy(context: Context) -> Context:
-        return _wrap(context._native.copy())
+        return _with_native(context._native.copy())
 
     def _copy_current() -> Context:
-        return _wrap(contextvars.copy_context())
+        return _with_native(contextvars.copy_context())
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+        _registered(context)
         try:
             return run(context._native, callable, *args, **kwargs)
         except RuntimeError as error:
@@ -556,6 +571,7 @@ if host == "native":
             del context, callable, args, kwargs
 
     def _enter(context: Context) -> None:
+        _registered(context)
         try:
             enter(context._native)
         except RuntimeError as error:
@@ -584,7 +600,10 @@ if host == "native":
 else:
 
     def _load() -> Snapshot:
-        return thread_state()._current._snapshot
+        try:
+            return _threads.state._current._snapshot  # type: ignore[no-any-return]
+        except AttributeError:
+            return thread_state()._current._snapshot
 
     def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
         context = _here()
