@@ -15,10 +15,30 @@ from ._backend import backend, host
 from ._sentinels import MISSING
 
 if TYPE_CHECKING or backend == "pure":
-    from ._context_py import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
+    from ._context_py import (
+        Assignment,
+        Context,
+        ContextVar,
+        ThreadState,
+        Token,
+        assign,
+        copy_context,
+        current_context,
+        thread_state,
+    )
     from ._hamt_py import Hamt, HamtMutation
 else:
-    from ._context_cy import Context, ContextVar, ThreadState, Token, copy_context, current_context, thread_state
+    from ._context_cy import (
+        Assignment,
+        Context,
+        ContextVar,
+        ThreadState,
+        Token,
+        assign,
+        copy_context,
+        current_context,
+        thread_state,
+    )
     from ._hamt_cy import Hamt, HamtMutation
 
 from ._hamt_merge import HamtDiff
@@ -29,6 +49,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MISSING",
+    "Assignment",
     "Context",
     "ContextVar",
     "Hamt",
@@ -37,6 +58,7 @@ __all__ = [
     "HamtSet",
     "ThreadState",
     "Token",
+    "assign",
     "backend",
     "copy_context",
     "current_context",

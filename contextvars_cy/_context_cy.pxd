@@ -18,6 +18,10 @@ cdef class Token:
     cdef bint _used
 
 
+cdef class Assignment:
+    cdef Token _token
+
+
 cdef class Context:
     cdef object __weakref__
     cdef object _native

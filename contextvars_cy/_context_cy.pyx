@@ -239,13 +239,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
         raise ValueError(f"{token!r} was created by a different ContextVar")
     if <PyObject *>token._context is not here:
         raise ValueError(f"{token!r} was created in a different Context")
-    token._used = True
-    try:
-        _update(var, token._old_value, None)
-    except BaseException:
-        token._used = False
-        raise
-    return 0
+    return _undo(token)
 
 
 @cython.final
@@ -292,6 +286,90 @@ cdef class Token:
 
 cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     raise RuntimeError("Tokens can only be created by ContextVars")
+
+
+cdef int _undo(Token token) except -1:
+    token._used = True
+    try:
+        _update(token._var, token._old_value, None)
+    except BaseException:
+        token._used = False
+        raise
+    return 0
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Assignment:
+    """What `assign` returns: it undoes that, by `undo` or at the end of a `with` block, once.
+
+    >>> colour = ContextVar("colour", default="blue")
+    >>> with assign({colour: "red"}):
+    ...     colour.get()
+    'red'
+    >>> colour.get()
+    'blue'
+    """
+
+    def undo(self):
+        """Give every variable back the value it had before: all of them, or on an error none. O(m log n).
+
+        RuntimeError where it was undone already, ValueError in another Context than that of the `assign`.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> assignment = assign({colour: "red"})
+        >>> assignment.undo()
+        >>> colour.get()
+        'blue'
+        """
+        cdef PyObject *here = _here()
+        if self._token._used:
+            raise RuntimeError(f"{self!r} has already been undone")
+        if <PyObject *>self._token._context is not here:
+            raise ValueError(f"{self!r} was made in a different Context")
+        _undo(self._token)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback, /):
+        self.undo()
+
+    def __repr__(self):
+        return f"<Assignment{' undone' if self._token._used else ''} at {id(self):#x}>"
+
+    __hash__ = None
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle 'contextvars_cy.Assignment' object")
+
+
+cdef object _refuse_assignment(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
+    raise RuntimeError("Assignments can only be created by assign()")
+
+
+def assign(values, /):
+    """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
+
+    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
+    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. Faster than as many
+    calls of `ContextVar.set` from three variables on.
+
+    >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant")
+    >>> with assign({user: "ada", tenant: "acme"}):
+    ...     user.get(), tenant.get()
+    ('ada', 'acme')
+    >>> user.get(), tenant.get(None)
+    ('nobody', None)
+    """
+    cdef dict changes = dict(values)
+    for var in changes:
+        _checked(var)
+    cdef Assignment assignment = Assignment.__new__(Assignment)
+    cdef Token token = Token.__new__(Token)
+    assignment._token = token
+    _update(None, changes, token)
+    return assignment
 
 
 @cython.final
@@ -642,7 +720,7 @@ cdef int _update(ContextVar var, object value, Token token) except -1:
     cdef PyObject *here = _here()
     cdef PyObject *loaded = _loaded(here)
     cdef PyObject *old
-    if value is not ABSENT and _is_sole(here, loaded, 1):
+    if var is not None and value is not ABSENT and _is_sole(here, loaded, 1):
         old = swap(<Node *>(<Hamt>loaded)._root, var._hash, <PyObject *>var, <PyObject *>value)
         if old is not NULL:
             if token is not None:
@@ -655,7 +733,7 @@ cdef int _update(ContextVar var, object value, Token token) except -1:
     snapshot = expected = changed = <Hamt>_loaded(here)
     try:
         while True:
-            old_value = snapshot._find(var, var._hash)
+            old_value = _old_value(snapshot, var, value)
             changed = _with(snapshot, var, value)
             # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
             if <PyObject *>snapshot is _loaded(here) and _is_sole(here, <PyObject *>snapshot, 3):
@@ -859,7 +937,18 @@ cdef object _refusal_to_leave(Context context):
     return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
 
 
+cdef object _old_value(Hamt snapshot, ContextVar var, object value):
+    if var is not None:
+        return snapshot._find(var, var._hash)
+    cdef dict old_values = {}
+    for key in <dict>value:
+        old_values[key] = snapshot._find(key, (<ContextVar>key)._hash)
+    return old_values
+
+
 cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
+    if var is None:
+        return snapshot._changed(value)
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
@@ -880,9 +969,10 @@ Mapping.register(Context)
 match_as_mapping(Context)
 publish(ContextVar, "contextvars_cy.ContextVar", NULL)
 publish(Token, "contextvars_cy.Token", <newfunc>_refuse_token)
+publish(Assignment, "contextvars_cy.Assignment", <newfunc>_refuse_assignment)
 publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)
 publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state)
-for _public in (thread_state, current_context, copy_context):
+for _public in (assign, thread_state, current_context, copy_context):
     _public.__module__ = "contextvars_cy"
 
 take_arguments(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
@@ -890,3 +980,4 @@ take_arguments(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORD
 
 # For the slot: the name in the class body is only what Python code reads.
 (<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented
+(<PyTypeObject *>Assignment).tp_hash = <hashfunc>PyObject_HashNotImplemented

@@ -21,7 +21,7 @@ import sys
 import threading
 import weakref
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
@@ -152,13 +152,7 @@ class ContextVar(Sealed, Generic[T]):
             raise ValueError(f"{token!r} was created by a different ContextVar")
         if token._context is not here:
             raise ValueError(f"{token!r} was created in a different Context")
-        token._used = True
-        try:
-            _update(self, token._old_value, None)
-        except BaseException:
-            # Out of memory, or interrupted: the token can be used again.
-            token._used = False
-            raise
+        _undo(token)
 
     def __hash__(self) -> int:
         return self._hash
@@ -187,7 +181,8 @@ class Token(Sealed, Generic[T]):
     MISSING: Final = MISSING
     """What `old_value` is where the variable had no value."""
 
-    _var: ContextVar[T]
+    # None where it belongs to an Assignment.
+    _var: Any
     _old_value: Any
     _context: object
     _used: bool
@@ -198,7 +193,7 @@ class Token(Sealed, Generic[T]):
     @property
     def var(self) -> ContextVar[T]:
         """The variable that was set."""
-        return self._var
+        return self._var  # type: ignore[no-any-return]
 
     @property
     def old_value(self) -> T | Any:
@@ -221,6 +216,95 @@ class Token(Sealed, Generic[T]):
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
+def _undo(token: Token[Any]) -> None:
+    token._used = True
+    try:
+        _update(token._var, token._old_value, None)
+    except BaseException:
+        # Out of memory, or interrupted: the token can be used again.
+        token._used = False
+        raise
+
+
+@final
+class Assignment(Sealed):
+    """What `assign` returns: it undoes that, by `undo` or at the end of a `with` block, once.
+
+    >>> colour = ContextVar("colour", default="blue")
+    >>> with assign({colour: "red"}):
+    ...     colour.get()
+    'red'
+    >>> colour.get()
+    'blue'
+    """
+
+    __slots__ = ("_token",)
+
+    # Of no variable; its old value is what the variables had, in a dict, with ABSENT for those that had none.
+    _token: Token[Any]
+
+    def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Assignment:
+        raise RuntimeError("Assignments can only be created by assign()")
+
+    def undo(self) -> None:
+        """Give every variable back the value it had before: all of them, or on an error none. O(m log n).
+
+        RuntimeError where it was undone already, ValueError in another Context than that of the `assign`.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> assignment = assign({colour: "red"})
+        >>> assignment.undo()
+        >>> colour.get()
+        'blue'
+        """
+        # Comes first, as in `reset`.
+        here = _here()
+        if self._token._used:
+            raise RuntimeError(f"{self!r} has already been undone")
+        if self._token._context is not here:
+            raise ValueError(f"{self!r} was made in a different Context")
+        _undo(self._token)
+
+    def __enter__(self) -> Assignment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        self.undo()
+
+    def __repr__(self) -> str:
+        return f"<Assignment{' undone' if self._token._used else ''} at {id(self):#x}>"
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def assign(values: Mapping[ContextVar[Any], Any] | Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment:
+    """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
+
+    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
+    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. Faster than as many
+    calls of `ContextVar.set` from three variables on.
+
+    >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant")
+    >>> with assign({user: "ada", tenant: "acme"}):
+    ...     user.get(), tenant.get()
+    ('ada', 'acme')
+    >>> user.get(), tenant.get(None)
+    ('nobody', None)
+    """
+    changes: dict[ContextVar[Any], Any] = dict(values)
+    for var in changes:
+        _checked(var)
+    assignment = object.__new__(Assignment)
+    token: Token[Any] = object.__new__(Token)
+    assignment._token = token
+    token._var = None
+    token._used = False
+    _update(None, changes, token)
+    return assignment
+
+
 @final
 class Context(Sealed):
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
@@ -237,9 +321,10 @@ class Context(Sealed):
     ('blue', 'red')
     """
 
-    # The first two belong to the native host, the others to the thread host. Whoever enters the Context takes the second
-    # element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have it back. The
-    # Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows its thread.
+    # `_native` and `_is_registered` belong to the native host, the others to the thread host. Whoever enters it
+    # takes the second element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have
+    # it back. The Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows
+    # its thread.
     __slots__ = ("__weakref__", "_before", "_home", "_idle", "_is_registered", "_native", "_snapshot")
 
     _native: contextvars.Context
@@ -508,11 +593,11 @@ if host == "native":
 
     _load = functools.partial(_anchor.get, EMPTY)
 
-    def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
+    def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
         snapshot = expected = changed = _load()
         try:
             while True:
-                old_value = snapshot._find(var, var._hash)
+                old_value = _old_value(snapshot, var, value)
                 changed = _with(snapshot, var, value)
                 native_token = set_value(_anchor, changed)
                 found = _old_snapshot(native_token)
@@ -599,17 +684,17 @@ if host == "native":
 
 else:
 
-    def _load() -> Snapshot:
+    def _load() -> Snapshot:  # type: ignore[misc]
         try:
             return _threads.state._current._snapshot  # type: ignore[no-any-return]
         except AttributeError:
             return thread_state()._current._snapshot
 
-    def _update(var: ContextVar[Any], value: object, token: Token[Any] | None) -> None:
+    def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
         context = _here()
         while True:
             snapshot = context._snapshot
-            old_value = snapshot._find(var, var._hash)
+            old_value = _old_value(snapshot, var, value)
             changed = _with(snapshot, var, value)
             # Without a call between them, no signal handler or finaliser comes between the test and the store.
             if context._snapshot is snapshot:
@@ -714,8 +799,17 @@ else:
         return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
 
 
-def _with(snapshot: Snapshot, var: ContextVar[Any], value: object) -> Snapshot:
-    """The snapshot with the variable set, or unset where the value is ABSENT."""
+def _old_value(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Any:
+    """The variable's value, or ABSENT; without a variable those of all that the dict names, in a dict."""
+    if var is None:
+        return {key: find(snapshot._root, key._hash, key) for key in value}
+    return find(snapshot._root, var._hash, var)
+
+
+def _with(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapshot:
+    """The snapshot with the variable set, or unset where the value is ABSENT; without a variable all in the dict."""
+    if var is None:
+        return snapshot._changed(value)
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
@@ -733,5 +827,15 @@ _LEAK: Final = (
 # ---- end of the hosts ----
 
 Mapping.register(Context)
-for _public in (ContextVar, Token, Context, ThreadState, thread_state, current_context, copy_context):
+for _public in (
+    ContextVar,
+    Token,
+    Assignment,
+    assign,
+    Context,
+    ThreadState,
+    thread_state,
+    current_context,
+    copy_context,
+):
     _public.__module__ = "contextvars_cy"

@@ -30,6 +30,7 @@ cdef class Hamt:
     cdef Hamt _set(self, object key, uint32_t key_hash, object value)
     cdef Hamt _discard(self, object key, uint32_t key_hash)
     cdef Hamt _updated(self, dict changes)
+    cdef Hamt _changed(self, dict changes)
     # Becomes what the other one is; only for a map that is nobody else's.
     cdef int _become(self, Hamt other) except -1
 

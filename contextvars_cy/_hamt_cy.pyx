@@ -344,6 +344,12 @@ cdef class Hamt:
         root = update(<Node *>self._root, changes, &added)
         return self if root is self._root else _new(root, self._count + added)
 
+    cdef Hamt _changed(self, dict changes):
+        cdef Py_ssize_t added = 0, removed = 0
+        root = remove(<Node *>self._root, changes, &removed)
+        root = update(<Node *>root, changes, &added)
+        return self if root is self._root else _new(root, self._count - removed + added)
+
     cdef int _become(self, Hamt other) except -1:
         self._root, self._count, self._hash = other._root, other._count, 0
         return 0
@@ -834,12 +840,8 @@ cdef class HamtMutation:
 
     cdef Hamt _settle(self):
         cdef Hamt hamt = self._hamt
-        cdef Py_ssize_t added = 0, removed = 0
         if self._changes:
-            root = remove(<Node *>hamt._root, self._changes, &removed) if self._has_deleted else hamt._root
-            root = update(<Node *>root, self._changes, &added)
-            if root is not hamt._root:
-                hamt = _new(root, hamt._count - removed + added)
+            hamt = hamt._changed(self._changes) if self._has_deleted else hamt._updated(self._changes)
             changes = {}
             with cython.critical_section(self):
                 self._hamt, self._changes, changes = hamt, changes, self._changes

@@ -294,6 +294,12 @@ class Hamt(Sealed, Generic[K, V]):
         root, added = update(self._root, changes)
         return self if root is self._root else _new(root, self._count + added)
 
+    def _changed(self, changes: dict[K, Any]) -> Hamt[K, V]:
+        """As `_updated`, without the keys whose value is ABSENT."""
+        root, removed = remove(self._root, changes)
+        root, added = update(root, changes)
+        return self if root is self._root else _new(root, self._count - removed + added)
+
     def _dump(self) -> str:
         """Return the tree as text, one line a node or entry; both twins give the same one."""
         return dump(self._root, self._count)
@@ -614,14 +620,10 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     def _settle(self) -> Hamt[K, V]:
         """Lay the changes over the map, and return it."""
-        hamt = self._hamt
         if self._changes:
-            root, removed = remove(hamt._root, self._changes)
-            root, added = update(root, self._changes)
-            if root is not hamt._root:
-                hamt = self._hamt = _new(root, hamt._count - removed + added)
+            self._hamt = self._hamt._changed(self._changes)
             self._changes = {}
-        return hamt
+        return self._hamt
 
 
 Mapping.register(Hamt)

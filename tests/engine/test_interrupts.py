@@ -26,7 +26,7 @@ import weakref
 import pytest
 
 import contextvars_cy
-from contextvars_cy import Context, ContextVar, Hamt, current_context, thread_state
+from contextvars_cy import Context, ContextVar, Hamt, assign, current_context, thread_state
 
 pytestmark = [
     pytest.mark.usefixtures("context_of_its_own", "heeded_interrupts"),
@@ -35,6 +35,7 @@ pytestmark = [
 ]
 
 VAR = ContextVar("VAR", default="default")
+OTHER = ContextVar("OTHER", default="default")
 PURE = contextvars_cy.backend == "pure"
 ROUNDS = 1000
 
@@ -53,6 +54,7 @@ class Scene:
     def __init__(self):
         self.outer = current_context()
         self.context = Context()
+        self.assignment = assign({OTHER: "old"})
         self.token = VAR.set("old")
         self.mutation = Hamt().mutate()
 
@@ -78,6 +80,12 @@ class Scene:
     def reset(self):
         VAR.reset(self.token)
 
+    def assign(self):
+        assign({VAR: "new", OTHER: "new"})
+
+    def undo(self):
+        self.assignment.undo()
+
     def with_token(self):
         with VAR.set("new"):
             pass
@@ -101,17 +109,23 @@ class Scene:
         # It can be entered again, and nobody else's Context has changed.
         assert self.context.run(VAR.get) in ("default", "new")
         assert thread_state().context is self.outer
+        if operation == "assign":
+            assert VAR.get() == OTHER.get()
+        if operation == "undo" and OTHER.get() == "old":
+            self.assignment.undo()
+        assert OTHER.get() == "default" if operation == "undo" else OTHER.get() in ("old", "new")
+        OTHER.set("default")
         if operation == "reset":
             if VAR.get() == "old":
                 VAR.reset(self.token)
             assert VAR.get() == "default"
         else:
-            assert VAR.get() in ("old", "new") if operation in ("set", "with_token") else VAR.get() == "old"
+            assert VAR.get() in ("old", "new") if operation in ("set", "assign", "with_token") else VAR.get() == "old"
             VAR.set("default")
         assert len(self.mutation.finish()) in (0, 1)
 
 
-OPERATIONS = ["set", "reset", "with_token"]
+OPERATIONS = ["set", "reset", "assign", "undo", "with_token"]
 if not PURE or sys.version_info >= (3, 10):
     OPERATIONS += ["run", "run_in_run", "with_context", "enter", "exit", "change_map"]
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, backend, copy_context, current_context, host, thread_state
+from contextvars_cy import Context, ContextVar, assign, backend, copy_context, current_context, host, thread_state
 from no_memory import LACK, attempts
 
 SET = ContextVar("SET", default="default")
@@ -28,6 +28,7 @@ class Scene:
             context.run(self.fill)
         self.set_token = self.home.run(SET.set, "new")
         self.unset_token = self.home.run(UNSET.set, "new")
+        self.assignment = self.home.run(assign, {SET: "newest", MANY[39]: "newest"})
         self.used_token = self.home.run(SET.set, "newer")
         self.home.run(SET.reset, self.used_token)
 
@@ -44,7 +45,10 @@ class Scene:
             assert context.run(current_context) is context
             contents.append({var.name: value for var, value in context.items()})
             assert len(contents[-1]) == len(context)
-        return contents, [" used " in repr(token) for token in (self.set_token, self.unset_token, self.used_token)]
+        return contents, [
+            " used " in repr(token) or " undone " in repr(token)
+            for token in (self.set_token, self.unset_token, self.used_token, self.assignment)
+        ]
 
 
 def with_a_context(scene):
@@ -79,6 +83,8 @@ OPERATIONS = {
     "set": lambda scene: SET.set("newer").old_value,
     "set of a variable without a value": lambda scene: Context().run(UNSET.set, 1).old_value,
     "reset": lambda scene: SET.reset(scene.set_token),
+    "assign": lambda scene: assign({SET: "newer", UNSET: "newer", MANY[39]: "newer"}) is None,
+    "undo": lambda scene: scene.assignment.undo(),
     "reset to no value": lambda scene: UNSET.reset(scene.unset_token),
     "entering a token": lambda scene: scene.set_token.__enter__() is scene.set_token,
     "leaving a token": lambda scene: scene.set_token.__exit__(None, None, None),
