@@ -19,7 +19,9 @@ cdef class Token:
 
 
 cdef class Assignment:
-    cdef Token _token
+    cdef list _old_values
+    cdef object _context
+    cdef bint _used
 
 
 cdef class Context:

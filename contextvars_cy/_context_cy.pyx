@@ -11,6 +11,7 @@ from cpython.contextvars cimport (
     PyContextVar_New,
 )
 from cpython.dict cimport PyDict_GetItemWithError
+from cpython.list cimport PyList_New
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -21,12 +22,13 @@ from contextvars_cy._native_cy cimport (
     native_enter,
     native_exit,
     native_holds_alone,
+    native_map,
     native_set,
     native_thread_id,
     native_value,
     native_version,
 )
-from contextvars_cy._trie_cy cimport Node, decref, find_identical, handed_over, swap, xincref
+from contextvars_cy._trie_cy cimport Node, decref, find_identical, handed_over, sole_slot, xincref
 
 import sys
 from collections.abc import Mapping
@@ -55,6 +57,8 @@ cdef extern from *:
     /* The thread that asked last for its ThreadState, which is borrowed, and forgets itself here when it is freed. */
     static HAMT_THREAD_LOCAL uint64_t known_thread_id;
     static HAMT_THREAD_LOCAL PyObject *known_thread_state;
+
+    #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
     static int hamt_raise_set(void) {
         return -1;
@@ -104,6 +108,8 @@ cdef extern from *:
     void push "HAMT_PUSH"(ThreadState state, Context context) noexcept
     void pop "HAMT_POP"(ThreadState state, Context context) noexcept
     int raise_set "hamt_raise_set"() except -1
+    bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
+    PyObject **items_of "hamt_items_of"(list items) noexcept
     bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
 
 cdef extern from "Python.h":
@@ -226,8 +232,10 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 cdef Token contextvar_set(ContextVar var, object value):
     cdef Token token = Token.__new__(Token)
+    cdef PyObject *here = _here()
     token._var = var
-    _update(var, value, token)
+    token._context = <object>here
+    token._old_value = _update(here, var, value)
     return token
 
 
@@ -239,7 +247,13 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
         raise ValueError(f"{token!r} was created by a different ContextVar")
     if <PyObject *>token._context is not here:
         raise ValueError(f"{token!r} was created in a different Context")
-    return _undo(token)
+    token._used = True
+    try:
+        _update(here, var, token._old_value)
+    except BaseException:
+        token._used = False
+        raise
+    return 0
 
 
 @cython.final
@@ -288,16 +302,6 @@ cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     raise RuntimeError("Tokens can only be created by ContextVars")
 
 
-cdef int _undo(Token token) except -1:
-    token._used = True
-    try:
-        _update(token._var, token._old_value, None)
-    except BaseException:
-        token._used = False
-        raise
-    return 0
-
-
 @cython.final
 @cython.freelist(16)
 cdef class Assignment:
@@ -323,11 +327,16 @@ cdef class Assignment:
         'blue'
         """
         cdef PyObject *here = _here()
-        if self._token._used:
+        if self._used:
             raise RuntimeError(f"{self!r} has already been undone")
-        if <PyObject *>self._token._context is not here:
+        if <PyObject *>self._context is not here:
             raise ValueError(f"{self!r} was made in a different Context")
-        _undo(self._token)
+        self._used = True
+        try:
+            _update(here, None, self._old_values)
+        except BaseException:
+            self._used = False
+            raise
 
     def __enter__(self):
         return self
@@ -336,7 +345,7 @@ cdef class Assignment:
         self.undo()
 
     def __repr__(self):
-        return f"<Assignment{' undone' if self._token._used else ''} at {id(self):#x}>"
+        return f"<Assignment{' undone' if self._used else ''} at {id(self):#x}>"
 
     __hash__ = None
 
@@ -362,13 +371,24 @@ def assign(values, /):
     >>> user.get(), tenant.get(None)
     ('nobody', None)
     """
-    cdef dict changes = dict(values)
-    for var in changes:
-        _checked(var)
+    cdef dict pairs = <dict>values if type(values) is dict else dict(values)
+    cdef list changes
+    cdef Py_ssize_t position = 0, index = 0
+    cdef PyObject *key
+    cdef PyObject *value
     cdef Assignment assignment = Assignment.__new__(Assignment)
-    cdef Token token = Token.__new__(Token)
-    assignment._token = token
-    _update(None, changes, token)
+    # A list of variables and values in turn: what is exchanged in it costs no count of references.
+    with cython.critical_section(pairs):
+        changes = PyList_New(2 * len(pairs))
+        while next_item(pairs, &position, &key, &value):
+            _checked(<object>key)
+            xincref(key)
+            xincref(value)
+            items_of(changes)[index], items_of(changes)[index + 1] = key, value
+            index += 2
+    cdef PyObject *here = _here()
+    assignment._context = <object>here
+    assignment._old_values = _update(here, None, changes)
     return assignment
 
 
@@ -477,6 +497,8 @@ cdef class Context:
     def __eq__(self, other):
         if type(other) is not Context:
             return NotImplemented
+        if NATIVE and native_map(self._native) is native_map((<Context>other)._native):
+            return True
         cdef Hamt snapshot = _snapshot_of(self), other_snapshot = _snapshot_of(other)
         return snapshot is other_snapshot or snapshot == other_snapshot
 
@@ -715,21 +737,22 @@ cdef Hamt _load():
     return <Hamt>_loaded(NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current)
 
 
-cdef int _update(ContextVar var, object value, Token token) except -1:
+cdef object _update(PyObject *here, ContextVar var, object value):
+    # Returns the old value: nothing comes between that and the token's learning of it.
     cdef Hamt snapshot, expected, changed, found
-    cdef PyObject *here = _here()
     cdef PyObject *loaded = _loaded(here)
+    cdef PyObject **slot
     cdef PyObject *old
-    if var is not None and value is not ABSENT and _is_sole(here, loaded, 1):
-        old = swap(<Node *>(<Hamt>loaded)._root, var._hash, <PyObject *>var, <PyObject *>value)
-        if old is not NULL:
-            if token is not None:
-                token._context = <object>here
-                token._old_value = handed_over(old)
-            else:
-                # Last, because it may be freed.
-                decref(old)
-            return 0
+    if value is not ABSENT and _is_sole(here, loaded, 1):
+        if var is None:
+            if _exchange_all(<Node *>(<Hamt>loaded)._root, value):
+                return value
+        else:
+            slot = sole_slot(<Node *>(<Hamt>loaded)._root, var._hash, <PyObject *>var, <PyObject *>value)
+            if slot is not NULL:
+                xincref(<PyObject *>value)
+                old, slot[0] = slot[0], <PyObject *>value
+                return handed_over(old)
     snapshot = expected = changed = <Hamt>_loaded(here)
     try:
         while True:
@@ -744,14 +767,35 @@ cdef int _update(ContextVar var, object value, Token token) except -1:
             else:
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
-                if token is not None:
-                    token._old_value, token._context = old_value, <object>here
-                return 0
+                return old_value
             snapshot, expected = found, changed if NATIVE else found
     except BaseException:
         if NATIVE and changed is not snapshot and _load() is changed:
             native_set(_anchor, snapshot)
         raise
+
+
+cdef bint _exchange_all(Node *root, list changes) noexcept:
+    # In place, where that goes for every variable: the list has the old values then.
+    cdef Py_ssize_t index, done
+    for index in range(0, len(changes), 2):
+        if not _exchange_one(root, changes, index):
+            for done in range(0, index, 2):
+                _exchange_one(root, changes, done)
+            return False
+    return True
+
+
+cdef inline bint _exchange_one(Node *root, list changes, Py_ssize_t index) noexcept:
+    cdef PyObject **items = items_of(changes)
+    cdef PyObject **slot
+    if items[index + 1] is <PyObject *>ABSENT:
+        return False
+    slot = sole_slot(root, (<ContextVar>items[index])._hash, items[index], items[index + 1])
+    if slot is NULL:
+        return False
+    items[index + 1], slot[0] = slot[0], items[index + 1]
+    return True
 
 
 cdef inline bint _is_sole(PyObject *here, PyObject *snapshot, Py_ssize_t count) noexcept:
@@ -940,15 +984,19 @@ cdef object _refusal_to_leave(Context context):
 cdef object _old_value(Hamt snapshot, ContextVar var, object value):
     if var is not None:
         return snapshot._find(var, var._hash)
-    cdef dict old_values = {}
-    for key in <dict>value:
-        old_values[key] = snapshot._find(key, (<ContextVar>key)._hash)
+    cdef list changes = value, old_values = []
+    cdef Py_ssize_t index
+    for index in range(0, len(changes), 2):
+        old_values.append(changes[index])
+        old_values.append(snapshot._find(changes[index], (<ContextVar>changes[index])._hash))
     return old_values
 
 
 cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
+    cdef list changes
     if var is None:
-        return snapshot._changed(value)
+        changes = value
+        return snapshot._changed(dict(zip(changes[::2], changes[1::2])))
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)

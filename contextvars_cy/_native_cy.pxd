@@ -71,9 +71,9 @@ cdef extern from *:
 
     /* The value in that Context, owned, or NULL; only a failure sets an exception. */
     static PyObject *native_value(PyObject *context, PyObject *variable) {
-        PyTypeObject *type = Py_TYPE(context);
-        if (type->tp_as_sequence->sq_contains(context, variable) <= 0) return NULL;
-        return type->tp_as_mapping->mp_subscript(context, variable);
+        PyObject *value = Py_TYPE(context)->tp_as_mapping->mp_subscript(context, variable);
+        if (value == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) PyErr_Clear();
+        return value;
     }
 
     static int native_visit_map(PyObject *referent, void *found) {
@@ -87,21 +87,37 @@ cdef extern from *:
         return 1;
     }
 
-    static int native_visit_wanted(PyObject *referent, void *wanted) {
-        return referent == wanted;
+    /* The map of a Context's variables, borrowed. Contexts that have the same map have the same values. */
+    static PyObject *native_map(PyObject *context) {
+        PyObject *map = NULL;
+        Py_TYPE(context)->tp_traverse(context, native_visit_map, &map);
+        return map;
+    }
+
+    typedef struct {
+        PyObject *wanted;
+        int patience;
+    } native_search;
+
+    /* Looks for what is wanted in nodes that have one reference. */
+    static int native_visit_node(PyObject *referent, void *argument) {
+        native_search *search = argument;
+        if (referent == search->wanted) return 1;
+        if (--search->patience < 0 || Py_REFCNT(referent) != 1) return 0;
+        if (strncmp(Py_TYPE(referent)->tp_name, "hamt_", 5) != 0) return 0;
+        return Py_TYPE(referent)->tp_traverse(referent, native_visit_node, search);
     }
 
     /* Whether the Context is the only one to hold the value. A copy of a Context shares its map, one that differs from
-       it shares nodes of the map, and all count their references: a count of one, from the map to the root to the
-       value, is nobody else's. False where that cannot be seen: without the GIL, and deeper than in the root. */
+       it shares nodes of the map, and all count their references: a count of one, from the map to the value, is nobody
+       else's. False where that cannot be seen: without the GIL, and where the search takes longer than a set. */
     static int native_holds_alone(PyObject *context, PyObject *value) {
     #ifndef Py_GIL_DISABLED
-        PyObject *map = NULL, *root = NULL;
-        Py_TYPE(context)->tp_traverse(context, native_visit_map, &map);
+        PyObject *map = native_map(context), *root = NULL;
+        native_search search = {value, 100};
         if (map == NULL || Py_REFCNT(map) != 1) return 0;
         Py_TYPE(map)->tp_traverse(map, native_visit_first, &root);
-        if (root == NULL || Py_REFCNT(root) != 1 || Py_TYPE(root)->tp_traverse == NULL) return 0;
-        return Py_TYPE(root)->tp_traverse(root, native_visit_wanted, value);
+        return root != NULL && native_visit_node(root, &search);
     #else
         return 0;
     #endif
@@ -116,4 +132,5 @@ cdef extern from *:
     PyObject *native_context_of(object token) noexcept
     object native_set(object variable, object value)
     PyObject *native_value(object context, object variable) except? NULL
+    PyObject *native_map(object context) noexcept
     bint native_holds_alone(PyObject *context, PyObject *value) noexcept

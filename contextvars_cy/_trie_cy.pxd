@@ -150,9 +150,8 @@ cdef object EMPTY_NODE
 
 # The tree is the same object where nothing changes; `added` and its like are counted up.
 cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
-# Puts the value in place where the key has one and nobody else holds a node on the way; returns the old one, which is
-# the caller's own then, or NULL where nothing was done.
-cdef PyObject *swap(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
+# Where the key's value stands, if nobody else holds a node on the way, so that it may be changed in place; else NULL.
+cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
 # None where the key is missing.
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key)
 cdef object update(Node *root, dict changes, Py_ssize_t *added)

@@ -193,16 +193,14 @@ cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value,
     return rebuilt(nodes, indexes, depth, changed)
 
 
-cdef PyObject *swap(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept:
+cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept:
     cdef uint32_t bit
     cdef Py_ssize_t index
-    cdef PyObject *old
     while can_change(node, value):
         bit = <uint32_t>1 << (key_hash & POSITIONS)
         index = 2 * popcount(node.entries & (bit - 1))
         if node.entries & bit and node.slots[index] is key:
-            old, node.slots[index + 1] = node.slots[index + 1], own(value)
-            return old
+            return &node.slots[index + 1]
         if not node.children & bit:
             return NULL
         node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
