@@ -125,6 +125,7 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
         "__init__.pxd",
         "_context_cy.pxd",
         "_hamt_cy.pxd",
+        "_native_cy.pxd",
         "_trie_cy.pxd",
         "py.typed",
         "LICENSE",
