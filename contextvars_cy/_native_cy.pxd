@@ -110,9 +110,10 @@ cdef extern from *:
 
     /* Whether the Context is the only one to hold the value. A copy of a Context shares its map, one that differs from
        it shares nodes of the map, and all count their references: a count of one, from the map to the value, is nobody
-       else's. False where that cannot be seen: without the GIL, and where the search takes longer than a set. */
+       else's. False where that cannot be seen: without the GIL, in a Python that nobody has tried it on, and where the
+       search takes longer than a set. */
     static int native_holds_alone(PyObject *context, PyObject *value) {
-    #ifndef Py_GIL_DISABLED
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         PyObject *map = native_map(context), *root = NULL;
         native_search search = {value, 100};
         if (map == NULL || Py_REFCNT(map) != 1) return 0;

@@ -1,0 +1,113 @@
+"""What the compiled backend changes in place is nobody else's: a native copy keeps its values, however it was made."""
+
+from __future__ import annotations
+
+import contextvars
+import random
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, copy_context, current_context
+
+VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER")
+# Enough for a native tree of several levels, with the anchor somewhere in it.
+NATIVE = [contextvars.ContextVar(f"native {number}") for number in range(300)]
+
+
+def anchor():
+    (found,) = (var for var in contextvars.copy_context() if var.name == "contextvars_cy")
+    return found
+
+
+def native_copy():
+    return contextvars.copy_context()
+
+
+def copy_of_the_current_one():
+    return current_context().native.copy()
+
+
+def copy_of_ours():
+    return copy_context().native
+
+
+def copy_of_a_copy():
+    return contextvars.copy_context().copy()
+
+
+def copy_that_sets_a_native_variable():
+    copy = contextvars.copy_context()
+    copy.run(NATIVE[0].set, "copy's")
+    return copy
+
+
+def one_that_takes_over_the_values():
+    taker = contextvars.Context()
+    for var, value in contextvars.copy_context().items():
+        taker.run(var.set, value)
+    return taker
+
+
+COPIES = [
+    native_copy,
+    copy_of_the_current_one,
+    copy_of_ours,
+    copy_of_a_copy,
+    copy_that_sets_a_native_variable,
+    one_that_takes_over_the_values,
+]
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("natives", [0, 1, 20, 300])
+def test_a_native_copy_keeps_its_values(copied, natives):
+    def check():
+        for var in NATIVE[:natives]:
+            var.set("native")
+        for number in range(3):
+            VAR.set(number)
+            copy = copied()
+            VAR.set("changed")
+            token = OTHER.set("new")
+            VAR.set("changed again")
+            OTHER.reset(token)
+            assert copy.run(VAR.get) == number
+            assert copy.run(OTHER.get, None) is None
+            copy.run(VAR.set, "the copy's")
+            copy.run(VAR.set, "the copy's own")
+            assert VAR.get() == "changed again"
+
+    Context().run(check)
+
+
+def test_a_snapshot_that_somebody_holds_stays():
+    def check():
+        VAR.set(1)
+        snapshot = anchor().get()
+        walk = current_context().items()
+        VAR.set(2)
+        OTHER.set(3)
+        assert dict(snapshot) == {VAR: 1}
+        assert dict(walk) == {VAR: 1}
+
+    Context().run(check)
+
+
+def test_contexts_that_branch_at_random():
+    chosen = random.Random(1)
+    contexts = [(Context(), {})]
+    for _ in range(2000):
+        context, expected = chosen.choice(contexts)
+        action = chosen.choice(["set", "set", "set", "unset", "native", "copy"])
+        if action == "set":
+            var, value = chosen.choice([VAR, OTHER]), chosen.random()
+            context.run(var.set, value)
+            expected[var] = value
+        elif action == "unset":
+            context.run(lambda: VAR.reset(VAR.set(0)))
+        elif action == "native":
+            context.run(chosen.choice(NATIVE).set, chosen.random())
+        elif len(contexts) < 40:
+            contexts.append((context.copy(), dict(expected)))
+        for context, expected in contexts:
+            assert dict(context.items()) == expected
