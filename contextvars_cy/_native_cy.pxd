@@ -53,20 +53,64 @@ cdef extern from *:
         return context;
     }
 
+    /* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser
+       set there would be lost (its issue 148891). So it waits. Nothing that has code of the user's is freed meanwhile:
+       the caller holds the old value. */
+    #if PY_VERSION_HEX >= 0x030C0000
+    #define native_stop_collector() 0
+    #define native_resume_collector(stopped) ((void)(stopped))
+    #elif PY_VERSION_HEX >= 0x030A0000
+    #define native_stop_collector() PyGC_Disable()
+    #define native_resume_collector(stopped) ((stopped) ? PyGC_Enable() : 0)
+    #else
+    /* Looked up before they are needed, so that a lack of memory cannot leave the collector stopped. */
+    static PyObject *native_gc_isenabled, *native_gc_disable, *native_gc_enable;
+    static int native_call(PyObject *function) {
+        PyObject *error, *value, *traceback, *answer;
+        PyErr_Fetch(&error, &value, &traceback);
+        answer = PyObject_CallObject(function, NULL);
+        int is_true = answer == Py_True;
+        Py_XDECREF(answer);
+        PyErr_Restore(error, value, traceback);
+        return is_true;
+    }
+    static int native_stop_collector(void) {
+        if (native_gc_enable == NULL) {
+            PyObject *module = PyImport_ImportModule("gc");
+            if (module != NULL) {
+                Py_XSETREF(native_gc_isenabled, PyObject_GetAttrString(module, "isenabled"));
+                Py_XSETREF(native_gc_disable, PyObject_GetAttrString(module, "disable"));
+                if (native_gc_isenabled && native_gc_disable) {
+                    native_gc_enable = PyObject_GetAttrString(module, "enable");
+                }
+                Py_DECREF(module);
+            }
+            PyErr_Clear();
+        }
+        if (native_gc_enable == NULL || !native_call(native_gc_isenabled)) return 0;
+        native_call(native_gc_disable);
+        return 1;
+    }
+    #define native_resume_collector(stopped) ((stopped) ? native_call(native_gc_enable) : 0)
+    #endif
+
     /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
        here touches a native Context that another thread can see does it in a critical section of that Context. */
     static PyObject *native_set(PyObject *variable, PyObject *value) {
+        PyObject *token;
     #ifdef Py_GIL_DISABLED
         PyObject *context = PyThreadState_Get()->context;
         if (context != NULL) {
-            PyObject *token;
             Py_BEGIN_CRITICAL_SECTION(context);
             token = PyContextVar_Set(variable, value);
             Py_END_CRITICAL_SECTION();
             return token;
         }
     #endif
-        return PyContextVar_Set(variable, value);
+        int stopped = native_stop_collector();
+        token = PyContextVar_Set(variable, value);
+        native_resume_collector(stopped);
+        return token;
     }
 
     /* The value in that Context, owned, or NULL; only a failure sets an exception. */
