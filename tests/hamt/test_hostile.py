@@ -325,15 +325,19 @@ def test_thousands_of_keys_with_one_hash():
 
 
 def test_hashes_that_differ_in_the_last_level_only():
-    keys = [Key(position, position << 30) for position in range(4)]
+    # Where Python's own hashes have 32 bits, the last of them is the sign, which folding takes away.
+    positions = 4 if sys.hash_info.width == 64 else 2
+    first, *others = keys = [Key(position, position << 30) for position in range(positions)]
     hamt = Hamt.fromkeys(keys)
     hamt._check()
     assert [line.strip() for line in hamt._dump().splitlines()[1:8]] == [
         *["Node entries=0b0 children=0b1"] * 6,
-        "Node entries=0b1111 children=0b0",
+        f"Node entries=0b{'1' * positions} children=0b0",
     ]
     assert all(key in hamt for key in keys)
-    assert hamt.delete(keys[0]).delete(keys[1]).delete(keys[2])._dump().count("Node") == 1
+    for key in others:
+        hamt = hamt.delete(key)
+    assert hamt._dump() == Hamt.fromkeys([first])._dump()
 
 
 def test_everything_is_walked_down_to_the_eighth_level():
@@ -363,8 +367,8 @@ def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers):
 
 
 def test_keys_of_one_folded_hash_share_a_collision_node():
-    keys = [5, 1 << 32 | 4, 2 << 32 | 7]
-    assert len(set(map(hash, keys))) == 3
+    keys = [5, -6]
+    assert len(set(map(hash, keys))) == 2
     assert Hamt.fromkeys(keys)._dump().splitlines()[8:] == [
         " " * 16 + "CollisionNode",
         *(" " * 18 + f"{key}: None" for key in keys),
