@@ -36,6 +36,14 @@ else:
 if sys.version_info < (3, 13):
     name = "test_map_no_memory.py" if contextvars_cy.backend == "cython" else "test_*no_memory.py"
     LEFT_OUT[name] = "before 3.13, CPython itself crashes, or raises a SystemError, where Python code lacks memory"
+if hasattr(sys, "gettotalrefcount") and sys.version_info >= (3, 14):
+    names = ["test_*no_memory.py"]
+    if contextvars_cy.backend == "cython":
+        # merge() is written once, in Python.
+        merges = [f"merge of a {kind} map-{lasting}" for kind in ("related", "strange") for lasting in (False, True)]
+        names = [f"test_a_lack_of_memory_leaves_all_as_it_was[{merge}]" for merge in merges]
+    for name in names:
+        LEFT_OUT[name] = "a debug build of CPython ends itself where Python code appends to a list and memory lacks"
 if not GIL:
     LEFT_OUT["test_*no_memory.py"] = "without the GIL, CPython itself crashes where memory lacks"
 collect_ignore_glob = [f"*/{name}" for name in LEFT_OUT]
