@@ -102,9 +102,12 @@ def missing_libraries(kind: str) -> list[str]:
 
 
 def report(options: argparse.Namespace, kind: str, program: Any, wrong: list[str]) -> None:
-    command = [sys.executable, sys.argv[0], "--host", options.host, "--only", kind, "--replay", json.dumps(program)]
-    print(f"\nA difference, of the kind {kind}:", *wrong, "To run it again:", f"  {shlex.join(command)}\n", sep="\n")
-    sys.stdout.flush()
+    if program is None:
+        lines = [f"No program of the kind {kind} could run:", *wrong]
+    else:
+        again = [sys.executable, sys.argv[0], "--host", options.host, "--only", kind, "--replay", json.dumps(program)]
+        lines = [f"A difference, of the kind {kind}:", *wrong, "To run it again:", f"  {shlex.join(again)}"]
+    print("", *lines, "", sep="\n", flush=True)
 
 
 def print_table(results: dict[str, tuple[int, int, float]], missing: dict[str, list[str]]) -> None:

@@ -75,19 +75,36 @@ def test_what_kills_the_process_is_shrunk_and_replayed(planted):
     assert again.returncode == 1 and "exit code 7" in again.stdout
 
 
-def test_what_never_ends_is_reported(planted, tmp_path):
-    path = planted("return _copy(self)", "threading.Event().wait()")
+LEAVES_A_THREAD = "return threading.Thread(target=threading.Event().wait, daemon=False).start() or "
+
+
+@pytest.mark.parametrize(
+    "copy, lines",
+    [
+        ("threading.Event().wait()", []),
+        (LEAVES_A_THREAD + "_copy(self)", []),
+        (LEAVES_A_THREAD + "None.copy()", ["line 1 of the log:", "  pure    ", "  stdlib  "]),
+    ],
+    ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
+)
+def test_what_never_ends_is_reported(planted, tmp_path, copy, lines):
+    path = planted("return _copy(self)", copy)
     program = f"""
-import sys
+import json, sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
 from fuzzing import supervision
 supervision.HANGS_AFTER_SECONDS = 5
 outcome = supervision.run_again("plain", [["copy", 0]])
-print(outcome.program, outcome.wrong)
+print(json.dumps([outcome.program, outcome.wrong]))
 """
     done = run_python(["-c", program], tmp_path, {"PYTHONPATH": str(path)})
-    assert done.stdout == "[['copy', 0]] ['It does not end. The stacks of its threads are above.']\n", done.stderr
-    assert "_context_py.py" in done.stderr
+    assert done.returncode == 0, done.stderr
+    program, wrong = json.loads(done.stdout)
+    assert program == [["copy", 0]]
+    *found, end = wrong
+    assert end == "It does not end. The stacks of its threads are above."
+    assert len(found) == len(lines) and all(line.startswith(start) for line, start in zip(found, lines))
+    assert " in wait\n" in done.stderr
 
 
 @pytest.mark.parametrize("host, kinds", [("native", 9), ("thread", 2)])
@@ -109,6 +126,17 @@ def test_a_library_that_is_missing_is_named(tmp_path):
     assert "uvloop          left out: uvloop not installed" in done.stdout
     assert "trio not installed" in done.stdout
     assert "\nplain " in done.stdout
+
+
+def test_a_kind_that_cannot_run_does_not_stop_the_others(tmp_path):
+    (tmp_path / "greenlet.py").write_text("raise ImportError('broken')\n")
+    done = run_fuzz("--only", "greenlet,plain", "--seconds", "2", path=tmp_path)
+    assert done.returncode == 1
+    assert "No program of the kind greenlet could run:\nIts process died with exit code 1." in done.stdout
+    assert "ImportError: broken" in done.stderr
+    *_, greenlet, plain, total = (line.split() for line in done.stdout.splitlines())
+    assert greenlet[:3] == ["greenlet", "0", "1"] and plain[0] == "plain" and plain[2] == "0"
+    assert total == ["total", plain[1], "1"]
 
 
 def test_the_same_seed_makes_the_same_programs():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,21 +52,19 @@ def supervise(patience: float, work: Callable[..., None], *args: Any) -> Outcome
     process = context.Process(target=work, args=(sender, *args))
     process.start()
     sender.close()
-    outcome = Outcome()
-    try:
-        while receiver.poll(patience):
+    outcome, heard = Outcome(), True
+    # OSError is the end of a process in the middle of a message.
+    with contextlib.suppress(EOFError, OSError):
+        while outcome.wrong is None and (heard := receiver.poll(patience)):
             outcome.count, outcome.program, outcome.wrong = receiver.recv()
-            if outcome.wrong is not None:
-                outcome.survived = True
-                process.join()
-                return outcome
+    outcome.survived = outcome.wrong is not None
+    # A program can leave a thread for which its process waits.
+    process.join(patience if heard else 0)
+    if process.exitcode is None:
         # Python answers with the stacks of its threads.
         os.kill(process.pid or 0, signal.SIGABRT)
         process.join()
-        outcome.wrong = ["It does not end. The stacks of its threads are above."]
-    except EOFError:
-        process.join()
+        outcome.wrong = [*(outcome.wrong or []), "It does not end. The stacks of its threads are above."]
+    elif outcome.wrong is None:
         outcome.wrong = [f"Its process died with exit code {process.exitcode}. What it said is above."]
-    if outcome.program is None and outcome.wrong:
-        sys.exit(f"No program of the kind {args[0]} could run. {outcome.wrong[0]}")
     return outcome
