@@ -110,8 +110,9 @@ lint: $(VENV)/test-tools
 	@$(VENV)/bin/mypy
 
 $(VENV)/bin/python:
-	@command -v $(PYTHON) >/dev/null || \
-		{ echo "$(PYTHON) is not found: install Python 3.9 or newer, or name one with make PYTHON=..."; exit 1; }
+	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \
+		echo "'$(PYTHON)' is not found or does not run: install Python 3.9 or newer, or name one with make PYTHON=..."; \
+		exit 1; }
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 9))" || \
 		{ echo "$$($(PYTHON) --version) is too old: Python 3.9 or newer is needed, named with make PYTHON=..."; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"

@@ -16,6 +16,8 @@ from contextvars_cy import ContextVar, copy_context
 
 VARIABLES = [ContextVar(f"variable {number}") for number in range(40)]
 ROUNDS = 10
+# Of fewer, what is left behind would not stand out from the tool's own lists.
+LEAST_OPERATIONS = 1_000_000
 
 
 def work(operations: int) -> None:
@@ -38,6 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("operations", type=int, nargs="?", default=10_000_000)
     operations = parser.parse_args().operations
+    if operations < LEAST_OPERATIONS:
+        parser.error(f"argument operations: {operations:,} are too few to tell; at least {LEAST_OPERATIONS:,}")
     print(f"{contextvars_cy.backend} backend, {contextvars_cy.host} host, {operations:,} operations")
     work(operations // 100)
     memory()
