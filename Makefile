@@ -21,7 +21,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS = test,fuzz
 INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore
-NEEDS_NETWORK = the step above needs the package index. Check the network, then run make again.
+NEEDS_NETWORK = pip says why above. It needs the package index: without a network, run make again when there is one.
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
 .PHONY: demo test test-engine conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint clean

@@ -34,8 +34,8 @@ def obstacle():
         command.ensure_finalized()
         try:
             command.run()
-        except (BaseError, CCompilerError, OSError):
-            return "no C compiler works here (what it said is above)"
+        except (BaseError, CCompilerError, OSError) as error:
+            return f"no C compiler works here: {error}"
     return None
 
 
