@@ -29,7 +29,6 @@ cdef class Context:
     cdef object _native
     cdef Hamt _snapshot
     cdef bint _entered
-    cdef Context _before
     cdef object _home
 
 
@@ -37,6 +36,8 @@ cdef class ThreadState:
     cdef object __weakref__
     cdef Context _base
     cdef Context _current
+    # Those that the current one was entered on top of.
+    cdef list _below
     cdef uint64_t _quiet_version
 
 

@@ -58,6 +58,14 @@ cdef extern from *:
     static HAMT_THREAD_LOCAL uint64_t known_thread_id;
     static HAMT_THREAD_LOCAL PyObject *known_thread_state;
 
+    /* The topmost of those below becomes the current one again. The list keeps its room: leaving asks for no memory. */
+    #define HAMT_POP(state, context) do { \
+        Py_ssize_t size = PyList_GET_SIZE((state)->_below) - 1; \
+        (state)->_current = (void *)PyList_GET_ITEM((state)->_below, size); \
+        Py_SET_SIZE((PyVarObject *)(state)->_below, size); \
+        Py_DECREF(context); \
+    } while (0)
+
     #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
     static int hamt_raise_set(void) {
@@ -72,21 +80,6 @@ cdef extern from *:
         return 0;
     #endif
     }
-
-    /* A Context goes on top of those that the thread is in, or the topmost comes off: references move along. */
-    #define HAMT_PUSH(state, context) do { \
-        PyObject *none = (PyObject *)(context)->_before; \
-        (context)->_before = (state)->_current; \
-        (state)->_current = (context); \
-        Py_INCREF(context); \
-        Py_DECREF(none); \
-    } while (0)
-    #define HAMT_POP(state, context) do { \
-        (state)->_current = (context)->_before; \
-        (context)->_before = (void *)Py_None; \
-        Py_INCREF(Py_None); \
-        Py_DECREF(context); \
-    } while (0)
 
     /* Have a method of the type take its arguments as they come. */
     static int take_arguments(PyObject *type, const char *name, void *function, int flags) {
@@ -105,7 +98,7 @@ cdef extern from *:
     uint64_t known_thread_id
     PyObject *known_thread_state
     int take_arguments(object type, const char *name, void *function, int flags) except -1
-    void push "HAMT_PUSH"(ThreadState state, Context context) noexcept
+    int append "PyList_Append"(list items, object item) noexcept
     void pop "HAMT_POP"(ThreadState state, Context context) noexcept
     int raise_set "hamt_raise_set"() except -1
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
@@ -298,6 +291,12 @@ cdef class Token:
     __class_getitem__ = classmethod(GenericAlias)
 
 
+cdef object _exit_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
+    if count != 3:
+        raise TypeError(f"__exit__() takes exactly 3 positional arguments ({count} given)")
+    contextvar_reset((<Token>self)._var, <Token>self)
+
+
 cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     raise RuntimeError("Tokens can only be created by ContextVars")
 
@@ -394,7 +393,6 @@ def assign(values, /):
 
 @cython.final
 @cython.freelist(64)
-@cython.trashcan(True)
 cdef class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
@@ -621,6 +619,7 @@ cdef PyObject *_state_of_thread() except NULL:
     cdef ThreadState state
     if found is NULL:
         state = ThreadState.__new__(ThreadState)
+        state._below = []
         if not NATIVE:
             state._base = state._current = _with_snapshot(EMPTY)
             state._base._home = ref(state)
@@ -680,11 +679,14 @@ def _forget(reference):
 
 cdef Context _wrap(object native):
     # A Context that this thread has entered need not be registered.
-    cdef Context context = _thread_state()._current
+    cdef ThreadState state = _thread_state()
+    cdef Context context = state._current
+    cdef Py_ssize_t index = len(state._below)
     while context is not None:
         if context._native is native:
             return context
-        context = context._before
+        index -= 1
+        context = state._below[index] if index >= 0 else None
     known = _wrappers.get(id(native))
     context = None if known is None else known()
     return _registered(_with_native(native)) if context is None else context
@@ -888,14 +890,17 @@ cdef inline int _enter(ThreadState state, Context context) except -1:
         entered, context._entered = context._entered, True
     if entered:
         raise RuntimeError(_ENTERED.format(context))
-    push(state, context)
+    if append(state._below, state._current) < 0:
+        context._entered = False
+        return raise_set()
+    state._current = context
     return 0
 
 
 cdef inline int _leave(ThreadState state, Context context) except -1:
     if NATIVE:
         return _leave_native(state, context)
-    if state._current is not context or context._before is None:
+    if state._current is not context or not len(state._below):
         raise _refusal_to_leave(context)
     pop(state, context)
     with cython.critical_section(context):
@@ -909,10 +914,10 @@ cdef int _enter_native(ThreadState state, Context context) except -1:
         status = native_enter(context._native)
     if status < 0:
         return _refuse(context)
-    # Entered already where it was left by other means, and then in some thread's chain for good.
-    if not context._entered:
-        context._entered = True
-        push(state, context)
+    if append(state._below, state._current) < 0:
+        native_exit(context._native)
+        return raise_set()
+    state._current = context
     return 0
 
 
@@ -924,19 +929,19 @@ cdef int _leave_native(ThreadState state, Context context) except -1:
         return _refuse(context)
     if state._current is context:
         pop(state, context)
-        context._entered = False
     else:
-        _unlink(state, context)
+        _forget_entered(state, context)
     return 0
 
 
-cdef int _unlink(ThreadState state, Context context) except -1:
-    # Not the latest: greenlets leave theirs in any order.
-    cdef Context later = state._current
-    while later is not None and later._before is not context:
-        later = later._before
-    if later is not None:
-        later._before, context._before, context._entered = context._before, None, False
+cdef int _forget_entered(ThreadState state, Context context) except -1:
+    # Not the current one: greenlets leave theirs in any order.
+    cdef Py_ssize_t index = len(state._below)
+    while index > 0:
+        index -= 1
+        if state._below[index] is context:
+            del state._below[index]
+            break
     return 0
 
 
@@ -978,7 +983,7 @@ cdef int _check_home(Context context, ThreadState state) except -1:
 
 
 cdef object _refusal_to_leave(Context context):
-    return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
+    return RuntimeError(_DIFFERENT if context._entered else _NOT_ENTERED.format(context))
 
 
 cdef object _old_value(Hamt snapshot, ContextVar var, object value):
@@ -1024,6 +1029,7 @@ for _public in (assign, thread_state, current_context, copy_context):
     _public.__module__ = "contextvars_cy"
 
 take_arguments(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
+take_arguments(Token, "__exit__", <void *>_exit_called, METH_FASTCALL)
 take_arguments(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
 # For the slot: the name in the class body is only what Python code reads.
