@@ -58,13 +58,47 @@ cdef extern from *:
     static HAMT_THREAD_LOCAL uint64_t known_thread_id;
     static HAMT_THREAD_LOCAL PyObject *known_thread_state;
 
-    /* The topmost of those below becomes the current one again. The list keeps its room: leaving asks for no memory. */
-    #define HAMT_POP(state, context) do { \
-        Py_ssize_t size = PyList_GET_SIZE((state)->_below) - 1; \
-        (state)->_current = (void *)PyList_GET_ITEM((state)->_below, size); \
-        Py_SET_SIZE((PyVarObject *)(state)->_below, size); \
-        Py_DECREF(context); \
-    } while (0)
+    /* References move from the current one to those below and back, since a count that goes up and down at once waits
+       for the processor's caches. The list keeps its room: leaving asks for no memory. */
+    static inline int hamt_push(PyObject **current, PyObject *below, PyObject *context) {
+        PyListObject *list = (PyListObject *)below;
+        Py_ssize_t size = Py_SIZE(list);
+        if (size < list->allocated) {
+            list->ob_item[size] = *current;
+            Py_SET_SIZE(list, size + 1);
+        }
+        else {
+            if (PyList_Append(below, *current) < 0) return -1;
+            Py_DECREF(*current);
+        }
+        Py_INCREF(context);
+        *current = context;
+        return 0;
+    }
+    static inline void hamt_pop(PyObject **current, PyObject *below) {
+        PyListObject *list = (PyListObject *)below;
+        Py_ssize_t size = Py_SIZE(list) - 1;
+        PyObject *left = *current;
+        *current = list->ob_item[size];
+        Py_SET_SIZE(list, size);
+        Py_DECREF(left);
+    }
+    #define HAMT_PUSH(state, context) \
+        hamt_push((PyObject **)&(state)->_current, (PyObject *)(state)->_below, (PyObject *)(context))
+    #define HAMT_POP(state) hamt_pop((PyObject **)&(state)->_current, (PyObject *)(state)->_below)
+    #define HAMT_IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
+
+    /* One step, where another thread may be trying the same. */
+    #ifdef Py_GIL_DISABLED
+    #define HAMT_EXCHANGE_ENTERED(context, entered) _Py_atomic_exchange_int(&(context)->_entered, entered)
+    #else
+    static inline int hamt_exchange(int *flag, int value) {
+        int old = *flag;
+        *flag = value;
+        return old;
+    }
+    #define HAMT_EXCHANGE_ENTERED(context, entered) hamt_exchange(&(context)->_entered, entered)
+    #endif
 
     #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
@@ -78,6 +112,17 @@ cdef extern from *:
         return Py_REFCNT(thing) == count;
     #else
         return 0;
+    #endif
+    }
+
+    /* For what somebody else holds. From 3.12 to 3.13 counts go up by 32 bits and down by 64, and reading more bits than
+       were just written is what the processor is slow at: so by 32. */
+    static inline void hamt_decref_held(PyObject *thing) {
+    #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && SIZEOF_VOID_P > 4 && !defined(Py_GIL_DISABLED) \
+        && !defined(Py_REF_DEBUG)
+        if (!_Py_IsImmortal(thing)) thing->ob_refcnt_split[PY_BIG_ENDIAN]--;
+    #else
+        Py_DECREF(thing);
     #endif
     }
 
@@ -98,14 +143,20 @@ cdef extern from *:
     uint64_t known_thread_id
     PyObject *known_thread_state
     int take_arguments(object type, const char *name, void *function, int flags) except -1
-    int append "PyList_Append"(list items, object item) noexcept
-    void pop "HAMT_POP"(ThreadState state, Context context) noexcept
+    # From a pointer that owns.
+    Context as_context "(void *)"(PyObject *made)
+    void decref_held "hamt_decref_held"(PyObject *thing) noexcept
+    int push "HAMT_PUSH"(ThreadState state, Context context) noexcept
+    void pop "HAMT_POP"(ThreadState state) noexcept
+    bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
+    int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
     PyObject **items_of "hamt_items_of"(list items) noexcept
     bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
 
 cdef extern from "Python.h":
+    ctypedef PyObject *(*maker "newfunc")(PyTypeObject *kind, PyObject *args, PyObject *kwargs) except NULL
     int METH_FASTCALL
     int METH_KEYWORDS
     object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
@@ -204,23 +255,11 @@ cdef class ContextVar:
 cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
     if count > 1:
         raise TypeError(f"get expected at most 1 argument, got {count}")
-    cdef PyObject *value = _value(<ContextVar>self)
-    if value is not NULL:
-        return handed_over(value)
-    if count:
-        return <object>args[0]
-    return contextvar_get(<ContextVar>self, ABSENT)
+    return handed_over(_value(<ContextVar>self, args[0] if count else <PyObject *>ABSENT))
 
 
 cdef object contextvar_get(ContextVar var, object default=ABSENT):
-    cdef PyObject *value = _value(var)
-    if value is not NULL:
-        return handed_over(value)
-    if default is not ABSENT:
-        return default
-    if var._default is not ABSENT:
-        return var._default
-    raise LookupError(var)
+    return handed_over(_value(var, <PyObject *>default))
 
 
 cdef Token contextvar_set(ContextVar var, object value):
@@ -516,6 +555,10 @@ cdef class Context:
         raise TypeError("cannot pickle 'contextvars_cy.Context' object")
 
 
+# Cython's own way to an instance, as a pointer, so that no count goes up and down; `publish` puts another in its place.
+cdef maker _make = <maker>(<PyTypeObject *>Context).tp_new
+
+
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     if <tuple>args or kwargs is not NULL and <dict>kwargs:
         raise TypeError("Context() does not accept any arguments")
@@ -703,15 +746,19 @@ cdef Context _registered(Context context):
 
 
 cdef Context _with_native(object native):
-    cdef Context context = Context.__new__(Context)
-    context._native = native
-    return context
+    cdef PyObject *context = _make(<PyTypeObject *>Context, <PyObject *>(), NULL)
+    (<Context>context)._native = native
+    return as_context(context)
 
 
-cdef inline PyObject *_value(ContextVar var) except? NULL:
-    # Owned; NULL without an exception where there is none.
+cdef inline PyObject *_value(ContextVar var, PyObject *default) except NULL:
+    # Owned.
     cdef PyObject *here = NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current
     cdef PyObject *value = _find(<Hamt>_loaded(here), var)
+    if value is NULL:
+        value = default if default is not <PyObject *>ABSENT else <PyObject *>var._default
+        if value is <PyObject *>ABSENT:
+            raise LookupError(var)
     xincref(value)
     return value
 
@@ -728,7 +775,7 @@ cdef inline PyObject *_loaded(PyObject *here) except NULL:
     PyContextVar_Get(_anchor, NULL, &snapshot)
     if snapshot is NULL:
         return <PyObject *>EMPTY
-    decref(snapshot)
+    decref_held(snapshot)
     # Because whoever lists the native Context can get hold of the anchor.
     if type(<object>snapshot) is not Hamt:
         _refuse_snapshot(<object>snapshot)
@@ -867,7 +914,9 @@ cdef object _copy_native(Context context):
 
 
 cdef Context context_copy_current():
-    return _with_native(PyContext_CopyCurrent()) if NATIVE else _with_snapshot(_load())
+    if NATIVE:
+        return _with_native(PyContext_CopyCurrent())
+    return _with_snapshot((<ThreadState>_state())._current._snapshot)
 
 
 cdef int context_enter(Context context) except -1:
@@ -881,30 +930,25 @@ cdef int context_exit(Context context) except -1:
 
 
 cdef inline int _enter(ThreadState state, Context context) except -1:
-    cdef bint entered
     if NATIVE:
         return _enter_native(state, context)
     if context._home is not None:
         _check_home(context, state)
-    with cython.critical_section(context):
-        entered, context._entered = context._entered, True
-    if entered:
+    if exchange_entered(context, True):
         raise RuntimeError(_ENTERED.format(context))
-    if append(state._below, state._current) < 0:
-        context._entered = False
+    if push(state, context) < 0:
+        exchange_entered(context, False)
         return raise_set()
-    state._current = context
     return 0
 
 
 cdef inline int _leave(ThreadState state, Context context) except -1:
     if NATIVE:
         return _leave_native(state, context)
-    if state._current is not context or not len(state._below):
+    if not is_topmost(state, context):
         raise _refusal_to_leave(context)
-    pop(state, context)
-    with cython.critical_section(context):
-        context._entered = False
+    pop(state)
+    exchange_entered(context, False)
     return 0
 
 
@@ -914,10 +958,9 @@ cdef int _enter_native(ThreadState state, Context context) except -1:
         status = native_enter(context._native)
     if status < 0:
         return _refuse(context)
-    if append(state._below, state._current) < 0:
+    if push(state, context) < 0:
         native_exit(context._native)
         return raise_set()
-    state._current = context
     return 0
 
 
@@ -927,8 +970,8 @@ cdef int _leave_native(ThreadState state, Context context) except -1:
         status = native_exit(context._native)
     if status < 0:
         return _refuse(context)
-    if state._current is context:
-        pop(state, context)
+    if is_topmost(state, context):
+        pop(state)
     else:
         _forget_entered(state, context)
     return 0
@@ -970,9 +1013,9 @@ cdef int _refuse_event_loop(ThreadState state) except -1:
 
 
 cdef Context _with_snapshot(Hamt snapshot):
-    cdef Context context = Context.__new__(Context)
-    context._snapshot = snapshot
-    return context
+    cdef PyObject *context = _make(<PyTypeObject *>Context, <PyObject *>(), NULL)
+    (<Context>context)._snapshot = snapshot
+    return as_context(context)
 
 
 cdef int _check_home(Context context, ThreadState state) except -1:
