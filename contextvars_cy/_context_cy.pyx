@@ -18,11 +18,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
 from contextvars_cy._native_cy cimport (
     native_context_of,
+    native_cached,
     native_current,
     native_enter,
     native_exit,
     native_holds_alone,
     native_map,
+    native_see_cache,
     native_set,
     native_thread_id,
     native_value,
@@ -161,6 +163,7 @@ cdef extern from "Python.h":
     int METH_KEYWORDS
     object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     PyObject *PyThreadState_GetDict() noexcept
+    bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
 
@@ -709,6 +712,7 @@ def copy_context():
 # ---- the hosts: one switch, because a C function cannot be defined twice ----
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
+native_see_cache(EMPTY)
 cdef dict _wrappers = {}
 
 
@@ -753,8 +757,13 @@ cdef Context _with_native(object native):
 
 cdef inline PyObject *_value(ContextVar var, PyObject *default) except NULL:
     # Owned.
-    cdef PyObject *here = NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current
-    cdef PyObject *value = _find(<Hamt>_loaded(here), var)
+    cdef PyObject *snapshot
+    cdef PyObject *value
+    if NATIVE:
+        snapshot = _loaded(NULL)
+    else:
+        snapshot = <PyObject *>(<ThreadState>_state())._current._snapshot
+    value = _find(<Hamt>snapshot, var)
     if value is NULL:
         value = default if default is not <PyObject *>ABSENT else <PyObject *>var._default
         if value is <PyObject *>ABSENT:
@@ -772,12 +781,14 @@ cdef inline PyObject *_loaded(PyObject *here) except NULL:
     cdef PyObject *snapshot = NULL
     if not NATIVE:
         return <PyObject *>(<Context>here)._snapshot
-    PyContextVar_Get(_anchor, NULL, &snapshot)
+    snapshot = native_cached(_anchor)
     if snapshot is NULL:
-        return <PyObject *>EMPTY
-    decref_held(snapshot)
+        PyContextVar_Get(_anchor, NULL, &snapshot)
+        if snapshot is NULL:
+            return <PyObject *>EMPTY
+        decref_held(snapshot)
     # Because whoever lists the native Context can get hold of the anchor.
-    if type(<object>snapshot) is not Hamt:
+    if not is_type(snapshot, <PyTypeObject *>Hamt):
         _refuse_snapshot(<object>snapshot)
     return snapshot
 

@@ -113,6 +113,52 @@ cdef extern from *:
         return token;
     }
 
+    /* Where a ContextVar keeps the value that it was last found to have, borrowed, and in which thread and at which version
+       of its Context that was. CPython's own struct: `native_see_cache` looks whether it is like this. */
+    typedef struct {
+        PyObject_HEAD
+        PyObject *name;
+        PyObject *default_value;
+        PyObject *value;
+        uint64_t thread_id;
+        uint64_t version;
+    } native_variable;
+
+    static int native_cache_is_seen = 0;
+
+    /* The variable's value in the current Context, borrowed, where the variable itself knows it; else NULL. */
+    static inline PyObject *native_cached(PyObject *variable) {
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+        native_variable *seen = (native_variable *)variable;
+        PyThreadState *thread = PyThreadState_Get();
+        if (native_cache_is_seen && seen->version == thread->context_ver && seen->thread_id == thread->id) {
+            return seen->value;
+        }
+    #endif
+        return NULL;
+    }
+
+    static int native_see_cache(PyObject *value) {
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+        PyThreadState *thread = PyThreadState_Get();
+        PyObject *variable = PyContextVar_New("contextvars_cy probe", value), *context = PyContext_New(), *token = NULL;
+        native_variable *seen = (native_variable *)variable;
+        if (variable && context && PyContext_Enter(context) == 0) {
+            if (Py_TYPE(variable)->tp_basicsize >= (Py_ssize_t)sizeof(native_variable)) {
+                token = PyContextVar_Set(variable, value);
+                native_cache_is_seen = token != NULL && PyUnicode_Check(seen->name) && seen->default_value == value
+                    && seen->value == value && seen->thread_id == thread->id && seen->version == thread->context_ver;
+            }
+            PyContext_Exit(context);
+        }
+        Py_XDECREF(token);
+        Py_XDECREF(context);
+        Py_XDECREF(variable);
+        if (PyErr_Occurred()) return -1;
+    #endif
+        return 0;
+    }
+
     /* The value in that Context, owned, or NULL; only a failure sets an exception. */
     static PyObject *native_value(PyObject *context, PyObject *variable) {
         PyObject *value = Py_TYPE(context)->tp_as_mapping->mp_subscript(context, variable);
@@ -176,6 +222,8 @@ cdef extern from *:
     int native_exit "PyContext_Exit"(object context) noexcept
     PyObject *native_context_of(object token) noexcept
     object native_set(object variable, object value)
+    PyObject *native_cached(object variable) noexcept
+    int native_see_cache(object value) except -1
     PyObject *native_value(object context, object variable) except? NULL
     PyObject *native_map(object context) noexcept
     bint native_holds_alone(PyObject *context, PyObject *value) noexcept
