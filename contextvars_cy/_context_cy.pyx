@@ -49,6 +49,12 @@ cdef uint32_t _serial = 0
 cdef extern from *:
     """
     #if !defined(Py_GIL_DISABLED)
+    #define HAMT_GIL 1
+    #else
+    #define HAMT_GIL 0
+    #endif
+
+    #if HAMT_GIL
     #define HAMT_THREAD_LOCAL
     #elif defined(_MSC_VER)
     #define HAMT_THREAD_LOCAL __declspec(thread)
@@ -147,9 +153,11 @@ cdef extern from *:
     int take_arguments(object type, const char *name, void *function, int flags) except -1
     # From a pointer that owns.
     Context as_context "(void *)"(PyObject *made)
+    Token as_token "(void *)"(PyObject *made)
     void decref_held "hamt_decref_held"(PyObject *thing) noexcept
     int push "HAMT_PUSH"(ThreadState state, Context context) noexcept
     void pop "HAMT_POP"(ThreadState state) noexcept
+    bint GIL "HAMT_GIL"
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
     int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
@@ -238,9 +246,9 @@ cdef class ContextVar:
         >>> colour.get("none")
         'none'
         """
-        if type(token) is not Token:
+        if not is_type(<PyObject *>token, <PyTypeObject *>Token):
             raise TypeError(f"expected an instance of Token, got {token!r}")
-        contextvar_reset(self, token)
+        contextvar_reset(self, <Token>token)
 
     def __hash__(self):
         return self._hash
@@ -266,12 +274,18 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 
 cdef Token contextvar_set(ContextVar var, object value):
-    cdef Token token = Token.__new__(Token)
     cdef PyObject *here = _here()
-    token._var = var
-    token._context = <object>here
-    token._old_value = _update(here, var, value)
-    return token
+    cdef PyObject *token = _make_token(<PyTypeObject *>Token, <PyObject *>(), NULL)
+    cdef PyObject *old_value
+    (<Token>token)._var = var
+    (<Token>token)._context = <object>here
+    old_value = _exchange_in_place(here, var, <PyObject *>value)
+    if old_value is not NULL:
+        (<Token>token)._old_value = handed_over(old_value)
+        return as_token(token)
+    owner = as_token(token)
+    (<Token>token)._old_value = _update(here, var, value)
+    return owner
 
 
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
@@ -283,6 +297,10 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     if <PyObject *>token._context is not here:
         raise ValueError(f"{token!r} was created in a different Context")
     token._used = True
+    cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
+    if old_value is not NULL:
+        decref(old_value)
+        return 0
     try:
         _update(here, var, token._old_value)
     except BaseException:
@@ -331,6 +349,10 @@ cdef class Token:
         raise TypeError("cannot pickle 'contextvars_cy.Token' object")
 
     __class_getitem__ = classmethod(GenericAlias)
+
+
+# Cython's own way to an instance, as a pointer, so that no count goes up and down; `publish` puts another in its place.
+cdef maker _make_token = <maker>(<PyTypeObject *>Token).tp_new
 
 
 cdef object _exit_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
@@ -487,10 +509,7 @@ cdef class Context:
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
-        cdef ContextVar var = _checked(key)
-        cdef Hamt snapshot = _snapshot_of(self)
-        cdef PyObject *value = _find(snapshot, var)
-        return default if value is NULL else <object>value
+        return handed_over(_value_in(self, key, <PyObject *>default))
 
     def keys(self):
         """Return an iterator over the variables; O(n).
@@ -517,16 +536,11 @@ cdef class Context:
         return iterate(_snapshot_of(self), ITEMS)
 
     def __getitem__(self, key):
-        cdef ContextVar var = _checked(key)
-        cdef Hamt snapshot = _snapshot_of(self)
-        cdef PyObject *value = _find(snapshot, var)
-        if value is NULL:
-            raise KeyError(key)
-        return <object>value
+        return handed_over(_value_in(self, key, NULL))
 
     def __contains__(self, key):
-        cdef ContextVar var = _checked(key)
-        return _find(_snapshot_of(self), var) is not NULL
+        _checked(key)
+        return _find(_snapshot_of(self), <ContextVar>key) is not NULL
 
     def __len__(self):
         return _snapshot_of(self)._count
@@ -558,8 +572,7 @@ cdef class Context:
         raise TypeError("cannot pickle 'contextvars_cy.Context' object")
 
 
-# Cython's own way to an instance, as a pointer, so that no count goes up and down; `publish` puts another in its place.
-cdef maker _make = <maker>(<PyTypeObject *>Context).tp_new
+cdef maker _make_context = <maker>(<PyTypeObject *>Context).tp_new
 
 
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
@@ -750,7 +763,7 @@ cdef Context _registered(Context context):
 
 
 cdef Context _with_native(object native):
-    cdef PyObject *context = _make(<PyTypeObject *>Context, <PyObject *>(), NULL)
+    cdef PyObject *context = _make_context(<PyTypeObject *>Context, <PyObject *>(), NULL)
     (<Context>context)._native = native
     return as_context(context)
 
@@ -801,18 +814,8 @@ cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
     cdef Hamt snapshot, expected, changed, found
     cdef PyObject *loaded = _loaded(here)
-    cdef PyObject **slot
-    cdef PyObject *old
-    if value is not ABSENT and _is_sole(here, loaded, 1):
-        if var is None:
-            if _exchange_all(<Node *>(<Hamt>loaded)._root, value):
-                return value
-        else:
-            slot = sole_slot(<Node *>(<Hamt>loaded)._root, var._hash, <PyObject *>var, <PyObject *>value)
-            if slot is not NULL:
-                xincref(<PyObject *>value)
-                old, slot[0] = slot[0], <PyObject *>value
-                return handed_over(old)
+    if var is None and _is_sole(here, loaded, 1) and _exchange_all(<Node *>(<Hamt>loaded)._root, value):
+        return value
     snapshot = expected = changed = <Hamt>_loaded(here)
     try:
         while True:
@@ -833,6 +836,24 @@ cdef object _update(PyObject *here, ContextVar var, object value):
         if NATIVE and changed is not snapshot and _load() is changed:
             native_set(_anchor, snapshot)
         raise
+
+
+cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
+    # The old value, owned, where the snapshot is nobody else's and has one; else NULL, and nothing was done. No code of
+    # the user's runs in here.
+    cdef PyObject *snapshot = native_cached(_anchor) if NATIVE else <PyObject *>(<Context>here)._snapshot
+    cdef PyObject **slot
+    cdef PyObject *old_value
+    if snapshot is NULL or value is <PyObject *>ABSENT or not is_type(snapshot, <PyTypeObject *>Hamt):
+        return NULL
+    if not _is_sole(here, snapshot, 1):
+        return NULL
+    slot = sole_slot(<Node *>(<Hamt>snapshot)._root, var._hash, <PyObject *>var, value)
+    if slot is NULL:
+        return NULL
+    xincref(value)
+    old_value, slot[0] = slot[0], value
+    return old_value
 
 
 cdef bint _exchange_all(Node *root, list changes) noexcept:
@@ -902,6 +923,25 @@ cdef Hamt _old_snapshot(object token):
 
 cdef Context context_current():
     return _wrap(<object>_here()) if NATIVE else _thread_state()._current
+
+
+cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
+    # Owned; without a default a KeyError.
+    cdef PyObject *value
+    cdef Hamt snapshot
+    if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
+        _checked(key)
+    if NATIVE or not GIL:
+        snapshot = _snapshot_of(context)
+        value = _find(snapshot, <ContextVar>key)
+    else:
+        value = _find(context._snapshot, <ContextVar>key)
+    if value is NULL:
+        value = default
+        if value is NULL:
+            raise KeyError(key)
+    xincref(value)
+    return value
 
 
 cdef Hamt _snapshot_of(Context context):
@@ -1024,7 +1064,7 @@ cdef int _refuse_event_loop(ThreadState state) except -1:
 
 
 cdef Context _with_snapshot(Hamt snapshot):
-    cdef PyObject *context = _make(<PyTypeObject *>Context, <PyObject *>(), NULL)
+    cdef PyObject *context = _make_context(<PyTypeObject *>Context, <PyObject *>(), NULL)
     (<Context>context)._snapshot = snapshot
     return as_context(context)
 
