@@ -50,6 +50,13 @@ GROUPS: dict[str, dict[str, Operation]] = {
         # In a copy, since it would be new but once.
         "set new": Operation("context.copy().run(set_new)", items=10, copies=1),
     },
+    # Of three variables; one by one where there is no `assign`.
+    "assign": {
+        "assign": Operation(
+            "assign({{v0: one, v1: one, v2: one}})\nassign({{v0: two, v1: two, v2: two}})", items=2, copies=5
+        ),
+        "assign, undo": Operation("assign({{v0: one, v1: one, v2: one}}).undo()"),
+    },
     "context": {
         "copy_context": Operation("copy_context()"),
         "run": Operation("context.run(nothing)"),
@@ -93,6 +100,10 @@ BY_HAND: Own = {
     "with set": "token = var.set(one)\ntry: pass\nfinally: var.reset(token)",
     "recursion": "descend_by_hand({items})",
 }
+ONE_BY_ONE: Own = {
+    "assign": "v0.set(one)\nv1.set(one)\nv2.set(one)\nv0.set(two)\nv1.set(two)\nv2.set(two)",
+    "assign, undo": "x = v0.set(one)\ny = v1.set(one)\nz = v2.set(one)\nv2.reset(z)\nv1.reset(y)\nv0.reset(x)",
+}
 # asyncio carries Python's own Contexts from task to task, and what does not ride in them mixes the tasks up.
 NOT_FOLLOWED: Own = {"service": None, "tasks": None}
 
@@ -129,6 +140,7 @@ GOALS = {
     "get default": Goal(["get default", "get argument"], 1.3, 1.2),
     "get after a switch": Goal(["get, of 200", *DIFFERENCES], 1.3, 1.1),
     "set": Goal(["set", "set, reset", "with set"], 2.0, 0.7),
+    "assign": Goal(list(GROUPS["assign"]), 1.0, 1.0),
     "copy_context": Goal(["copy_context"], 1.1, 0.75),
     "run": Goal(["run", "run 3 arguments", "run keywords"], 1.0, 0.9),
     "contexts read": Goal(["context[var]", "iterate", "equal"], 1.2, 1.0),
