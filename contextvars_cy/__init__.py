@@ -1,6 +1,7 @@
 """Context variables for every Python from 3.9, with CPython 3.14's semantics, and the persistent map under them.
 
 - `ContextVar`, `Context`, `Token`, `copy_context`: PEP 567, as in the standard library's `contextvars`.
+- `assign`, `Assignment`: many variables set at once, and undone at once.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
   and what stands for a value that was not there.
