@@ -17,8 +17,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
 from contextvars_cy._native_cy cimport (
-    native_context_of,
     native_cached,
+    native_context_of,
     native_current,
     native_enter,
     native_exit,
@@ -48,18 +48,16 @@ cdef uint32_t _serial = 0
 
 cdef extern from *:
     """
-    #if !defined(Py_GIL_DISABLED)
+    #ifndef Py_GIL_DISABLED
     #define HAMT_GIL 1
+    #define HAMT_THREAD_LOCAL
     #else
     #define HAMT_GIL 0
-    #endif
-
-    #if HAMT_GIL
-    #define HAMT_THREAD_LOCAL
-    #elif defined(_MSC_VER)
+    #ifdef _MSC_VER
     #define HAMT_THREAD_LOCAL __declspec(thread)
     #else
     #define HAMT_THREAD_LOCAL __thread
+    #endif
     #endif
 
     /* The thread that asked last for its ThreadState, which is borrowed, and forgets itself here when it is freed. */
@@ -816,7 +814,7 @@ cdef object _update(PyObject *here, ContextVar var, object value):
     cdef PyObject *loaded = _loaded(here)
     if var is None and _is_sole(here, loaded, 1) and _exchange_all(<Node *>(<Hamt>loaded)._root, value):
         return value
-    snapshot = expected = changed = <Hamt>_loaded(here)
+    snapshot = expected = changed = <Hamt>loaded
     try:
         while True:
             old_value = _old_value(snapshot, var, value)

@@ -85,7 +85,7 @@ def count(implementation: str, statement: str, loops: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", sys.executable, "-c", program]
         # The same addresses and hashes in each process.
-        settled = {**os.environ, **environment, "PYTHONHASHSEED": "0"}
+        settled = {**os.environ, **environment, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         finished = subprocess.run(command, env=settled, capture_output=True, text=True, check=False)
     found = TOTAL.search(finished.stderr)
     if finished.returncode or not found:
