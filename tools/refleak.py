@@ -23,6 +23,7 @@ from contextvars_cy import (
     Hamt,
     HamtSet,
     Token,
+    assign,
     copy_context,
     current_context,
     install,
@@ -111,6 +112,21 @@ def reset() -> None:
         except ZeroDivisionError:
             pass
         refused(Token)
+
+    Context().run(body)
+
+
+@scenario
+def assignments() -> None:
+    def body() -> None:
+        with assign({VAR: Value(), BARE: Value()}) as assignment:
+            # In place, and where a copy shares the values.
+            assign({VAR: Value(), BARE: Value()}).undo()
+            context = copy_context()
+            assign({VAR: assignment, BARE: Value()})
+            refused(context.run, assignment.undo)
+        refused(assignment.undo)
+        refused(assign, {VAR: Value(), 1: Value()})
 
     Context().run(body)
 
