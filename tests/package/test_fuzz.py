@@ -157,6 +157,21 @@ for kind in ("plain", "asyncio"):
     assert len(outputs[0]) > 10_000
 
 
+@pytest.mark.parametrize("answers, differs", [("'always'", True), ("next(numbers)", False)])
+def test_only_an_oracle_that_agrees_with_itself_is_differed_from(answers, differs):
+    program = f"""
+import itertools, sys
+sys.path.insert(0, {str(FUZZ.parent)!r})
+from fuzzing import search
+numbers = itertools.count()
+runner = search.Runner("plain")
+oracle = runner.implementations[-1]
+runner.log = lambda implementation, program: ([str({answers}) if implementation is oracle else "ours"], None)
+print(bool(runner.difference([])))
+"""
+    assert run_python(["-c", program], FUZZ.parent, {}).stdout.split() == [str(differs)]
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -20,6 +20,8 @@ from .machine import Defect, Program
 from .programs import Programs, shrink
 
 SHRINKS_FOR_SECONDS = 60
+# How often the oracle has to agree with itself before a difference from it counts.
+ORACLE_RUNS = 20
 
 
 def compared() -> str:
@@ -81,6 +83,9 @@ class Runner:
                     words.append(f"  {who:7} {lines[at] if at < len(lines) else '(the log ends)'}")
         if defect and not words:
             raise defect
+        # What comes out otherwise each time says nothing: the threads of gevent's pool end in an order of their own.
+        if words and any(self.log(self.implementations[-1], program)[0] != expected for _ in range(ORACLE_RUNS)):
+            return []
         return words
 
 
