@@ -590,10 +590,10 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
         _leave(<ThreadState>state, <Context>self)
 
 
-cdef ContextVar _checked(object key):
-    if type(key) is not ContextVar:
+cdef inline int _checked(object key) except -1:
+    if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
         raise TypeError(f"a ContextVar key was expected, got {key!r}")
-    return key
+    return 0
 
 
 @cython.final
@@ -723,7 +723,8 @@ def copy_context():
 # ---- the hosts: one switch, because a C function cannot be defined twice ----
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
-native_see_cache(EMPTY)
+if NATIVE:
+    native_see_cache(EMPTY)
 cdef dict _wrappers = {}
 
 
@@ -800,7 +801,7 @@ cdef inline PyObject *_loaded(PyObject *here) except NULL:
         decref_held(snapshot)
     # Because whoever lists the native Context can get hold of the anchor.
     if not is_type(snapshot, <PyTypeObject *>Hamt):
-        _refuse_snapshot(<object>snapshot)
+        raise TypeError(f"Expected Hamt, got {type(<object>snapshot).__name__}")
     return snapshot
 
 
@@ -927,8 +928,7 @@ cdef inline PyObject *_value_in(Context context, object key, PyObject *default) 
     # Owned; without a default a KeyError.
     cdef PyObject *value
     cdef Hamt snapshot
-    if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
-        _checked(key)
+    _checked(key)
     if NATIVE or not GIL:
         snapshot = _snapshot_of(context)
         value = _find(snapshot, <ContextVar>key)
@@ -951,10 +951,6 @@ cdef Hamt _snapshot_of(Context context):
         return EMPTY if snapshot is NULL else <Hamt?>handed_over(snapshot)
     with cython.critical_section(context):
         return context._snapshot
-
-
-cdef object _refuse_snapshot(object snapshot):
-    raise TypeError(f"Expected Hamt, got {type(snapshot).__name__}")
 
 
 cdef object _copy_native(Context context):
