@@ -55,6 +55,7 @@ FEW: Final = 8
 """How many items are not worth sorting by position."""
 PORTION: Final = 64
 """How many slots a walk gathers before it hands them out."""
+COLLECTS_AT_ALLOCATION: Final = sys.version_info < (3, 12)
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
 if sys.version_info >= (3, 10):
@@ -273,8 +274,12 @@ def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
             news(as_subtree(mine, below), as_subtree(theirs, below), below, noted)
 
 
-def walk(root: Node, kind: str) -> Iterator[Iterable[Any]]:
-    """The keys, the values or the (key, value) items, a node's before its children's, in portions of several nodes."""
+def walk(root: Node, kind: str) -> Iterator[Iterator[Any]]:
+    """The keys, the values or the (key, value) items, a node's before its children's, in portions of several nodes.
+
+    A step of a portion allocates nothing before 3.12, where an allocation may collect garbage, so that another thread
+    runs in the middle of the step, takes the portion to its end and frees it.
+    """
     stack = [root]
     portion: list[Any] = []
     while stack:
@@ -288,9 +293,10 @@ def walk(root: Node, kind: str) -> Iterator[Iterable[Any]]:
         if len(portion) > PORTION or not stack:
             if kind == "items":
                 entries = iter(portion)
-                yield zip(entries, entries)
+                items = zip(entries, entries)
+                yield iter(list(items)) if COLLECTS_AT_ALLOCATION else items
             else:
-                yield portion[kind == "values" :: 2]
+                yield iter(portion[kind == "values" :: 2])
             portion = []
 
 

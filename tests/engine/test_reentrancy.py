@@ -99,6 +99,22 @@ def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
     assert (VAR.get(), OTHER.get()) == ("after", 1)
 
 
+@pytest.fixture
+def eager_collector():
+    """It collects often, and runs Python code each time, in which another thread may take its turn."""
+
+    def collected(phase, info):
+        for _ in range(50):
+            pass
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(50)
+    yield
+    gc.set_threshold(*threshold)
+    gc.callbacks.remove(collected)
+
+
 def in_threads(*functions):
     """Call each in a thread of its own, all at once; the errors that they raised."""
     errors = []
@@ -148,7 +164,7 @@ def test_reading_a_context_that_another_thread_sets_in():
 
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("kind", ["keys", "values", "items"])
-def test_one_iterator_shared_by_threads(kind):
+def test_one_iterator_shared_by_threads(kind, eager_collector):
     """CPython issue 154535: each may miss what another took, and none sees what is not there."""
     context = Context()
     variables = [ContextVar(f"variable {number}") for number in range(2000)]
