@@ -217,7 +217,7 @@ cdef class ContextVar:
         >>> ContextVar("colour", default="blue").get("red")
         'red'
         """
-        return contextvar_get(self, default)
+        # `_get_called` takes its place, which is called with the arguments as they come.
 
     def set(self, value, /):
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -336,7 +336,7 @@ cdef class Token:
         return self
 
     def __exit__(self, kind, error, traceback, /):
-        contextvar_reset(self._var, self)
+        pass  # `_exit_called` takes its place.
 
     def __repr__(self):
         return f"<Token{' used' if self._used else ''} var={self._var!r} at {id(self):#x}>"
@@ -491,7 +491,7 @@ cdef class Context:
         >>> context[colour]
         'red'
         """
-        # `_run_called` takes its place, which is called with the arguments as they come.
+        # `_run_called` takes its place.
 
     def copy(self):
         """Return a Context with the same values. O(1).
@@ -917,7 +917,7 @@ cdef PyObject *_here() except NULL:
 
 cdef Hamt _old_snapshot(object token):
     old_value = token.old_value
-    return <Hamt>old_value if type(old_value) is Hamt else EMPTY
+    return EMPTY if old_value is token.MISSING else <Hamt?>old_value
 
 
 cdef Context context_current():

@@ -625,7 +625,7 @@ if host == "native":
 
     def _old_snapshot(token: contextvars.Token[Snapshot]) -> Snapshot:
         old_value = token.old_value
-        return old_value if type(old_value) is Hamt else EMPTY
+        return EMPTY if old_value is token.MISSING else old_value
 
     def _current() -> Context:
         return _wrap(_here())

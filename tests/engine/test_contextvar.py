@@ -57,6 +57,26 @@ def test_the_name_is_read_only():
         var.other = 1
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda var, token: var.get(1, 2),
+        lambda var, token: var.get(default=1),
+        lambda var, token: var.set(),
+        lambda var, token: var.reset(),
+        lambda var, token: token.__exit__(),
+        lambda var, token: token.__exit__(None, None, None, None),
+    ],
+)
+def test_a_call_with_wrong_arguments_changes_nothing(call):
+    var = ContextVar("var")
+    token = var.set("set")
+    with pytest.raises(TypeError):
+        call(var, token)
+    assert var.get() == "set"
+    var.reset(token)
+
+
 def test_get_prefers_the_value_then_the_argument_then_the_default():
     var = ContextVar("var", default="default")
     assert var.get() == "default"
