@@ -1,7 +1,8 @@
 """The operations on context variables, and the statements that stand for them.
 
 Their names are those of variables.py: `context`, `twin`, `left` and `right` are Contexts of 8 variables, of which `var`
-is one; values are short strings. A set that is measured by itself gives the variable another value each time.
+is one; values are short strings, `one` to begin with. A set gives the variable another value each time, and each
+statement leaves them as it found them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Operation(NamedTuple):
 
 SIZES = 1, 8, 32, 200, 2000
 TWENTY = "\n".join(f"v{number}.get()" for number in range(20))
-SET, SET_RESET = "var.set(one)\nvar.set(two)", "token = var.set(one)\nvar.reset(token)"
+SET, SET_RESET = "var.set(two)\nvar.set(one)", "token = var.set(two)\nvar.reset(token)"
 
 GROUPS: dict[str, dict[str, Operation]] = {
     "get": {
@@ -46,16 +47,16 @@ GROUPS: dict[str, dict[str, Operation]] = {
     "set": {
         "set": Operation(SET, items=2, copies=5),
         "set, reset": Operation(SET_RESET),
-        "with set": Operation("with var.set(one): pass"),
+        "with set": Operation("with var.set(two): pass"),
         # In a copy, since it would be new but once.
         "set new": Operation("context.copy().run(set_new)", items=10, copies=1),
     },
     # Of three variables; one by one where there is no `assign`.
     "assign": {
         "assign": Operation(
-            "assign({{v0: one, v1: one, v2: one}})\nassign({{v0: two, v1: two, v2: two}})", items=2, copies=5
+            "assign({{v0: two, v1: two, v2: two}})\nassign({{v0: one, v1: one, v2: one}})", items=2, copies=5
         ),
-        "assign, undo": Operation("assign({{v0: one, v1: one, v2: one}}).undo()"),
+        "assign, undo": Operation("assign({{v0: two, v1: two, v2: two}}).undo()"),
     },
     "context": {
         "copy_context": Operation("copy_context()"),
@@ -97,12 +98,12 @@ Own = Mapping[str, "str | None"]
 
 # Where a token is no context manager: before Python 3.14, and in the backport.
 BY_HAND: Own = {
-    "with set": "token = var.set(one)\ntry: pass\nfinally: var.reset(token)",
+    "with set": "token = var.set(two)\ntry: pass\nfinally: var.reset(token)",
     "recursion": "descend_by_hand({items})",
 }
 ONE_BY_ONE: Own = {
-    "assign": "v0.set(one)\nv1.set(one)\nv2.set(one)\nv0.set(two)\nv1.set(two)\nv2.set(two)",
-    "assign, undo": "x = v0.set(one)\ny = v1.set(one)\nz = v2.set(one)\nv2.reset(z)\nv1.reset(y)\nv0.reset(x)",
+    "assign": "v0.set(two)\nv1.set(two)\nv2.set(two)\nv0.set(one)\nv1.set(one)\nv2.set(one)",
+    "assign, undo": "x = v0.set(two)\ny = v1.set(two)\nz = v2.set(two)\nv2.reset(z)\nv1.reset(y)\nv0.reset(x)",
 }
 # asyncio carries Python's own Contexts from task to task, and what does not ride in them mixes the tasks up.
 NOT_FOLLOWED: Own = {"service": None, "tasks": None}
