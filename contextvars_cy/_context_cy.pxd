@@ -1,5 +1,6 @@
 # The compiled context variables, for `cimport`: the types, and CPython's C API for contexts with our types in it.
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport Hamt
@@ -9,6 +10,9 @@ cdef class ContextVar:
     cdef object _name
     cdef object _default
     cdef uint32_t _hash
+    # The value that it was last seen to have, borrowed, NULL for none, and the number of the snapshot that has it.
+    cdef PyObject *_seen
+    cdef Py_hash_t _seen_in
 
 
 cdef class Token:

@@ -4,7 +4,6 @@
 
 cimport cython
 from cpython.contextvars cimport (
-    PyContext_Copy,
     PyContext_CopyCurrent,
     PyContext_New,
     PyContextVar_Get,
@@ -17,20 +16,33 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
 from contextvars_cy._native_cy cimport (
-    native_cached,
     native_context_of,
+    native_copy,
     native_current,
     native_enter,
     native_exit,
-    native_holds_alone,
+    native_find,
+    native_glance,
+    native_here,
+    native_is_known,
+    native_look,
     native_map,
-    native_see_cache,
+    native_old_value,
     native_set,
     native_thread_id,
     native_value,
     native_version,
 )
-from contextvars_cy._trie_cy cimport Node, decref, find_identical, handed_over, sole_slot, xincref
+from contextvars_cy._trie_cy cimport (
+    Node,
+    decref,
+    find_identical,
+    handed_over,
+    sole_slot,
+    sole_with_entry,
+    sole_without_entry,
+    xincref,
+)
 
 import sys
 from collections.abc import Mapping
@@ -45,6 +57,8 @@ from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 cdef object ABSENT = _ABSENT
 cdef bint NATIVE = host == "native"
 cdef uint32_t _serial = 0
+# The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
+cdef Py_hash_t _last_number = 0
 
 cdef extern from *:
     """
@@ -92,7 +106,19 @@ cdef extern from *:
     #define HAMT_PUSH(state, context) \
         hamt_push((PyObject **)&(state)->_current, (PyObject *)(state)->_below, (PyObject *)(context))
     #define HAMT_POP(state) hamt_pop((PyObject **)&(state)->_current, (PyObject *)(state)->_below)
+    #define HAMT_HAS_ROOM(state) \
+        (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
     #define HAMT_IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
+
+    /* As PyObject_Vectorcall, whose checks of the result are made again by whoever has called us. */
+    static inline PyObject *hamt_call(PyObject *callable, PyObject *const *args, size_t count, PyObject *names) {
+        PyTypeObject *type = Py_TYPE(callable);
+        if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
+            vectorcallfunc function = *(vectorcallfunc *)((char *)callable + type->tp_vectorcall_offset);
+            if (function != NULL) return function(callable, args, count, names);
+        }
+        return PyObject_Vectorcall(callable, args, count, names);
+    }
 
     /* One step, where another thread may be trying the same. */
     #ifdef Py_GIL_DISABLED
@@ -105,6 +131,8 @@ cdef extern from *:
     }
     #define HAMT_EXCHANGE_ENTERED(context, entered) hamt_exchange(&(context)->_entered, entered)
     #endif
+
+    #define HAMT_PUT_ROOT(snapshot, root) ((snapshot)->_root = (PyObject *)(root))
 
     #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
@@ -155,7 +183,12 @@ cdef extern from *:
     void decref_held "hamt_decref_held"(PyObject *thing) noexcept
     int push "HAMT_PUSH"(ThreadState state, Context context) noexcept
     void pop "HAMT_POP"(ThreadState state) noexcept
+    object call "hamt_call"(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
+    # From one that is gone: nothing is counted.
+    void put_root "HAMT_PUT_ROOT"(Hamt snapshot, Node *root) noexcept
     bint GIL "HAMT_GIL"
+    Py_hash_t NOWHERE "PY_SSIZE_T_MIN"
+    bint has_room "HAMT_HAS_ROOM"(ThreadState state) noexcept
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
     int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
@@ -167,8 +200,8 @@ cdef extern from "Python.h":
     ctypedef PyObject *(*maker "newfunc")(PyTypeObject *kind, PyObject *args, PyObject *kwargs) except NULL
     int METH_FASTCALL
     int METH_KEYWORDS
-    object PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     PyObject *PyThreadState_GetDict() noexcept
+    void PyErr_Clear() noexcept
     bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
@@ -198,6 +231,7 @@ cdef class ContextVar:
         hash(name)
         self._name = name
         self._default = default
+        self._seen_in = NOWHERE
         with cython.critical_section(ABSENT):
             self._hash = _serial
             _serial += 1
@@ -261,14 +295,29 @@ cdef class ContextVar:
     __class_getitem__ = classmethod(GenericAlias)
 
 
+@cython.nonecheck(False)
 cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
+    # What is usual, apart from what is not, for which the compiler would save registers.
+    cdef PyObject *snapshot = _snapshot_at_hand()
+    cdef PyObject *value
+    if snapshot is not NULL and count <= 1:
+        value = _seen_or_found(<Hamt>snapshot, <ContextVar>self)
+        if value is NULL:
+            value = args[0] if count else <PyObject *>(<ContextVar>self)._default
+        if value is not <PyObject *>ABSENT:
+            return <object>value
+    return _get_slowly(<ContextVar>self, args, count)
+
+
+cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count):
     if count > 1:
         raise TypeError(f"get expected at most 1 argument, got {count}")
-    return handed_over(_value(<ContextVar>self, args[0] if count else <PyObject *>ABSENT))
+    return handed_over(_value(var, args[0] if count else <PyObject *>ABSENT))
 
 
 cdef object contextvar_get(ContextVar var, object default=ABSENT):
-    return handed_over(_value(var, <PyObject *>default))
+    cdef PyObject *argument = <PyObject *>default
+    return _get_slowly(var, &argument, 1)
 
 
 cdef Token contextvar_set(ContextVar var, object value):
@@ -499,7 +548,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _with_native(_copy_native(self)) if NATIVE else _with_snapshot(_snapshot_of(self))
+        return _with_native(native_copy(self._native)) if NATIVE else _with_snapshot(_snapshot_of(self))
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -579,13 +628,14 @@ cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwar
     return _with_native(PyContext_New()) if NATIVE else _with_snapshot(EMPTY)
 
 
+@cython.nonecheck(False)
 cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names):
     if count == 0:
         raise TypeError("run() missing 1 required positional argument")
     cdef PyObject *state = _state()
     _enter(<ThreadState>state, <Context>self)
     try:
-        return PyObject_Vectorcall(args[0], args + 1, count - 1, names)
+        return call(args[0], args + 1, count - 1, names)
     finally:
         _leave(<ThreadState>state, <Context>self)
 
@@ -724,7 +774,7 @@ def copy_context():
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
 if NATIVE:
-    native_see_cache(EMPTY)
+    native_look(_anchor, EMPTY)
 cdef dict _wrappers = {}
 
 
@@ -775,7 +825,7 @@ cdef inline PyObject *_value(ContextVar var, PyObject *default) except NULL:
         snapshot = _loaded(NULL)
     else:
         snapshot = <PyObject *>(<ThreadState>_state())._current._snapshot
-    value = _find(<Hamt>snapshot, var)
+    value = _seen_or_found(<Hamt>snapshot, var)
     if value is NULL:
         value = default if default is not <PyObject *>ABSENT else <PyObject *>var._default
         if value is <PyObject *>ABSENT:
@@ -784,16 +834,49 @@ cdef inline PyObject *_value(ContextVar var, PyObject *default) except NULL:
     return value
 
 
+@cython.nonecheck(False)
+cdef inline PyObject *_seen_or_found(Hamt snapshot, ContextVar var) noexcept:
+    # Borrowed, NULL for none.
+    return var._seen if var._seen_in == snapshot._hash else _found(snapshot, var)
+
+
+@cython.nonecheck(False)
+cdef PyObject *_found(Hamt snapshot, ContextVar var) noexcept:
+    # And remembered: until the snapshot is changed in place, which is told to the variable, it has the same value.
+    global _last_number
+    cdef PyObject *value = _find(snapshot, var)
+    if not GIL:
+        return value
+    if snapshot._hash == 0 and _last_number - 1 != NOWHERE:
+        _last_number -= 1
+        snapshot._hash = _last_number
+    if snapshot._hash < 0:
+        var._seen, var._seen_in = value, snapshot._hash
+    return value
+
+
 cdef inline PyObject *_find(Hamt snapshot, ContextVar var) noexcept:
     return find_identical(<Node *>snapshot._root, var._hash, <PyObject *>var)
 
 
+@cython.nonecheck(False)
+cdef inline PyObject *_snapshot_at_hand() noexcept:
+    # Borrowed; NULL where that is not to be had at once.
+    cdef PyObject *snapshot
+    if not NATIVE:
+        if known_thread_id != native_thread_id():
+            return NULL
+        return <PyObject *>(<ThreadState>known_thread_state)._current._snapshot
+    snapshot = native_here()
+    return snapshot if snapshot is not NULL and is_type(snapshot, <PyTypeObject *>Hamt) else NULL
+
+
 cdef inline PyObject *_loaded(PyObject *here) except NULL:
     # Borrowed, for as long as nobody else runs.
-    cdef PyObject *snapshot = NULL
+    cdef PyObject *snapshot
     if not NATIVE:
         return <PyObject *>(<Context>here)._snapshot
-    snapshot = native_cached(_anchor)
+    snapshot = native_here() if here is NULL or not native_is_known else native_glance(here)
     if snapshot is NULL:
         PyContextVar_Get(_anchor, NULL, &snapshot)
         if snapshot is NULL:
@@ -813,7 +896,7 @@ cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
     cdef Hamt snapshot, expected, changed, found
     cdef PyObject *loaded = _loaded(here)
-    if var is None and _is_sole(here, loaded, 1) and _exchange_all(<Node *>(<Hamt>loaded)._root, value):
+    if var is None and _is_sole(here, loaded, 1) and _exchange_all(<Hamt>loaded, value):
         return value
     snapshot = expected = changed = <Hamt>loaded
     try:
@@ -838,50 +921,85 @@ cdef object _update(PyObject *here, ContextVar var, object value):
 
 
 cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
-    # The old value, owned, where the snapshot is nobody else's and has one; else NULL, and nothing was done. No code of
-    # the user's runs in here.
-    cdef PyObject *snapshot = native_cached(_anchor) if NATIVE else <PyObject *>(<Context>here)._snapshot
+    # The old value, owned, where the snapshot is nobody else's and that goes at once; else NULL, and nothing was done. No
+    # code of the user's runs in here.
+    cdef PyObject *snapshot
     cdef PyObject **slot
-    cdef PyObject *old_value
-    if snapshot is NULL or value is <PyObject *>ABSENT or not is_type(snapshot, <PyTypeObject *>Hamt):
+    cdef PyObject *old_value = NULL
+    cdef bint alone = True
+    if not NATIVE:
+        snapshot = <PyObject *>(<Context>here)._snapshot
+    else:
+        snapshot = native_find(here, &alone) if native_is_known else NULL
+    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, 1):
         return NULL
-    if not _is_sole(here, snapshot, 1):
-        return NULL
-    slot = sole_slot(<Node *>(<Hamt>snapshot)._root, var._hash, <PyObject *>var, value)
-    if slot is NULL:
-        return NULL
-    xincref(value)
-    old_value, slot[0] = slot[0], value
+    if value is <PyObject *>ABSENT:
+        old_value = _discard_in_place(<Hamt>snapshot, var)
+    else:
+        slot = sole_slot(<Node *>(<Hamt>snapshot)._root, var._hash, <PyObject *>var, value)
+        if slot is NULL:
+            old_value = _add_in_place(<Hamt>snapshot, var, value)
+        else:
+            xincref(value)
+            old_value, slot[0] = slot[0], value
+    if old_value is not NULL and var._seen_in == (<Hamt>snapshot)._hash:
+        var._seen = NULL if value is <PyObject *>ABSENT else value
     return old_value
 
 
-cdef bint _exchange_all(Node *root, list changes) noexcept:
+cdef PyObject *_add_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
+    cdef Node *root = sole_with_entry(<Node *>snapshot._root, var._hash, <PyObject *>var, value)
+    if root is NULL:
+        return NULL
+    put_root(snapshot, root)
+    snapshot._count += 1
+    xincref(<PyObject *>ABSENT)
+    return <PyObject *>ABSENT
+
+
+cdef PyObject *_discard_in_place(Hamt snapshot, ContextVar var) noexcept:
+    cdef PyObject *old_value = NULL
+    cdef Node *root = sole_without_entry(<Node *>snapshot._root, var._hash, <PyObject *>var, &old_value)
+    if root is not NULL:
+        put_root(snapshot, root)
+        snapshot._count -= 1
+    return old_value
+
+
+cdef bint _exchange_all(Hamt snapshot, list changes) noexcept:
     # In place, where that goes for every variable: the list has the old values then.
     cdef Py_ssize_t index, done
     for index in range(0, len(changes), 2):
-        if not _exchange_one(root, changes, index):
+        if not _exchange_one(snapshot, changes, index):
             for done in range(0, index, 2):
-                _exchange_one(root, changes, done)
+                _exchange_one(snapshot, changes, done)
             return False
     return True
 
 
-cdef inline bint _exchange_one(Node *root, list changes, Py_ssize_t index) noexcept:
+cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) noexcept:
     cdef PyObject **items = items_of(changes)
     cdef PyObject **slot
     if items[index + 1] is <PyObject *>ABSENT:
         return False
-    slot = sole_slot(root, (<ContextVar>items[index])._hash, items[index], items[index + 1])
+    slot = sole_slot(<Node *>snapshot._root, (<ContextVar>items[index])._hash, items[index], items[index + 1])
     if slot is NULL:
         return False
     items[index + 1], slot[0] = slot[0], items[index + 1]
+    if (<ContextVar>items[index])._seen_in == snapshot._hash:
+        (<ContextVar>items[index])._seen = slot[0]
     return True
 
 
 cdef inline bint _is_sole(PyObject *here, PyObject *snapshot, Py_ssize_t count) noexcept:
     # Only the Context holds it, and the caller: the references that there are then. So it can be changed in place of
     # making another one, and nobody sees.
-    return is_sole(snapshot, count) and (not NATIVE or native_holds_alone(here, snapshot))
+    cdef bint alone = True
+    if not is_sole(snapshot, count):
+        return False
+    if NATIVE:
+        return native_is_known and native_find(here, &alone) is snapshot and alone
+    return True
 
 
 cdef Hamt _exchange(Context context, Hamt changed, Hamt expected):
@@ -916,8 +1034,8 @@ cdef PyObject *_here() except NULL:
 
 
 cdef Hamt _old_snapshot(object token):
-    old_value = token.old_value
-    return EMPTY if old_value is token.MISSING else <Hamt?>old_value
+    cdef PyObject *old_value = native_old_value(token, _anchor)
+    return EMPTY if old_value is NULL else <Hamt?><object>old_value
 
 
 cdef Context context_current():
@@ -946,16 +1064,13 @@ cdef Hamt _snapshot_of(Context context):
     # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
     cdef PyObject *snapshot
     if NATIVE:
-        with cython.critical_section(context._native):
-            snapshot = native_value(context._native, _anchor)
+        snapshot = native_glance(<PyObject *>context._native) if native_is_known else NULL
+        if snapshot is not NULL:
+            return <Hamt?><object>snapshot
+        snapshot = native_value(context._native, _anchor)
         return EMPTY if snapshot is NULL else <Hamt?>handed_over(snapshot)
     with cython.critical_section(context):
         return context._snapshot
-
-
-cdef object _copy_native(Context context):
-    with cython.critical_section(context._native):
-        return PyContext_Copy(context._native)
 
 
 cdef Context context_copy_current():
@@ -975,6 +1090,43 @@ cdef int context_exit(Context context) except -1:
 
 
 cdef inline int _enter(ThreadState state, Context context) except -1:
+    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
+
+
+cdef inline int _leave(ThreadState state, Context context) except -1:
+    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
+
+
+@cython.nonecheck(False)
+cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
+    # False where something is in the way, and nothing was done.
+    if not GIL or not has_room(state):
+        return False
+    if not NATIVE:
+        if context._home is not None or context._entered:
+            return False
+        context._entered = True
+    elif native_enter(context._native) < 0:
+        PyErr_Clear()
+        return False
+    push(state, context)
+    return True
+
+
+@cython.nonecheck(False)
+cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
+    if not GIL or not is_topmost(state, context):
+        return False
+    if not NATIVE:
+        context._entered = False
+    elif native_exit(context._native) < 0:
+        PyErr_Clear()
+        return False
+    pop(state)
+    return True
+
+
+cdef int _enter_slowly(ThreadState state, Context context) except -1:
     if NATIVE:
         return _enter_native(state, context)
     if context._home is not None:
@@ -987,7 +1139,7 @@ cdef inline int _enter(ThreadState state, Context context) except -1:
     return 0
 
 
-cdef inline int _leave(ThreadState state, Context context) except -1:
+cdef int _leave_slowly(ThreadState state, Context context) except -1:
     if NATIVE:
         return _leave_native(state, context)
     if not is_topmost(state, context):
@@ -998,10 +1150,7 @@ cdef inline int _leave(ThreadState state, Context context) except -1:
 
 
 cdef int _enter_native(ThreadState state, Context context) except -1:
-    cdef int status
-    with cython.critical_section(context._native):
-        status = native_enter(context._native)
-    if status < 0:
+    if native_enter(context._native) < 0:
         return _refuse(context)
     if push(state, context) < 0:
         native_exit(context._native)
@@ -1010,10 +1159,7 @@ cdef int _enter_native(ThreadState state, Context context) except -1:
 
 
 cdef int _leave_native(ThreadState state, Context context) except -1:
-    cdef int status
-    with cython.critical_section(context._native):
-        status = native_exit(context._native)
-    if status < 0:
+    if native_exit(context._native) < 0:
         return _refuse(context)
     if is_topmost(state, context):
         pop(state)

@@ -23,6 +23,7 @@ cdef class Hamt:
     cdef object __weakref__
     cdef object _root
     cdef Py_ssize_t _count
+    # 0 before anybody asks for it. A snapshot, which is what a Context has of its variables, has its number there.
     cdef Py_hash_t _hash
 
     # The value, or ABSENT.

@@ -26,6 +26,7 @@ from contextvars_cy._trie_cy cimport (
     xincref,
 )
 
+import sys
 from collections.abc import ItemsView, Iterable, KeysView, Mapping, Set, ValuesView
 from types import GenericAlias
 
@@ -291,14 +292,15 @@ cdef class Hamt:
         return self._count == that._count and equal(<Node *>self._root, <Node *>that._root)
 
     def __hash__(self):
-        # No hash is -1, and the one that is 0 is worked out again.
+        # The one that is 0 is worked out again, and so is that of a snapshot, whose number is negative.
         cdef Py_hash_t known
         with cython.critical_section(self):
             known = self._hash
-        if known == 0:
-            known = hash((self._count, sum(map(hash, self.items()))))
+        if known <= 0:
+            known = hash((self._count, sum(map(hash, self.items())))) & sys.maxsize
             with cython.critical_section(self):
-                self._hash = known
+                if self._hash == 0:
+                    self._hash = known
         return known
 
     def __or__(self, other):

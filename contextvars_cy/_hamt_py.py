@@ -252,7 +252,8 @@ class Hamt(Sealed, Generic[K, V]):
 
     def __hash__(self) -> int:
         if not hasattr(self, "_hash"):
-            self._hash = hash((self._count, sum(map(hash, self.items()))))
+            # Not negative: the twin has other uses for such numbers.
+            self._hash = hash((self._count, sum(map(hash, self.items())))) & sys.maxsize
         return self._hash
 
     def __or__(self, other: Mapping[K, V]) -> Hamt[K, V]:

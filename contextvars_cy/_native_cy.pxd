@@ -3,14 +3,20 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
+# For its C code, of which there is some use below.
+from contextvars_cy._trie_cy cimport popcount
+
 cdef extern from *:
     """
     #include <stdint.h>
+    #include <stddef.h>
     #include <string.h>
 
     /* The fields that are read here are in a public struct, which a later Python may change: there the slower ways
        that need none of them are taken. */
+    #ifndef NATIVE_FIELDS_ARE_KNOWN
     #define NATIVE_FIELDS_ARE_KNOWN (PY_VERSION_HEX < 0x03100000)
+    #endif
 
     /* No two thread states have the same. */
     static inline uint64_t native_thread_id(void) {
@@ -51,6 +57,24 @@ cdef extern from *:
         PyObject *context = NULL;
         Py_TYPE(token)->tp_traverse(token, native_visit_context, &context);
         return context;
+    }
+
+    typedef struct {
+        PyObject *variable;
+        PyObject *value;
+    } native_old;
+
+    static int native_visit_old_value(PyObject *referent, void *found) {
+        native_old *old = found;
+        if (referent != old->variable && !PyContext_CheckExact(referent)) old->value = referent;
+        return 0;
+    }
+
+    /* The third of what it shows, without the detour by its attributes; borrowed, NULL where the variable had no value. */
+    static PyObject *native_old_value(PyObject *token, PyObject *variable) {
+        native_old old = {variable, NULL};
+        Py_TYPE(token)->tp_traverse(token, native_visit_old_value, &old);
+        return old.value;
     }
 
     /* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser
@@ -96,14 +120,37 @@ cdef extern from *:
 
     /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
        here touches a native Context that another thread can see does it in a critical section of that Context. */
+    #ifdef Py_GIL_DISABLED
+    #define NATIVE_LOCKED(context, statement) Py_BEGIN_CRITICAL_SECTION(context); statement; Py_END_CRITICAL_SECTION()
+    #else
+    #define NATIVE_LOCKED(context, statement) statement
+    #endif
+
+    /* With an exception set where they return -1. */
+    static inline int native_enter(PyObject *context) {
+        int status;
+        NATIVE_LOCKED(context, status = PyContext_Enter(context));
+        return status;
+    }
+
+    static inline int native_exit(PyObject *context) {
+        int status;
+        NATIVE_LOCKED(context, status = PyContext_Exit(context));
+        return status;
+    }
+
+    static inline PyObject *native_copy(PyObject *context) {
+        PyObject *copy;
+        NATIVE_LOCKED(context, copy = PyContext_Copy(context));
+        return copy;
+    }
+
     static PyObject *native_set(PyObject *variable, PyObject *value) {
         PyObject *token;
     #ifdef Py_GIL_DISABLED
         PyObject *context = PyThreadState_Get()->context;
         if (context != NULL) {
-            Py_BEGIN_CRITICAL_SECTION(context);
-            token = PyContextVar_Set(variable, value);
-            Py_END_CRITICAL_SECTION();
+            NATIVE_LOCKED(context, token = PyContextVar_Set(variable, value));
             return token;
         }
     #endif
@@ -113,66 +160,16 @@ cdef extern from *:
         return token;
     }
 
-    /* Where a ContextVar keeps the value that it was last found to have, borrowed, and in which thread and at which version
-       of its Context that was. CPython's own struct: `native_see_cache` looks whether it is like this. */
-    typedef struct {
-        PyObject_HEAD
-        PyObject *name;
-        PyObject *default_value;
-        PyObject *value;
-        uint64_t thread_id;
-        uint64_t version;
-    } native_variable;
-
-    static int native_cache_is_seen = 0;
-
-    /* The variable's value in the current Context, borrowed, where the variable itself knows it; else NULL. */
-    static inline PyObject *native_cached(PyObject *variable) {
-    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-        native_variable *seen = (native_variable *)variable;
-        PyThreadState *thread = PyThreadState_Get();
-        if (native_cache_is_seen && seen->version == thread->context_ver && seen->thread_id == thread->id) {
-            return seen->value;
-        }
-    #endif
-        return NULL;
-    }
-
-    static int native_see_cache(PyObject *value) {
-    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-        PyThreadState *thread = PyThreadState_Get();
-        PyObject *variable = PyContextVar_New("contextvars_cy probe", value), *context = PyContext_New(), *token = NULL;
-        native_variable *seen = (native_variable *)variable;
-        if (variable && context && PyContext_Enter(context) == 0) {
-            if (Py_TYPE(variable)->tp_basicsize >= (Py_ssize_t)sizeof(native_variable)) {
-                token = PyContextVar_Set(variable, value);
-                native_cache_is_seen = token != NULL && PyUnicode_Check(seen->name) && seen->default_value == value
-                    && seen->value == value && seen->thread_id == thread->id && seen->version == thread->context_ver;
-            }
-            PyContext_Exit(context);
-        }
-        Py_XDECREF(token);
-        Py_XDECREF(context);
-        Py_XDECREF(variable);
-        if (PyErr_Occurred()) return -1;
-    #endif
-        return 0;
-    }
-
     /* The value in that Context, owned, or NULL; only a failure sets an exception. */
     static PyObject *native_value(PyObject *context, PyObject *variable) {
-        PyObject *value = Py_TYPE(context)->tp_as_mapping->mp_subscript(context, variable);
+        PyObject *value;
+        NATIVE_LOCKED(context, value = Py_TYPE(context)->tp_as_mapping->mp_subscript(context, variable));
         if (value == NULL && PyErr_ExceptionMatches(PyExc_KeyError)) PyErr_Clear();
         return value;
     }
 
     static int native_visit_map(PyObject *referent, void *found) {
         if (strcmp(Py_TYPE(referent)->tp_name, "hamt") != 0) return 0;
-        *(PyObject **)found = referent;
-        return 1;
-    }
-
-    static int native_visit_first(PyObject *referent, void *found) {
         *(PyObject **)found = referent;
         return 1;
     }
@@ -184,31 +181,193 @@ cdef extern from *:
         return map;
     }
 
+    /* The structs behind a variable, a Context and its map, as far as they are read here. Nobody promises them:
+       `native_look` sees whether they are like this. Without the GIL there is no lock to read them under. */
     typedef struct {
-        PyObject *wanted;
-        int patience;
-    } native_search;
+        PyObject_HEAD
+        PyObject *name;
+        PyObject *default_value;
+        /* What the variable was last found to have, borrowed, and in which thread and at which version of its Context. */
+        PyObject *value;
+        uint64_t thread_id;
+        uint64_t version;
+    } native_variable;
 
-    /* Looks for what is wanted in nodes that have one reference. */
-    static int native_visit_node(PyObject *referent, void *argument) {
-        native_search *search = argument;
-        if (referent == search->wanted) return 1;
-        if (--search->patience < 0 || Py_REFCNT(referent) != 1) return 0;
-        if (strncmp(Py_TYPE(referent)->tp_name, "hamt_", 5) != 0) return 0;
-        return Py_TYPE(referent)->tp_traverse(referent, native_visit_node, search);
+    typedef struct {
+        PyObject_HEAD
+        PyObject *previous;
+        PyObject *map;
+    } native_context;
+
+    typedef struct {
+        PyObject_HEAD
+        PyObject *root;
+    } native_tree;
+
+    typedef struct {
+        PyObject_VAR_HEAD
+        uint32_t bitmap;
+        PyObject *slots[];
+    } native_bitmap_node;
+
+    typedef struct {
+        PyObject_HEAD
+        PyObject *children[32];
+    } native_array_node;
+
+    static PyObject *native_anchor;
+    static uint32_t native_anchor_hash;
+    static PyTypeObject *native_bitmap_type, *native_array_type;
+    static int native_is_known = 0;
+
+    #if PY_VERSION_HEX < 0x030A0000
+    #define Py_NewRef(thing) (Py_INCREF(thing), (thing))
+    #endif
+
+    /* The anchor's value in the Context, borrowed, or NULL; and whether nobody but the Context holds it, if nobody holds
+       it in another way. A copy of a Context shares its map, one that differs from it shares nodes of the map, and all
+       count their references: so a count of one, from the map to the value, is nobody else's. */
+    static inline PyObject *native_find(PyObject *context, int *alone) {
+        PyObject *map = ((native_context *)context)->map, *node = ((native_tree *)map)->root;
+        uint32_t hash = native_anchor_hash;
+        *alone = Py_REFCNT(map) == 1;
+        while (node != NULL) {
+            *alone &= Py_REFCNT(node) == 1;
+            if (Py_IS_TYPE(node, native_bitmap_type)) {
+                native_bitmap_node *entries = (native_bitmap_node *)node;
+                uint32_t bit = (uint32_t)1 << (hash & 31);
+                if (!(entries->bitmap & bit)) return NULL;
+                PyObject **slot = entries->slots + 2 * hamt_popcount(entries->bitmap & (bit - 1));
+                if (slot[0] != NULL) return slot[0] == native_anchor ? slot[1] : NULL;
+                node = slot[1];
+            }
+            else if (Py_IS_TYPE(node, native_array_type)) {
+                node = ((native_array_node *)node)->children[hash & 31];
+            }
+            else {
+                /* A collision node, which is as rare as it sounds. The map keeps the value. */
+                PyObject *value = native_value(context, native_anchor);
+                *alone = 0;
+                Py_XDECREF(value);
+                return value;
+            }
+            hash >>= 5;
+        }
+        return NULL;
     }
 
-    /* Whether the Context is the only one to hold the value. A copy of a Context shares its map, one that differs from
-       it shares nodes of the map, and all count their references: a count of one, from the map to the value, is nobody
-       else's. False where that cannot be seen: without the GIL, in a Python that nobody has tried it on, and where the
-       search takes longer than a set. */
-    static int native_holds_alone(PyObject *context, PyObject *value) {
+    /* The same for who only reads, and where the anchor is the first of few variables at once. */
+    static inline PyObject *native_glance(PyObject *context) {
+        native_bitmap_node *root = (native_bitmap_node *)((native_tree *)((native_context *)context)->map)->root;
+        int alone;
+        if (Py_IS_TYPE((PyObject *)root, native_bitmap_type) && root->bitmap && root->slots[0] == native_anchor) {
+            return root->slots[1];
+        }
+        return native_find(context, &alone);
+    }
+
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+    /* At the second look at one version CPython's own function is asked, which has the variable keep the value. */
+    static PyObject *native_look_up(PyThreadState *thread) {
+        static uint64_t version = 0;
+        PyObject *value = NULL;
+        if (thread->context == NULL) return NULL;
+        if (version == thread->context_ver) {
+            PyContextVar_Get(native_anchor, NULL, &value);
+            Py_XDECREF(value);
+            return value;
+        }
+        version = thread->context_ver;
+        return native_glance(thread->context);
+    }
+    #endif
+
+    /* The anchor's value in the current Context, borrowed; NULL where there is none, or nothing is known. */
+    static inline PyObject *native_here(void) {
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+        native_variable *anchor = (native_variable *)native_anchor;
+        PyThreadState *thread = PyThreadState_Get();
+        if (native_is_known) {
+            if (anchor->version == thread->context_ver && anchor->thread_id == thread->id) return anchor->value;
+            return native_look_up(thread);
+        }
+    #endif
+        return NULL;
+    }
+
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+    static int native_visit_first(PyObject *referent, void *found) {
+        *(PyObject **)found = referent;
+        return 1;
+    }
+
+    static int native_keeps(PyObject *value) {
+        native_variable *anchor = (native_variable *)native_anchor;
+        PyThreadState *thread = PyThreadState_Get();
+        return Py_TYPE(anchor)->tp_basicsize >= (Py_ssize_t)sizeof(native_variable) && PyUnicode_Check(anchor->name)
+            && anchor->default_value == NULL && anchor->value == value && anchor->thread_id == thread->id
+            && anchor->version == thread->context_ver;
+    }
+
+    /* Whether a Context's map is as described above, in the eyes of its own functions. */
+    static int native_is_as_described(PyObject *context, PyObject *value, int shared) {
         PyObject *map = native_map(context), *root = NULL;
-        native_search search = {value, 100};
-        if (map == NULL || Py_REFCNT(map) != 1) return 0;
+        int alone;
+        if (map == NULL || ((native_context *)context)->map != map) return 0;
         Py_TYPE(map)->tp_traverse(map, native_visit_first, &root);
-        return root != NULL && native_visit_node(root, &search);
+        if (root == NULL || ((native_tree *)map)->root != root) return 0;
+        PyTypeObject *type = Py_TYPE(root);
+        if (strcmp(type->tp_name, "hamt_bitmap_node") == 0) {
+            if (type->tp_basicsize != offsetof(native_bitmap_node, slots)) return 0;
+            native_bitmap_type = type;
+        }
+        else if (strcmp(type->tp_name, "hamt_array_node") == 0) {
+            if (type->tp_basicsize < (Py_ssize_t)sizeof(native_array_node)) return 0;
+            native_array_type = type;
+        }
+        return native_find(context, &alone) == value && alone == !shared;
+    }
+
+    /* In a Context of one variable, in those of many more, and in a copy. */
+    static int native_try(PyObject *context, PyObject *value) {
+        PyObject *variable = Py_NewRef(native_anchor), *token, *copy;
+        int count, as_described = 1;
+        for (count = 0; count < 40 && as_described; count++) {
+            token = variable == NULL ? NULL : PyContextVar_Set(variable, value);
+            Py_XDECREF(variable);
+            if (token == NULL) return -1;
+            Py_DECREF(token);
+            as_described = native_is_as_described(context, value, 0);
+            if (count == 0) as_described &= native_keeps(value);
+            variable = PyContextVar_New("filler", NULL);
+        }
+        Py_XDECREF(variable);
+        copy = PyContext_Copy(context);
+        if (copy == NULL) return -1;
+        as_described = as_described && native_is_as_described(context, value, 1);
+        Py_DECREF(copy);
+        return as_described && native_bitmap_type != NULL && native_array_type != NULL;
+    }
+
+    #endif
+
+    /* To be called once, with the variable that is looked for from then on. */
+    static int native_look(PyObject *anchor, PyObject *value) {
+        native_anchor = anchor;
+    #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+        PyObject *context = PyContext_New();
+        Py_hash_t hash = PyObject_Hash(anchor);
+        if (context == NULL || hash == -1 || PyContext_Enter(context) < 0) return -1;
+        /* Folded as CPython's `hamt_hash` does it. */
+        native_anchor_hash = (uint32_t)hash;
+    #if SIZEOF_VOID_P > 4
+        native_anchor_hash ^= (uint32_t)((uint64_t)hash >> 32);
+    #endif
+        if (native_anchor_hash == (uint32_t)-1) native_anchor_hash = (uint32_t)-2;
+        native_is_known = native_try(context, value);
+        if (PyContext_Exit(context) < 0) return -1;
+        Py_DECREF(context);
+        return native_is_known < 0 ? -1 : 0;
     #else
         return 0;
     #endif
@@ -217,13 +376,16 @@ cdef extern from *:
     uint64_t native_thread_id() noexcept
     uint64_t native_version() noexcept
     PyObject *native_current() noexcept
-    # With an exception set where they return -1.
-    int native_enter "PyContext_Enter"(object context) noexcept
-    int native_exit "PyContext_Exit"(object context) noexcept
+    int native_enter(object context) noexcept
+    int native_exit(object context) noexcept
+    object native_copy(object context)
     PyObject *native_context_of(object token) noexcept
+    PyObject *native_old_value(object token, object variable) noexcept
     object native_set(object variable, object value)
-    PyObject *native_cached(object variable) noexcept
-    int native_see_cache(object value) except -1
     PyObject *native_value(object context, object variable) except? NULL
     PyObject *native_map(object context) noexcept
-    bint native_holds_alone(PyObject *context, PyObject *value) noexcept
+    bint native_is_known
+    PyObject *native_find(PyObject *context, bint *alone) noexcept
+    PyObject *native_glance(PyObject *context) noexcept
+    PyObject *native_here() noexcept
+    int native_look(object anchor, object value) except -1

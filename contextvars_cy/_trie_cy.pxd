@@ -152,6 +152,10 @@ cdef object EMPTY_NODE
 cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
 # Where the key's value stands, if nobody else holds a node on the way, so that it may be changed in place; else NULL.
 cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
+# The root in the place of one that nobody else holds, with an entry more, or less; NULL, and nothing was done, where that
+# does not go at once. The value that was left out is the caller's; the key has to be held by somebody else.
+cdef Node *sole_with_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
+cdef Node *sole_without_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject **value) noexcept
 # None where the key is missing.
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key)
 cdef object update(Node *root, dict changes, Py_ssize_t *added)

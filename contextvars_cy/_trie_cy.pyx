@@ -136,7 +136,40 @@ cdef extern from *:
         if (followed) PyObject_GC_Track(node);
         return (PyObject *)node;
     }
+    /* What a node was, whose references are another one's now. */
+    static void hamt_free_shell(hamt_node *node) {
+    #ifdef Py_REF_DEBUG
+        /* The interpreter counts all references, so each has to end where it can see it. */
+        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_own(Py_None);
+        Py_DECREF(node);
+    #else
+        PyObject_GC_UnTrack(node);
+        hamt_free_node(node);
+    #endif
+    }
+
+    /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
+       slots from `at`. NULL where somebody else holds that one, or no node of the size was kept: no memory is asked for,
+       so that no code of the user's runs in the middle. */
+    static hamt_node *hamt_moved(
+        hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+    ) {
+    #ifndef Py_GIL_DISABLED
+        Py_ssize_t size = Py_SIZE(node) - drop + gain;
+        if (Py_REFCNT(node) == 1 && 0 < size && size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
+            hamt_node *moved = hamt_new_node(entries, node->children, size);
+            memcpy(moved->slots, node->slots, at * sizeof(PyObject *));
+            memcpy(moved->slots + at + gain, node->slots + at + drop, (size - at - gain) * sizeof(PyObject *));
+            return moved;
+        }
+    #endif
+        return NULL;
+    }
     """
+    void free_shell "hamt_free_shell"(Node *node) noexcept
+    Node *moved "hamt_moved"(
+        Node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+    ) noexcept
     int node_type_ready "hamt_node_type_ready"() except -1
     Node *new_node "hamt_new_node"(uint32_t entries, uint32_t children, Py_ssize_t size) except NULL
     Node *new_node_or_null "hamt_new_node"(uint32_t entries, uint32_t children, Py_ssize_t size) noexcept
@@ -206,6 +239,35 @@ cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject
         node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
         key_hash >>= BITS
     return NULL
+
+
+cdef Node *sole_with_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject *value) noexcept:
+    cdef uint32_t bit = position_bit(key_hash, 0)
+    cdef Py_ssize_t index = 2 * popcount(root.entries & (bit - 1))
+    cdef Node *made
+    if (root.entries | root.children) & bit:
+        return NULL
+    made = moved(root, root.entries | bit, index, 0, 2)
+    if made is not NULL:
+        made.slots[index], made.slots[index + 1] = own(key), own(value)
+        made_of(made, root, index, 2)
+        free_shell(root)
+    return made
+
+
+cdef Node *sole_without_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject **value) noexcept:
+    cdef uint32_t bit = position_bit(key_hash, 0)
+    cdef Py_ssize_t index = 2 * popcount(root.entries & (bit - 1))
+    cdef Node *made
+    if not root.entries & bit or root.slots[index] is not key:
+        return NULL
+    made = moved(root, root.entries ^ bit, index, 2, 0)
+    if made is not NULL:
+        value[0] = root.slots[index + 1]
+        made_of(made, root, 0, 0)
+        free_shell(root)
+        decref(key)
+    return made
 
 
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):

@@ -107,6 +107,17 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path)
     assert "backend    cython (the compiled extension works)" in installed(wheel, tmp_path)
 
 
+def test_where_the_interpreters_structs_are_not_those_that_are_known(tree, tmp_path):
+    """As in a later Python than any that has been tried: the ways that need none of them are taken."""
+    wheel, _ = build_wheel(tree, tmp_path, env={"CFLAGS": "-DNATIVE_FIELDS_ARE_KNOWN=0"})
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    for host in ("native", "thread"):
+        tests = [tree / "tests" / folder for folder in ("engine", host)]
+        env = {"PYTHONPATH": tmp_path / "installed", "CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": host}
+        done = run_python(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
     wheel, output = pure_wheel
     assert wheel.name.endswith("-py3-none-any.whl")

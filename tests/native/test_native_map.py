@@ -1,0 +1,85 @@
+"""The anchor is found wherever CPython's map of a native Context has it: alone, deep, or beside one of its hash."""
+
+from __future__ import annotations
+
+import contextvars
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, assign, copy_context
+
+VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER", default="default")
+
+
+class Name(str):
+    """A variable's hash is its name's and its address's, mixed by xor."""
+
+    wanted = 0
+
+    def __hash__(self):
+        return self.wanted
+
+
+def folded(number):
+    return (number ^ number >> 32) & 0xFFFFFFFF
+
+
+def native_variable(wanted):
+    """One whose folded hash is that; it takes the place in memory of the one that was tried before."""
+    mixed_in = 0
+    for _ in range(10_000):
+        Name.wanted = mixed_in
+        variable = contextvars.ContextVar(Name("native"))
+        difference = folded(hash(variable)) ^ wanted
+        if difference == 0:
+            return variable
+        mixed_in ^= difference
+        del variable
+    raise AssertionError("no variable had the hash")
+
+
+def anchor_hash():
+    VAR.set(None)
+    (anchor,) = (var for var in contextvars.copy_context() if var.name == "contextvars_cy")
+    return folded(hash(anchor))
+
+
+def use():
+    """Read and change, alone and with a copy that holds the same."""
+    for number in range(3):
+        token = VAR.set(number)
+        assert (VAR.get(), OTHER.get()) == (number, "default")
+        undo = assign({VAR: "assigned", OTHER: number})
+        assert (VAR.get(), OTHER.get()) == ("assigned", number)
+        copies = [copy_context(), contextvars.copy_context()]
+        undo.undo()
+        assert (VAR.get(), OTHER.get()) == (number, "default")
+        for copy in copies:
+            assert (copy.run(VAR.get), copy.run(OTHER.get)) == ("assigned", number)
+        assert copies[0][VAR] == "assigned" and dict(copies[0]) == {VAR: "assigned", OTHER: number}
+        VAR.reset(token)
+
+
+@pytest.mark.parametrize("bits", [0, 1, 5, 10, 15, 20, 25, 30, 31, 32])
+@pytest.mark.parametrize("more", [0, 1, 20, 300])
+@pytest.mark.parametrize("first", ["anchor", "native"])
+def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits, more, first):
+    def check():
+        wanted = anchor_hash() ^ (1 << bits if bits < 32 else 0)
+        natives = [native_variable(wanted), *(contextvars.ContextVar(f"more {number}") for number in range(more))]
+
+        def set_natives():
+            for var in natives:
+                var.set(var)
+
+        if first == "native":
+            # In a Context that has no anchor yet.
+            assert contextvars.Context().run(lambda: [set_natives(), VAR.get(None), use()])[1] is None
+            return
+        VAR.set("before")
+        set_natives()
+        use()
+        assert VAR.get() == "before"
+        assert all(var.get() is var for var in natives)
+
+    Context().run(check)
