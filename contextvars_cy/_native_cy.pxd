@@ -224,9 +224,10 @@ cdef extern from *:
     #define Py_NewRef(thing) (Py_INCREF(thing), (thing))
     #endif
 
-    /* The anchor's value in the Context, borrowed, or NULL; and whether nobody but the Context holds it, if nobody holds
-       it in another way. A copy of a Context shares its map, one that differs from it shares nodes of the map, and all
-       count their references: so a count of one, from the map to the value, is nobody else's. */
+    /* The anchor's value in the Context, borrowed. NULL where it has none, or where CPython has to be asked: among variables
+       whose hashes are all the same. And whether nobody but the Context holds the value, if nobody holds it in another
+       way: a copy of a Context shares its map, one that differs from it shares nodes of the map, and all count their
+       references, so a count of one, from the map to the value, is nobody else's. */
     static inline PyObject *native_find(PyObject *context, int *alone) {
         PyObject *map = ((native_context *)context)->map, *node = ((native_tree *)map)->root;
         uint32_t hash = native_anchor_hash;
@@ -245,11 +246,7 @@ cdef extern from *:
                 node = ((native_array_node *)node)->children[hash & 31];
             }
             else {
-                /* A collision node, which is as rare as it sounds. The map keeps the value. */
-                PyObject *value = native_value(context, native_anchor);
-                *alone = 0;
-                Py_XDECREF(value);
-                return value;
+                return NULL;
             }
             hash >>= 5;
         }
@@ -282,7 +279,7 @@ cdef extern from *:
     }
     #endif
 
-    /* The anchor's value in the current Context, borrowed; NULL where there is none, or nothing is known. */
+    /* The anchor's value in the current Context, borrowed; NULL where there is none, or CPython has to be asked. */
     static inline PyObject *native_here(void) {
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         native_variable *anchor = (native_variable *)native_anchor;
