@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.context_operations import BY_HAND, OPERATIONS
+from benchmarks.context_operations import BY_HAND, ONE_BY_ONE, OPERATIONS
 
 IMPLEMENTATIONS = {
     "stdlib": ("contextvars", {}),
@@ -49,8 +49,9 @@ def main() -> int:
         counts = []
         for implementation in IMPLEMENTATIONS:
             statement = operation.statement
-            if implementation == "stdlib" and sys.version_info < (3, 14):
-                statement = BY_HAND.get(name) or statement
+            if implementation == "stdlib":
+                by_hand = BY_HAND if sys.version_info < (3, 14) else {}
+                statement = {**by_hand, **ONE_BY_ONE}.get(name) or statement
             statement = statement.format(items=operation.items)
             counts.append((per_loop(implementation, statement) - empty) / operation.items)
         cells = [
