@@ -304,8 +304,9 @@ cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count)
         value = _seen_or_found(<Hamt>snapshot, <ContextVar>self)
         if value is NULL:
             value = args[0] if count else <PyObject *>(<ContextVar>self)._default
-        if value is not <PyObject *>ABSENT:
-            return <object>value
+            if value is <PyObject *>ABSENT:
+                return _get_slowly(<ContextVar>self, args, count)
+        return <object>value
     return _get_slowly(<ContextVar>self, args, count)
 
 

@@ -18,19 +18,25 @@ cdef extern from *:
     #define NATIVE_FIELDS_ARE_KNOWN (PY_VERSION_HEX < 0x03100000)
     #endif
 
+    #if PY_VERSION_HEX >= 0x030D0000
+    #define native_thread() PyThreadState_GetUnchecked()
+    #else
+    #define native_thread() _PyThreadState_UncheckedGet()
+    #endif
+
     /* No two thread states have the same. */
     static inline uint64_t native_thread_id(void) {
     #if NATIVE_FIELDS_ARE_KNOWN
-        return PyThreadState_Get()->id;
+        return native_thread()->id;
     #else
-        return PyThreadState_GetID(PyThreadState_Get());
+        return PyThreadState_GetID(native_thread());
     #endif
     }
 
     /* Moves whenever this thread enters or leaves a native Context. */
     static inline uint64_t native_version(void) {
     #if NATIVE_FIELDS_ARE_KNOWN
-        return PyThreadState_Get()->context_ver;
+        return native_thread()->context_ver;
     #else
         static uint64_t version = 0;
         return ++version;
@@ -40,7 +46,7 @@ cdef extern from *:
     /* The thread's native Context, borrowed; NULL where it has none yet, or where this Python does not tell. */
     static inline PyObject *native_current(void) {
     #if NATIVE_FIELDS_ARE_KNOWN
-        return PyThreadState_Get()->context;
+        return native_thread()->context;
     #else
         return NULL;
     #endif
@@ -148,7 +154,7 @@ cdef extern from *:
     static PyObject *native_set(PyObject *variable, PyObject *value) {
         PyObject *token;
     #ifdef Py_GIL_DISABLED
-        PyObject *context = PyThreadState_Get()->context;
+        PyObject *context = native_thread()->context;
         if (context != NULL) {
             NATIVE_LOCKED(context, token = PyContextVar_Set(variable, value));
             return token;
@@ -283,7 +289,7 @@ cdef extern from *:
     static inline PyObject *native_here(void) {
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         native_variable *anchor = (native_variable *)native_anchor;
-        PyThreadState *thread = PyThreadState_Get();
+        PyThreadState *thread = native_thread();
         if (native_is_known) {
             if (anchor->version == thread->context_ver && anchor->thread_id == thread->id) return anchor->value;
             return native_look_up(thread);
@@ -300,7 +306,7 @@ cdef extern from *:
 
     static int native_keeps(PyObject *value) {
         native_variable *anchor = (native_variable *)native_anchor;
-        PyThreadState *thread = PyThreadState_Get();
+        PyThreadState *thread = native_thread();
         return Py_TYPE(anchor)->tp_basicsize >= (Py_ssize_t)sizeof(native_variable) && PyUnicode_Check(anchor->name)
             && anchor->default_value == NULL && anchor->value == value && anchor->thread_id == thread->id
             && anchor->version == thread->context_ver;
