@@ -1234,9 +1234,12 @@ cdef object _old_value(Hamt snapshot, ContextVar var, object value):
 
 cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
     cdef list changes
+    cdef Py_ssize_t index
     if var is None:
         changes = value
-        return snapshot._changed(dict(zip(changes[::2], changes[1::2])))
+        for index in range(0, len(changes), 2):
+            snapshot = _with(snapshot, changes[index], changes[index + 1])
+        return snapshot
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)

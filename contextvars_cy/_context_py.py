@@ -809,7 +809,9 @@ def _old_value(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> A
 def _with(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapshot:
     """The snapshot with the variable set, or unset where the value is ABSENT; without a variable all in the dict."""
     if var is None:
-        return snapshot._changed(value)
+        for changed, new_value in value.items():
+            snapshot = _with(snapshot, changed, new_value)
+        return snapshot
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
