@@ -110,7 +110,7 @@ cdef extern from *:
         (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
     #define HAMT_IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
 
-    /* As PyObject_Vectorcall, whose checks of the result are made again by whoever has called us. */
+    /* As PyObject_Vectorcall, but for its look at the result and the exception, of which C code owes one. */
     static inline PyObject *hamt_call(PyObject *callable, PyObject *const *args, size_t count, PyObject *names) {
         PyTypeObject *type = Py_TYPE(callable);
         if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
@@ -162,8 +162,13 @@ cdef extern from *:
 
     /* Have a method of the type take its arguments as they come. */
     static int take_arguments(PyObject *type, const char *name, void *function, int flags) {
-        PyObject *names = ((PyTypeObject *)type)->tp_dict, *method = PyDict_GetItemString(names, name);
-        PyMethodDef *definition = ((PyMethodDescrObject *)method)->d_method;
+        PyObject *names = ((PyTypeObject *)type)->tp_dict, *key = PyUnicode_FromString(name), *method;
+        PyMethodDef *definition;
+        if (key == NULL) return -1;
+        method = PyDict_GetItemWithError(names, key);
+        Py_DECREF(key);
+        if (method == NULL) return -1;
+        definition = ((PyMethodDescrObject *)method)->d_method;
         definition->ml_meth = (PyCFunction)function;
         definition->ml_flags = flags;
         method = PyDescr_NewMethod((PyTypeObject *)type, definition);
@@ -187,6 +192,7 @@ cdef extern from *:
     # From one that is gone: nothing is counted.
     void put_root "HAMT_PUT_ROOT"(Hamt snapshot, Node *root) noexcept
     bint GIL "HAMT_GIL"
+    bint COLLECTS_AT_ALLOCATION "(PY_VERSION_HEX < 0x030C0000)"
     Py_hash_t NOWHERE "PY_SSIZE_T_MIN"
     bint has_room "HAMT_HAS_ROOM"(ThreadState state) noexcept
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
@@ -323,6 +329,8 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 cdef Token contextvar_set(ContextVar var, object value):
     cdef PyObject *here = _here()
+    # Held while memory is asked for, where that may run a finaliser, which leaves the Context.
+    cdef object held = <object>here if COLLECTS_AT_ALLOCATION else None
     cdef PyObject *token = _make_token(<PyTypeObject *>Token, <PyObject *>(), NULL)
     cdef PyObject *old_value
     (<Token>token)._var = var
@@ -943,9 +951,17 @@ cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObjec
         else:
             xincref(value)
             old_value, slot[0] = slot[0], value
-    if old_value is not NULL and var._seen_in == (<Hamt>snapshot)._hash:
-        var._seen = NULL if value is <PyObject *>ABSENT else value
+    if old_value is not NULL:
+        _changed_in_place(<Hamt>snapshot, var, NULL if value is <PyObject *>ABSENT else value)
     return old_value
+
+
+cdef inline void _changed_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
+    if var._seen_in == snapshot._hash:
+        var._seen = value
+    elif snapshot._hash > 0:
+        # Somebody had the snapshot, and asked for its hash.
+        snapshot._hash = 0
 
 
 cdef PyObject *_add_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
@@ -987,8 +1003,7 @@ cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) no
     if slot is NULL:
         return False
     items[index + 1], slot[0] = slot[0], items[index + 1]
-    if (<ContextVar>items[index])._seen_in == snapshot._hash:
-        (<ContextVar>items[index])._seen = slot[0]
+    _changed_in_place(snapshot, <ContextVar>items[index], slot[0])
     return True
 
 

@@ -289,7 +289,9 @@ cdef class Hamt:
         if type(other) is not Hamt:
             return NotImplemented
         cdef Hamt that = other
-        return self._count == that._count and equal(<Node *>self._root, <Node *>that._root)
+        # CPython lends the maps that it compares: held by nobody else, they could be changed in place meanwhile.
+        root, other_root = self._root, that._root
+        return self._count == that._count and equal(<Node *>root, <Node *>other_root)
 
     def __hash__(self):
         # The one that is 0 is worked out again, and so is that of a snapshot, whose number is negative.
@@ -353,7 +355,7 @@ cdef class Hamt:
         return self if root is self._root else _new(root, self._count - removed + added)
 
     cdef int _become(self, Hamt other) except -1:
-        self._root, self._count, self._hash = other._root, other._count, 0
+        self._hash, self._count, self._root = 0, other._count, other._root
         return 0
 
     def _dump(self):

@@ -154,7 +154,7 @@ cdef extern from *:
     static PyObject *native_set(PyObject *variable, PyObject *value) {
         PyObject *token;
     #ifdef Py_GIL_DISABLED
-        PyObject *context = native_thread()->context;
+        PyObject *context = native_current();
         if (context != NULL) {
             NATIVE_LOCKED(context, token = PyContextVar_Set(variable, value));
             return token;
@@ -274,7 +274,6 @@ cdef extern from *:
     static PyObject *native_look_up(PyThreadState *thread) {
         static uint64_t version = 0;
         PyObject *value = NULL;
-        if (thread->context == NULL) return NULL;
         if (version == thread->context_ver) {
             PyContextVar_Get(native_anchor, NULL, &value);
             Py_XDECREF(value);
@@ -290,7 +289,8 @@ cdef extern from *:
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         native_variable *anchor = (native_variable *)native_anchor;
         PyThreadState *thread = native_thread();
-        if (native_is_known) {
+        /* A thread that ends lets go of its Context and leaves the version as it is. */
+        if (native_is_known && thread->context != NULL) {
             if (anchor->version == thread->context_ver && anchor->thread_id == thread->id) return anchor->value;
             return native_look_up(thread);
         }
@@ -333,19 +333,16 @@ cdef extern from *:
 
     /* In a Context of one variable, in those of many more, and in a copy. */
     static int native_try(PyObject *context, PyObject *value) {
-        PyObject *variable = Py_NewRef(native_anchor), *token, *copy;
         int count, as_described = 1;
         for (count = 0; count < 40 && as_described; count++) {
-            token = variable == NULL ? NULL : PyContextVar_Set(variable, value);
+            PyObject *variable = count ? PyContextVar_New("filler", NULL) : Py_NewRef(native_anchor);
+            PyObject *token = variable ? PyContextVar_Set(variable, value) : NULL;
             Py_XDECREF(variable);
             if (token == NULL) return -1;
             Py_DECREF(token);
-            as_described = native_is_as_described(context, value, 0);
-            if (count == 0) as_described &= native_keeps(value);
-            variable = PyContextVar_New("filler", NULL);
+            as_described = native_is_as_described(context, value, 0) && (count || native_keeps(value));
         }
-        Py_XDECREF(variable);
-        copy = PyContext_Copy(context);
+        PyObject *copy = PyContext_Copy(context);
         if (copy == NULL) return -1;
         as_described = as_described && native_is_as_described(context, value, 1);
         Py_DECREF(copy);
@@ -360,17 +357,20 @@ cdef extern from *:
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         PyObject *context = PyContext_New();
         Py_hash_t hash = PyObject_Hash(anchor);
-        if (context == NULL || hash == -1 || PyContext_Enter(context) < 0) return -1;
+        int answer = -1;
         /* Folded as CPython's `hamt_hash` does it. */
         native_anchor_hash = (uint32_t)hash;
     #if SIZEOF_VOID_P > 4
         native_anchor_hash ^= (uint32_t)((uint64_t)hash >> 32);
     #endif
         if (native_anchor_hash == (uint32_t)-1) native_anchor_hash = (uint32_t)-2;
-        native_is_known = native_try(context, value);
-        if (PyContext_Exit(context) < 0) return -1;
-        Py_DECREF(context);
-        return native_is_known < 0 ? -1 : 0;
+        if (context != NULL && hash != -1 && PyContext_Enter(context) == 0) {
+            answer = native_try(context, value);
+            if (PyContext_Exit(context) < 0) answer = -1;
+        }
+        Py_XDECREF(context);
+        native_is_known = answer == 1;
+        return answer < 0 ? -1 : 0;
     #else
         return 0;
     #endif

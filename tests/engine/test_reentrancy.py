@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context
+from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context, thread_state
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
@@ -97,6 +97,63 @@ def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
     gc.collect()
     assert seen == ["after"]
     assert (VAR.get(), OTHER.get()) == ("after", 1)
+
+
+if hasattr(gc, "set_threshold"):
+
+    @pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
+    def test_a_finaliser_that_leaves_the_context_in_which_a_variable_is_being_set():
+        class Leaves:
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                # So that the Context's memory is used again, and by what.
+                made = [Context() for _ in range(300)]
+                del made
+                state.exit(state.context)
+                used.extend((size,) * size for size in range(1, 20) for _ in range(1000))
+
+        state, used = thread_state(), []
+        outer = state.context
+        gc.disable()
+        # More than are kept for their memory, which asks for none.
+        tokens = [VAR.set(number) for number in range(200)]
+        for number in range(5):
+            state.enter(Context())
+            Leaves()
+            gc.enable()
+            tokens.append(VAR.set(number))
+            gc.collect()
+            gc.disable()
+            assert state.context is outer
+        gc.enable()
+        used.clear()
+        assert "Context object at" in str([gc.get_referents(token) for token in tokens])
+
+
+def test_finalisers_that_read_variables_while_their_thread_ends():
+    class Value:
+        def __init__(self):
+            # Memory that is freed with it, for whoever would look there.
+            self.more = [object() for _ in range(50)]
+
+        def __del__(self):
+            for var in variables:
+                read.append(isinstance(var.get("none"), (Value, str)))
+
+    def set_and_read():
+        for var in variables:
+            var.set(Value())
+        for var in variables:
+            var.get()
+
+    variables = [ContextVar(f"variable {number}") for number in range(8)]
+    read = []
+    for _ in range(20):
+        assert in_threads(set_and_read) == []
+    gc.collect()
+    assert read and all(read)
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import operator
 import subprocess
 import sys
 import threading
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, copy_context, current_context, thread_state
+from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
 
 VAR = ContextVar("VAR", default="default")
 
@@ -203,3 +204,41 @@ def test_a_watcher_finds_our_variables(outer):
     finally:
         assert ctypes.pythonapi.PyContext_ClearWatcher(number) == 0
     assert seen == ["inside", "default"] * 2
+
+
+# ---- comparisons ----
+
+
+def test_native_contexts_compared_by_values_that_set_variables():
+    """CPython issue 142829, which older ones crash of: it lends the snapshots to the comparison."""
+
+    class Value:
+        def __eq__(self, other):
+            if armed:
+                armed.clear()
+                for var in others:
+                    var.set("replaced")
+                maps = [Hamt({var: Other() for var in variables}) for _ in range(40)]
+                del maps
+                filled.append([bytes([255]) * size for size in range(1, 300) for _ in range(50)])
+            return True
+
+    class Other:
+        pass
+
+    def set_all():
+        for var in variables:
+            var.set(Value())
+
+    variables = [ContextVar(f"variable {number}") for number in range(20)]
+    others = [ContextVar(f"other {number}") for number in range(8)]
+    armed, filled = [], []
+    for _ in range(10):
+        # Nodes of every size, to be used again.
+        Context().run(lambda: [set_all(), *(var.set(1) for var in others)])
+        one, two = Context(), Context()
+        one.run(set_all)
+        two.run(set_all)
+        armed.append(True)
+        assert isinstance(one.run(operator.eq, one.native, two.native), bool)
+        assert [one[var] for var in others] == ["replaced"] * len(others)

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, copy_context, current_context
+from contextvars_cy import Context, ContextVar, Hamt, assign, copy_context, current_context
 
-VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER")
+VAR, OTHER, NEW = ContextVar("VAR"), ContextVar("OTHER"), ContextVar("NEW")
 # Enough for a native tree of several levels, with the anchor somewhere in it.
 NATIVE = [contextvars.ContextVar(f"native {number}") for number in range(300)]
 
@@ -89,6 +89,31 @@ def test_a_snapshot_that_somebody_holds_stays():
         OTHER.set(3)
         assert dict(snapshot) == {VAR: 1}
         assert dict(walk) == {VAR: 1}
+
+    Context().run(check)
+
+
+@pytest.mark.parametrize("change", ["set", "add", "remove", "assign"])
+def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change):
+    def check():
+        VAR.set(1)
+        token = OTHER.set(2)
+        VAR.set(3)
+        assert hash(anchor().get()) == hash(Hamt(current_context()))
+        if change == "set":
+            VAR.set(4)
+        elif change == "add":
+            NEW.set(5)
+        elif change == "remove":
+            OTHER.reset(token)
+        else:
+            assign({VAR: 6, OTHER: 7})
+        snapshot = anchor().get()
+        assert snapshot == Hamt(current_context())
+        assert hash(snapshot) == hash(Hamt(current_context()))
+        # And after a lookup.
+        VAR.get()
+        assert hash(snapshot) == hash(Hamt(current_context()))
 
     Context().run(check)
 
