@@ -114,7 +114,8 @@ def test_where_the_interpreters_structs_are_not_those_that_are_known(tree, tmp_p
     for host in ("native", "thread"):
         tests = [tree / "tests" / folder for folder in ("engine", host)]
         env = {"PYTHONPATH": tmp_path / "installed", "CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": host}
-        done = run_python(["-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=tmp_path, env=env)
+        # Others want the tree as it was.
+        done = run_python(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
