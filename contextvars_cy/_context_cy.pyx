@@ -393,8 +393,8 @@ cdef class Token:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback, /):
-        pass  # `_exit_called` takes its place.
+    # `_exit_called` takes its place.
+    def __exit__(self, kind, error, traceback, /): pass
 
     def __repr__(self):
         return f"<Token{' used' if self._used else ''} var={self._var!r} at {id(self):#x}>"
@@ -1116,12 +1116,11 @@ cdef inline int _leave(ThreadState state, Context context) except -1:
 @cython.nonecheck(False)
 cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
     # False where something is in the way, and nothing was done.
-    if not GIL or not has_room(state):
+    if not has_room(state):
         return False
     if not NATIVE:
-        if context._home is not None or context._entered:
+        if context._home is not None or exchange_entered(context, True):
             return False
-        context._entered = True
     elif native_enter(context._native) < 0:
         PyErr_Clear()
         return False
@@ -1131,14 +1130,13 @@ cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
 
 @cython.nonecheck(False)
 cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
-    if not GIL or not is_topmost(state, context):
+    if not is_topmost(state, context):
         return False
-    if not NATIVE:
-        context._entered = False
-    elif native_exit(context._native) < 0:
+    if NATIVE and native_exit(context._native) < 0:
         PyErr_Clear()
         return False
     pop(state)
+    exchange_entered(context, False)
     return True
 
 
@@ -1156,13 +1154,11 @@ cdef int _enter_slowly(ThreadState state, Context context) except -1:
 
 
 cdef int _leave_slowly(ThreadState state, Context context) except -1:
-    if NATIVE:
-        return _leave_native(state, context)
-    if not is_topmost(state, context):
+    if not NATIVE:
         raise _refusal_to_leave(context)
-    pop(state)
-    exchange_entered(context, False)
-    return 0
+    if native_exit(context._native) < 0:
+        return _refuse(context)
+    return _forget_entered(state, context)
 
 
 cdef int _enter_native(ThreadState state, Context context) except -1:
@@ -1171,16 +1167,6 @@ cdef int _enter_native(ThreadState state, Context context) except -1:
     if push(state, context) < 0:
         native_exit(context._native)
         return raise_set()
-    return 0
-
-
-cdef int _leave_native(ThreadState state, Context context) except -1:
-    if native_exit(context._native) < 0:
-        return _refuse(context)
-    if is_topmost(state, context):
-        pop(state)
-    else:
-        _forget_entered(state, context)
     return 0
 
 

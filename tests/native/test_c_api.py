@@ -7,6 +7,7 @@ import ctypes
 import pytest
 
 from contextvars_cy import Context, ContextVar, current_context, thread_state
+from refusals import refuses
 
 VAR = ContextVar("VAR", default="default")
 
@@ -83,3 +84,14 @@ def test_a_context_that_c_has_entered_is_left_by_python(state):
     with context:
         leave(context.native)
         enter(context.native)
+
+
+def test_a_context_that_c_has_left_is_not_left_again(state):
+    context = Context()
+    state.enter(context)
+    leave(context.native)
+    with refuses(RuntimeError, f"cannot exit context: {context!r} has not been entered"):
+        state.exit(context)
+    enter(context.native)
+    assert state.context is context
+    state.exit(context)
