@@ -319,12 +319,20 @@ cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count)
 cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count):
     if count > 1:
         raise TypeError(f"get expected at most 1 argument, got {count}")
-    return handed_over(_value(var, args[0] if count else <PyObject *>ABSENT))
+    cdef Hamt snapshot = _load()
+    cdef PyObject *value = _seen_or_found(snapshot, var)
+    if value is NULL:
+        value = args[0] if count else <PyObject *>ABSENT
+        if value is <PyObject *>ABSENT:
+            value = <PyObject *>var._default
+        if value is <PyObject *>ABSENT:
+            raise LookupError(var)
+    return <object>value
 
 
 cdef object contextvar_get(ContextVar var, object default=ABSENT):
     cdef PyObject *argument = <PyObject *>default
-    return _get_slowly(var, &argument, 1)
+    return _get_called(<PyObject *>var, &argument, 1)
 
 
 cdef Token contextvar_set(ContextVar var, object value):
@@ -826,23 +834,6 @@ cdef Context _with_native(object native):
     return as_context(context)
 
 
-cdef inline PyObject *_value(ContextVar var, PyObject *default) except NULL:
-    # Owned.
-    cdef PyObject *snapshot
-    cdef PyObject *value
-    if NATIVE:
-        snapshot = _loaded(NULL)
-    else:
-        snapshot = <PyObject *>(<ThreadState>_state())._current._snapshot
-    value = _seen_or_found(<Hamt>snapshot, var)
-    if value is NULL:
-        value = default if default is not <PyObject *>ABSENT else <PyObject *>var._default
-        if value is <PyObject *>ABSENT:
-            raise LookupError(var)
-    xincref(value)
-    return value
-
-
 @cython.nonecheck(False)
 cdef inline PyObject *_seen_or_found(Hamt snapshot, ContextVar var) noexcept:
     # Borrowed, NULL for none.
@@ -905,7 +896,7 @@ cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
     cdef Hamt snapshot, expected, changed, found
     cdef PyObject *loaded = _loaded(here)
-    if var is None and _is_sole(here, loaded, 1) and _exchange_all(<Hamt>loaded, value):
+    if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
     snapshot = expected = changed = <Hamt>loaded
     try:
@@ -913,7 +904,7 @@ cdef object _update(PyObject *here, ContextVar var, object value):
             old_value = _old_value(snapshot, var, value)
             changed = _with(snapshot, var, value)
             # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
-            if <PyObject *>snapshot is _loaded(here) and _is_sole(here, <PyObject *>snapshot, 3):
+            if _sole_snapshot(here, 3) is <PyObject *>snapshot:
                 snapshot._become(changed)
                 found = expected
             elif NATIVE:
@@ -932,15 +923,10 @@ cdef object _update(PyObject *here, ContextVar var, object value):
 cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
     # The old value, owned, where the snapshot is nobody else's and that goes at once; else NULL, and nothing was done. No
     # code of the user's runs in here.
-    cdef PyObject *snapshot
+    cdef PyObject *snapshot = _sole_snapshot(here, 1)
     cdef PyObject **slot
     cdef PyObject *old_value = NULL
-    cdef bint alone = True
-    if not NATIVE:
-        snapshot = <PyObject *>(<Context>here)._snapshot
-    else:
-        snapshot = native_find(here, &alone) if native_is_known else NULL
-    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, 1):
+    if snapshot is NULL:
         return NULL
     if value is <PyObject *>ABSENT:
         old_value = _discard_in_place(<Hamt>snapshot, var)
@@ -1007,15 +993,18 @@ cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) no
     return True
 
 
-cdef inline bint _is_sole(PyObject *here, PyObject *snapshot, Py_ssize_t count) noexcept:
-    # Only the Context holds it, and the caller: the references that there are then. So it can be changed in place of
-    # making another one, and nobody sees.
+cdef inline PyObject *_sole_snapshot(PyObject *here, Py_ssize_t count) noexcept:
+    # The Context's snapshot, borrowed, where only the Context holds it, and the caller: the references that there are then.
+    # So it can be changed in place of making another one, and nobody sees. Else NULL.
+    cdef PyObject *snapshot = NULL
     cdef bint alone = True
-    if not is_sole(snapshot, count):
-        return False
-    if NATIVE:
-        return native_is_known and native_find(here, &alone) is snapshot and alone
-    return True
+    if not NATIVE:
+        snapshot = <PyObject *>(<Context>here)._snapshot
+    elif native_is_known:
+        snapshot = native_find(here, &alone)
+    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, count):
+        return NULL
+    return snapshot
 
 
 cdef Hamt _exchange(Context context, Hamt changed, Hamt expected):
