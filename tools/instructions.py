@@ -11,6 +11,7 @@ the interpreter does for the statement, too.
 from __future__ import annotations
 
 import argparse
+import contextvars
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.context_operations import BY_HAND, ONE_BY_ONE, OPERATIONS
+from benchmarks.context_operations import OPERATIONS, own_statements
 
 IMPLEMENTATIONS = {
     "stdlib": ("contextvars", {}),
@@ -48,11 +49,8 @@ def main() -> int:
         operation = OPERATIONS[name]
         counts = []
         for implementation in IMPLEMENTATIONS:
-            statement = operation.statement
-            if implementation == "stdlib":
-                by_hand = BY_HAND if sys.version_info < (3, 14) else {}
-                statement = {**by_hand, **ONE_BY_ONE}.get(name) or statement
-            statement = statement.format(items=operation.items)
+            own = own_statements(contextvars) if implementation == "stdlib" else {}
+            statement = (own.get(name) or operation.statement).format(items=operation.items)
             counts.append((per_loop(implementation, statement) - empty) / operation.items)
         cells = [
             f"{count:.0f}" + (f" ({counts[0] / count:.2f})" if index else "") for index, count in enumerate(counts)

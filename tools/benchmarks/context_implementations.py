@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
-from .context_operations import ATTRIBUTES, BY_HAND, EXTRACONTEXT, NOT_FOLLOWED, ONE_BY_ONE, Own
+from .context_operations import ATTRIBUTES, EXTRACONTEXT, NOT_FOLLOWED, Own, own_statements
 from .measuring import EXTRA, BenchError
 
 WHAT_STATEMENTS_USE = Path(__file__).with_name("variables.py")
@@ -73,15 +73,10 @@ def run_file(path: Path, name: str, module: ModuleType) -> ModuleType:
 
 def variables(module: ModuleType, followed: bool) -> Subject:
     """An implementation that has the names of `contextvars`."""
-    own: dict[str, str | None] = {}
-    if not hasattr(module.Token, "__enter__"):
-        own.update(BY_HAND)
-    if not hasattr(module, "assign"):
-        own.update(ONE_BY_ONE)
+    own = own_statements(module)
     if not followed:
         own.update(NOT_FOLLOWED)
     namespace: dict[str, Any] = vars(run_file(WHAT_STATEMENTS_USE, "variables", module))
-    namespace["assign"] = getattr(module, "assign", None)
     example: Any = run_file(EXAMPLE, "request_scope", module)
     namespace["example"] = example
     # Not the logger of that name, which all would share. Records are formatted, and go nowhere.

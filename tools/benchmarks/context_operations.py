@@ -8,6 +8,7 @@ statement leaves them as it found them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import NamedTuple
 
 
@@ -105,6 +106,14 @@ ONE_BY_ONE: Own = {
     "assign": "v0.set(two)\nv1.set(two)\nv2.set(two)\nv0.set(one)\nv1.set(one)\nv2.set(one)",
     "assign, undo": "x = v0.set(two)\ny = v1.set(two)\nz = v2.set(two)\nv2.reset(z)\nv1.reset(y)\nv0.reset(x)",
 }
+
+
+def own_statements(module: ModuleType) -> dict[str, str | None]:
+    """Those of an implementation that has the names of `contextvars`, in the place of what it lacks."""
+    by_hand = {} if hasattr(module.Token, "__enter__") else BY_HAND
+    return {**by_hand, **({} if hasattr(module, "assign") else ONE_BY_ONE)}
+
+
 # asyncio carries Python's own Contexts from task to task, and what does not ride in them mixes the tasks up.
 NOT_FOLLOWED: Own = {"service": None, "tasks": None}
 

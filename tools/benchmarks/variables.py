@@ -7,6 +7,7 @@ the interpreter specialises a function for the types that it meets.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from contextvars import copy_context as copy_context
@@ -15,6 +16,8 @@ from types import ModuleType
 MOST, USUAL = 2000, 8
 CLIENTS, TASK_STEPS = 100, 5
 
+# Which not all have.
+assign = getattr(contextvars, "assign", None)
 one, two = "one", "two"
 variables = [ContextVar(f"v{number}") for number in range(MOST)]
 # As v0, v1 and so on, too: a program reads its variables by their names.
