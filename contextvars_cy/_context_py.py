@@ -27,6 +27,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import host
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
+from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, run, set_value
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
@@ -625,7 +626,7 @@ if host == "native":
 
     def _old_snapshot(token: contextvars.Token[Snapshot]) -> Snapshot:
         old_value = token.old_value
-        return EMPTY if old_value is token.MISSING else old_value
+        return EMPTY if old_value is NATIVE_MISSING else old_value
 
     def _current() -> Context:
         return _wrap(_here())

@@ -14,6 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+# What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
+MISSING = contextvars.Context().run(contextvars.ContextVar[None]("first").set, None).old_value
+
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
     def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
@@ -115,4 +118,4 @@ else:
             changed = data.set(variable, value)
             if context._data is data:
                 context._data = changed
-                return contextvars.Token(context, variable, data.get(variable, contextvars.Token.MISSING))
+                return contextvars.Token(context, variable, data.get(variable, MISSING))
