@@ -11,7 +11,7 @@ from cpython.contextvars cimport (
 )
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_New
-from cpython.object cimport PyObject, PyTypeObject, hashfunc, newfunc
+from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
@@ -32,6 +32,17 @@ from contextvars_cy._native_cy cimport (
     native_thread_id,
     native_value,
     native_version,
+)
+from contextvars_cy._objects_cy cimport (
+    METH_FASTCALL,
+    METH_KEYWORDS,
+    call,
+    decref_held,
+    free_list,
+    is_sole,
+    keep,
+    make,
+    take_arguments,
 )
 from contextvars_cy._trie_cy cimport (
     Node,
@@ -110,16 +121,6 @@ cdef extern from *:
         (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
     #define HAMT_IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
 
-    /* As PyObject_Vectorcall, but for its look at the result and the exception, of which C code owes one. */
-    static inline PyObject *hamt_call(PyObject *callable, PyObject *const *args, size_t count, PyObject *names) {
-        PyTypeObject *type = Py_TYPE(callable);
-        if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
-            vectorcallfunc function = *(vectorcallfunc *)((char *)callable + type->tp_vectorcall_offset);
-            if (function != NULL) return function(callable, args, count, names);
-        }
-        return PyObject_Vectorcall(callable, args, count, names);
-    }
-
     /* One step, where another thread may be trying the same. */
     #ifdef Py_GIL_DISABLED
     #define HAMT_EXCHANGE_ENTERED(context, entered) _Py_atomic_exchange_int(&(context)->_entered, entered)
@@ -140,55 +141,30 @@ cdef extern from *:
         return -1;
     }
 
-    /* Without the GIL a count shows nothing. */
-    static inline int hamt_is_sole(PyObject *thing, Py_ssize_t count) {
-    #ifndef Py_GIL_DISABLED
-        return Py_REFCNT(thing) == count;
-    #else
-        return 0;
-    #endif
+    /* Of objects just made. */
+    #define HAMT_FILL_TOKEN(token, var, context) \
+        hamt_fill((PyObject **)&(token)->_var, (PyObject *)(var)); \
+        hamt_fill((PyObject **)&(token)->_old_value, Py_None); \
+        hamt_fill((PyObject **)&(token)->_context, (PyObject *)(context)); \
+        (token)->_used = 0
+    #define HAMT_FILL_CONTEXT(context, native, snapshot) \
+        hamt_fill((PyObject **)&(context)->_native, (PyObject *)(native)); \
+        hamt_fill((PyObject **)&(context)->_snapshot, (PyObject *)(snapshot)); \
+        hamt_fill((PyObject **)&(context)->_home, Py_None); \
+        (context)->_entered = 0
+    static inline void hamt_fill(PyObject **field, PyObject *value) {
+        Py_INCREF(value);
+        *field = value;
     }
 
-    /* For what somebody else holds. From 3.12 to 3.13 counts go up by 32 bits and down by 64, and reading more bits than
-       were just written is what the processor is slow at: so by 32. */
-    static inline void hamt_decref_held(PyObject *thing) {
-    #if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && SIZEOF_VOID_P > 4 && !defined(Py_GIL_DISABLED) \
-        && !defined(Py_REF_DEBUG)
-        if (!_Py_IsImmortal(thing)) thing->ob_refcnt_split[PY_BIG_ENDIAN]--;
-    #else
-        Py_DECREF(thing);
-    #endif
-    }
-
-    /* Have a method of the type take its arguments as they come. */
-    static int take_arguments(PyObject *type, const char *name, void *function, int flags) {
-        PyObject *names = ((PyTypeObject *)type)->tp_dict, *key = PyUnicode_FromString(name), *method;
-        PyMethodDef *definition;
-        if (key == NULL) return -1;
-        method = PyDict_GetItemWithError(names, key);
-        Py_DECREF(key);
-        if (method == NULL) return -1;
-        definition = ((PyMethodDescrObject *)method)->d_method;
-        definition->ml_meth = (PyCFunction)function;
-        definition->ml_flags = flags;
-        method = PyDescr_NewMethod((PyTypeObject *)type, definition);
-        if (method == NULL) return -1;
-        int result = PyDict_SetItemString(names, name, method);
-        Py_DECREF(method);
-        PyType_Modified((PyTypeObject *)type);
-        return result;
-    }
     """
     uint64_t known_thread_id
     PyObject *known_thread_state
-    int take_arguments(object type, const char *name, void *function, int flags) except -1
     # From a pointer that owns.
     Context as_context "(void *)"(PyObject *made)
     Token as_token "(void *)"(PyObject *made)
-    void decref_held "hamt_decref_held"(PyObject *thing) noexcept
     int push "HAMT_PUSH"(ThreadState state, Context context) noexcept
     void pop "HAMT_POP"(ThreadState state) noexcept
-    object call "hamt_call"(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     # From one that is gone: nothing is counted.
     void put_root "HAMT_PUT_ROOT"(Hamt snapshot, Node *root) noexcept
     bint GIL "HAMT_GIL"
@@ -198,14 +174,12 @@ cdef extern from *:
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
     int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
+    void fill_token "HAMT_FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
+    void fill_context "HAMT_FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
     PyObject **items_of "hamt_items_of"(list items) noexcept
-    bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
 
 cdef extern from "Python.h":
-    ctypedef PyObject *(*maker "newfunc")(PyTypeObject *kind, PyObject *args, PyObject *kwargs) except NULL
-    int METH_FASTCALL
-    int METH_KEYWORDS
     PyObject *PyThreadState_GetDict() noexcept
     void PyErr_Clear() noexcept
     bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
@@ -339,10 +313,9 @@ cdef Token contextvar_set(ContextVar var, object value):
     cdef PyObject *here = _here()
     # Held while memory is asked for, where that may run a finaliser, which leaves the Context.
     cdef object held = <object>here if COLLECTS_AT_ALLOCATION else None
-    cdef PyObject *token = _make_token(<PyTypeObject *>Token, <PyObject *>(), NULL)
+    cdef PyObject *token = make(<PyTypeObject *>Token, &_free_tokens)
     cdef PyObject *old_value
-    (<Token>token)._var = var
-    (<Token>token)._context = <object>here
+    fill_token(<Token>token, var, here)
     old_value = _exchange_in_place(here, var, <PyObject *>value)
     if old_value is not NULL:
         (<Token>token)._old_value = handed_over(old_value)
@@ -374,7 +347,6 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Token:
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
 
@@ -415,8 +387,11 @@ cdef class Token:
     __class_getitem__ = classmethod(GenericAlias)
 
 
-# Cython's own way to an instance, as a pointer, so that no count goes up and down; `publish` puts another in its place.
-cdef maker _make_token = <maker>(<PyTypeObject *>Token).tp_new
+cdef free_list _free_tokens
+
+
+cdef void _free_token(void *token) noexcept:
+    keep(<PyObject *>token, &_free_tokens)
 
 
 cdef object _exit_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
@@ -520,7 +495,6 @@ def assign(values, /):
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Context:
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
@@ -636,7 +610,11 @@ cdef class Context:
         raise TypeError("cannot pickle 'contextvars_cy.Context' object")
 
 
-cdef maker _make_context = <maker>(<PyTypeObject *>Context).tp_new
+cdef free_list _free_contexts
+
+
+cdef void _free_context(void *context) noexcept:
+    keep(<PyObject *>context, &_free_contexts)
 
 
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
@@ -829,8 +807,8 @@ cdef Context _registered(Context context):
 
 
 cdef Context _with_native(object native):
-    cdef PyObject *context = _make_context(<PyTypeObject *>Context, <PyObject *>(), NULL)
-    (<Context>context)._native = native
+    cdef PyObject *context = make(<PyTypeObject *>Context, &_free_contexts)
+    fill_context(<Context>context, native, <Hamt>None)
     return as_context(context)
 
 
@@ -1195,8 +1173,8 @@ cdef int _refuse_event_loop(ThreadState state) except -1:
 
 
 cdef Context _with_snapshot(Hamt snapshot):
-    cdef PyObject *context = _make_context(<PyTypeObject *>Context, <PyObject *>(), NULL)
-    (<Context>context)._snapshot = snapshot
+    cdef PyObject *context = make(<PyTypeObject *>Context, &_free_contexts)
+    fill_context(<Context>context, None, snapshot)
     return as_context(context)
 
 
@@ -1256,6 +1234,8 @@ publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state
 for _public in (assign, thread_state, current_context, copy_context):
     _public.__module__ = "contextvars_cy"
 
+(<PyTypeObject *>Token).tp_free = <freefunc>_free_token
+(<PyTypeObject *>Context).tp_free = <freefunc>_free_context
 take_arguments(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
 take_arguments(Token, "__exit__", <void *>_exit_called, METH_FASTCALL)
 take_arguments(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)

@@ -138,6 +138,7 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
         "_context_cy.pxd",
         "_hamt_cy.pxd",
         "_native_cy.pxd",
+        "_objects_cy.pxd",
         "_trie_cy.pxd",
         "py.typed",
         "LICENSE",
