@@ -56,7 +56,7 @@ test-engine: $(VENV)/test-tools
 		echo "== the engine: $$backend backend, $$host host"; \
 		[ $$backend = cython ] && twins=tests/twins || twins=; \
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
-			$(VENV)/bin/pytest -q tests/engine tests/$$host $$twins || exit 1; \
+			$(VENV)/bin/pytest -q tests/engine tests/features tests/$$host $$twins || exit 1; \
 	done; done
 
 conformance: $(VENV)/bin/python
@@ -84,7 +84,7 @@ test-freethreaded: $(VENV)/test-tools
 		$(VENV)/bin/python -W error -c "import contextvars_cy, sys; sys.exit(getattr(sys, '_is_gil_enabled', lambda: True)())" || { \
 			echo "$$($(VENV)/bin/python -VV) has the GIL on; name a free-threaded Python with PYTHON= and VENV="; \
 			exit 1; }; \
-		$(VENV)/bin/pytest -q tests/hamt tests/engine tests/$$host || exit 1; \
+		$(VENV)/bin/pytest -q tests/hamt tests/engine tests/features tests/$$host || exit 1; \
 	done; done
 	@$(MAKE) --no-print-directory threads
 

@@ -3,11 +3,13 @@
 `CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or an ImportError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
+`CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made), `0`, or unset: `1` under `python -X dev`.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -65,6 +67,7 @@ def _choose_backend() -> tuple[str, str]:
     return "pure", why_not
 
 
-# The compiled twin asks for the host while it is imported, so this comes first.
+# The compiled twin asks for both while it is imported, so these come first.
 host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
+debug = {"": sys.flags.dev_mode, "0": False, "1": True}[_choice("CONTEXTVARS_CY_DEBUG", ("0", "1"))]
 backend, reason = _choose_backend()

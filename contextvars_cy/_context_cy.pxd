@@ -9,6 +9,7 @@ from contextvars_cy._hamt_cy cimport Hamt
 cdef class ContextVar:
     cdef object _name
     cdef object _default
+    cdef object _default_factory
     cdef uint32_t _hash
     # The value that it was last seen to have, borrowed, NULL for none, and the number of the snapshot that has it.
     cdef PyObject *_seen
@@ -19,12 +20,14 @@ cdef class Token:
     cdef ContextVar _var
     cdef object _old_value
     cdef object _context
+    cdef object _origin
     cdef bint _used
 
 
 cdef class Assignment:
     cdef list _old_values
     cdef object _context
+    cdef object _origin
     cdef bint _used
 
 

@@ -62,11 +62,13 @@ from weakref import ref
 
 from _weakref import _remove_dead_weakref
 
-from contextvars_cy._backend import host
+from contextvars_cy._backend import debug, host
+from contextvars_cy._debug import origin
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 cdef object ABSENT = _ABSENT
 cdef bint NATIVE = host == "native"
+cdef bint DEBUG = debug
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
 cdef Py_hash_t _last_number = 0
@@ -146,6 +148,7 @@ cdef extern from *:
         hamt_fill((PyObject **)&(token)->_var, (PyObject *)(var)); \
         hamt_fill((PyObject **)&(token)->_old_value, Py_None); \
         hamt_fill((PyObject **)&(token)->_context, (PyObject *)(context)); \
+        hamt_fill((PyObject **)&(token)->_origin, Py_None); \
         (token)->_used = 0
     #define HAMT_FILL_CONTEXT(context, native, snapshot) \
         hamt_fill((PyObject **)&(context)->_native, (PyObject *)(native)); \
@@ -188,11 +191,13 @@ cdef extern from "Python.h":
 
 @cython.final
 cdef class ContextVar:
-    """ContextVar(name, /, *, default=ABSENT)\n--\n
+    """ContextVar(name, /, *, default=ABSENT, default_factory=None)\n--\n
     A variable of which every Context holds a value of its own (PEP 567).
 
-    `name` is for people to read; `default` is what `get` returns where the current Context has no value. Create
-    variables at the top level of a module: a Context keeps alive every variable that was set in it.
+    `name` is for people to read; `default` is what `get` returns where the current Context has no value. In its place
+    `default_factory`, called without arguments at the first `get` in a Context, makes a value and sets it there: it
+    is never shared with a Context that was there before. Create variables at the top level of a module: a Context
+    keeps alive every variable that was set in it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):
@@ -202,15 +207,21 @@ cdef class ContextVar:
     'nobody'
     """
 
-    def __cinit__(self, name=ABSENT, /, *, default=ABSENT):
+    def __cinit__(self, name=ABSENT, /, *, default=ABSENT, default_factory=None):
         global _serial
         if name is ABSENT:
             raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
         hash(name)
+        if default_factory is not None:
+            if default is not ABSENT:
+                raise TypeError("ContextVar() takes a default or a default_factory, not both")
+            if not callable(default_factory):
+                raise TypeError(f"default_factory must be callable, not {default_factory!r}")
         self._name = name
         self._default = default
+        self._default_factory = default_factory
         self._seen_in = NOWHERE
         with cython.critical_section(ABSENT):
             self._hash = _serial
@@ -224,14 +235,32 @@ cdef class ContextVar:
     def get(self, default=ABSENT, /):
         """Return the variable's value in the current Context. O(log n) in the number of variables set there.
 
-        Where there is none: the argument, else the variable's own default, else LookupError.
+        Where there is none: the argument, else the variable's own default, or what its `default_factory` makes and
+        this sets, else LookupError.
 
         >>> ContextVar("colour", default="blue").get()
         'blue'
         >>> ContextVar("colour", default="blue").get("red")
         'red'
+        >>> seen = ContextVar("seen", default_factory=list)
+        >>> seen.get().append("red")
+        >>> seen.get(), Context().run(seen.get)
+        (['red'], [])
         """
         # `_get_called` takes its place, which is called with the arguments as they come.
+
+    def is_set(self):
+        """Whether the current Context has a value for the variable; a default is none. O(log n).
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> with colour.set("red"):
+        ...     colour.is_set()
+        True
+        >>> colour.is_set()
+        False
+        """
+        cdef Hamt snapshot = _load()
+        return _seen_or_found(snapshot, self) is not NULL
 
     def set(self, value, /):
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -246,11 +275,25 @@ cdef class ContextVar:
         """
         return contextvar_set(self, value)
 
+    def unset(self):
+        """Take the variable's value out of the current Context and return a Token that undoes it. O(log n).
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> token = colour.set("red")
+        >>> with colour.unset():
+        ...     colour.get()
+        'blue'
+        >>> colour.get()
+        'red'
+        """
+        return contextvar_set(self, ABSENT)
+
     def reset(self, token, /):
         """Give the variable back the value it had before the `set` that made the token. O(log n).
 
         TypeError for what is no Token, RuntimeError for a token that was used already, ValueError for one that was
-        made by another variable or in another Context; after any of these nothing has changed.
+        made by another variable or in another Context; after any of these nothing has changed. In debug mode, under
+        `python -X dev` or with `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -262,11 +305,34 @@ cdef class ContextVar:
             raise TypeError(f"expected an instance of Token, got {token!r}")
         contextvar_reset(self, <Token>token)
 
+    def try_reset(self, token, /):
+        """As `reset`, but False, and nothing changed, where the token was made in another Context; else True. O(log n).
+
+        For cleaning up what may be done by somebody else: the finaliser of an async generator, a callback, the end of a
+        task that was cancelled. CPython issue 118944 tells of it.
+
+        >>> colour = ContextVar("colour")
+        >>> token = colour.set("blue")
+        >>> copy_context().run(colour.try_reset, token)
+        False
+        >>> colour.try_reset(token)
+        True
+        """
+        cdef Token made
+        if is_type(<PyObject *>token, <PyTypeObject *>Token):
+            made = token
+            if made._var is self and not made._used and <PyObject *>made._context is not _here():
+                return False
+        self.reset(token)
+        return True
+
     def __hash__(self):
         return self._hash
 
     def __repr__(self):
         default = "" if self._default is ABSENT else f" default={self._default!r}"
+        if self._default_factory is not None:
+            default = f" default_factory={self._default_factory!r}"
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
 
     def __reduce__(self):
@@ -300,8 +366,19 @@ cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count)
         if value is <PyObject *>ABSENT:
             value = <PyObject *>var._default
         if value is <PyObject *>ABSENT:
+            if var._default_factory is not None:
+                return _make_default(var)
             raise LookupError(var)
     return <object>value
+
+
+cdef object _make_default(ContextVar var):
+    value = var._default_factory()
+    cdef Token token = contextvar_set(var, value)
+    if token._old_value is ABSENT:
+        return value
+    contextvar_reset(var, token)
+    return token._old_value
 
 
 cdef object contextvar_get(ContextVar var, object default=ABSENT):
@@ -316,6 +393,8 @@ cdef Token contextvar_set(ContextVar var, object value):
     cdef PyObject *token = make(<PyTypeObject *>Token, &_free_tokens)
     cdef PyObject *old_value
     fill_token(<Token>token, var, here)
+    if DEBUG:
+        here = _note_origin(token)
     old_value = _exchange_in_place(here, var, <PyObject *>value)
     if old_value is not NULL:
         (<Token>token)._old_value = handed_over(old_value)
@@ -325,14 +404,27 @@ cdef Token contextvar_set(ContextVar var, object value):
     return owner
 
 
+cdef PyObject *_note_origin(PyObject *token) except NULL:
+    # Python code, which may leave the Context.
+    cdef PyObject *here
+    try:
+        (<Token>token)._origin = origin()
+        here = _here()
+        (<Token>token)._context = <object>here
+    except BaseException:
+        decref(token)
+        raise
+    return here
+
+
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
     cdef PyObject *here = _here()
     if token._used:
-        raise RuntimeError(f"{token!r} has already been used once")
+        raise RuntimeError(f"{token!r} has already been used once{_made_where(token._origin)}")
     if token._var is not var:
-        raise ValueError(f"{token!r} was created by a different ContextVar")
+        raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token._origin)}")
     if <PyObject *>token._context is not here:
-        raise ValueError(f"{token!r} was created in a different Context")
+        raise ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}")
     token._used = True
     cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
     if old_value is not NULL:
@@ -387,6 +479,10 @@ cdef class Token:
     __class_getitem__ = classmethod(GenericAlias)
 
 
+cdef str _made_where(object made):
+    return f"; it was made {made}" if DEBUG else ""
+
+
 cdef free_list _free_tokens
 
 
@@ -430,9 +526,9 @@ cdef class Assignment:
         """
         cdef PyObject *here = _here()
         if self._used:
-            raise RuntimeError(f"{self!r} has already been undone")
+            raise RuntimeError(f"{self!r} has already been undone{_made_where(self._origin)}")
         if <PyObject *>self._context is not here:
-            raise ValueError(f"{self!r} was made in a different Context")
+            raise ValueError(f"{self!r} was made in a different Context{_made_where(self._origin)}")
         self._used = True
         try:
             _update(here, None, self._old_values)
@@ -479,6 +575,8 @@ def assign(values, /):
     cdef PyObject *key
     cdef PyObject *value
     cdef Assignment assignment = Assignment.__new__(Assignment)
+    if DEBUG:
+        assignment._origin = origin()
     # A list of variables and values in turn: what is exchanged in it costs no count of references.
     with cython.critical_section(pairs):
         changes = PyList_New(2 * len(pairs))

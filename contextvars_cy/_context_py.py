@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import GenericAlias, TracebackType
 from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
-from ._backend import host
+from ._backend import debug, host
+from ._debug import origin
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, run, set_value
@@ -47,8 +48,10 @@ _threads = threading.local()
 class ContextVar(Sealed, Generic[T]):
     """A variable of which every Context holds a value of its own (PEP 567).
 
-    `name` is for people to read; `default` is what `get` returns where the current Context has no value. Create
-    variables at the top level of a module: a Context keeps alive every variable that was set in it.
+    `name` is for people to read; `default` is what `get` returns where the current Context has no value. In its place
+    `default_factory`, called without arguments at the first `get` in a Context, makes a value and sets it there: it
+    is never shared with a Context that was there before. Create variables at the top level of a module: a Context
+    keeps alive every variable that was set in it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):
@@ -58,10 +61,11 @@ class ContextVar(Sealed, Generic[T]):
     'nobody'
     """
 
-    __slots__ = ("_default", "_hash", "_name")
+    __slots__ = ("_default", "_default_factory", "_hash", "_name")
 
     _name: str
     _default: Any
+    _default_factory: Callable[[], Any] | None
     _hash: int
 
     @overload
@@ -70,16 +74,25 @@ class ContextVar(Sealed, Generic[T]):
     @overload
     def __new__(cls, name: str, /, *, default: T) -> ContextVar[T]: ...
 
-    def __new__(cls, name: Any = ABSENT, /, *, default: Any = ABSENT) -> ContextVar[T]:
+    @overload
+    def __new__(cls, name: str, /, *, default_factory: Callable[[], T]) -> ContextVar[T]: ...
+
+    def __new__(cls, name: Any = ABSENT, /, *, default: Any = ABSENT, default_factory: Any = None) -> ContextVar[T]:
         if name is ABSENT:
             raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
         # Only for its error: the standard library refuses a name that has no hash, so this does too.
         hash(name)
+        if default_factory is not None:
+            if default is not ABSENT:
+                raise TypeError("ContextVar() takes a default or a default_factory, not both")
+            if not callable(default_factory):
+                raise TypeError(f"default_factory must be callable, not {default_factory!r}")
         self = object.__new__(cls)
         self._name = name
         self._default = default
+        self._default_factory = default_factory
         # Numbers in a row put the first 32 variables in one node of the trie, without a collision.
         self._hash = next(_serial)
         return self
@@ -98,12 +111,17 @@ class ContextVar(Sealed, Generic[T]):
     def get(self, default: Any = ABSENT, /) -> Any:
         """Return the variable's value in the current Context. O(log n) in the number of variables set there.
 
-        Where there is none: the argument, else the variable's own default, else LookupError.
+        Where there is none: the argument, else the variable's own default, or what its `default_factory` makes and
+        this sets, else LookupError.
 
         >>> ContextVar("colour", default="blue").get()
         'blue'
         >>> ContextVar("colour", default="blue").get("red")
         'red'
+        >>> seen = ContextVar("seen", default_factory=list)
+        >>> seen.get().append("red")
+        >>> seen.get(), Context().run(seen.get)
+        (['red'], [])
         """
         value = find(_load()._root, self._hash, self)
         if value is not ABSENT:
@@ -112,7 +130,21 @@ class ContextVar(Sealed, Generic[T]):
             return default
         if self._default is not ABSENT:
             return self._default
+        if self._default_factory is not None:
+            return _make_default(self)
         raise LookupError(self)
+
+    def is_set(self) -> bool:
+        """Whether the current Context has a value for the variable; a default is none. O(log n).
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> with colour.set("red"):
+        ...     colour.is_set()
+        True
+        >>> colour.is_set()
+        False
+        """
+        return find(_load()._root, self._hash, self) is not ABSENT
 
     def set(self, value: T, /) -> Token[T]:
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -128,14 +160,30 @@ class ContextVar(Sealed, Generic[T]):
         token: Token[T] = object.__new__(Token)
         token._var = self
         token._used = False
+        if debug:
+            token._origin = origin()
         _update(self, value, token)
         return token
+
+    def unset(self) -> Token[T]:
+        """Take the variable's value out of the current Context and return a Token that undoes it. O(log n).
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> token = colour.set("red")
+        >>> with colour.unset():
+        ...     colour.get()
+        'blue'
+        >>> colour.get()
+        'red'
+        """
+        return self.set(ABSENT)  # type: ignore[arg-type]
 
     def reset(self, token: Token[T], /) -> None:
         """Give the variable back the value it had before the `set` that made the token. O(log n).
 
         TypeError for what is no Token, RuntimeError for a token that was used already, ValueError for one that was
-        made by another variable or in another Context; after any of these nothing has changed.
+        made by another variable or in another Context; after any of these nothing has changed. In debug mode, under
+        `python -X dev` or with `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -148,21 +196,51 @@ class ContextVar(Sealed, Generic[T]):
         # Comes first, because it may run a finaliser, which may use the token.
         here = _here()
         if token._used:
-            raise RuntimeError(f"{token!r} has already been used once")
+            raise RuntimeError(f"{token!r} has already been used once{_made_where(token)}")
         if token._var is not self:
-            raise ValueError(f"{token!r} was created by a different ContextVar")
+            raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token)}")
         if token._context is not here:
-            raise ValueError(f"{token!r} was created in a different Context")
+            raise ValueError(f"{token!r} was created in a different Context{_made_where(token)}")
         _undo(token)
+
+    def try_reset(self, token: Token[T], /) -> bool:
+        """As `reset`, but False, and nothing changed, where the token was made in another Context; else True. O(log n).
+
+        For cleaning up what may be done by somebody else: the finaliser of an async generator, a callback, the end of a
+        task that was cancelled. CPython issue 118944 tells of it.
+
+        >>> colour = ContextVar("colour")
+        >>> token = colour.set("blue")
+        >>> copy_context().run(colour.try_reset, token)
+        False
+        >>> colour.try_reset(token)
+        True
+        """
+        if type(token) is Token and token._var is self and not token._used and token._context is not _here():
+            return False
+        self.reset(token)
+        return True
 
     def __hash__(self) -> int:
         return self._hash
 
     def __repr__(self) -> str:
         default = "" if self._default is ABSENT else f" default={self._default!r}"
+        if self._default_factory is not None:
+            default = f" default_factory={self._default_factory!r}"
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
 
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
+
+
+def _make_default(var: ContextVar[T]) -> T:
+    value = var._default_factory()  # type: ignore[misc]
+    token = var.set(value)
+    if token._old_value is ABSENT:
+        return value  # type: ignore[no-any-return]
+    # The factory has set the variable, or a finaliser has in the meantime: the first value stays.
+    var.reset(token)
+    return token._old_value  # type: ignore[no-any-return]
 
 
 @final
@@ -177,7 +255,7 @@ class Token(Sealed, Generic[T]):
     (True, <Token.MISSING>)
     """
 
-    __slots__ = ("_context", "_old_value", "_used", "_var")
+    __slots__ = ("_context", "_old_value", "_origin", "_used", "_var")
 
     MISSING: Final = MISSING
     """What `old_value` is where the variable had no value."""
@@ -187,6 +265,8 @@ class Token(Sealed, Generic[T]):
     _old_value: Any
     _context: object
     _used: bool
+    # Where it was made, in debug mode.
+    _origin: str
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Token[T]:
         raise RuntimeError("Tokens can only be created by ContextVars")
@@ -215,6 +295,10 @@ class Token(Sealed, Generic[T]):
     __hash__ = None  # type: ignore[assignment]
 
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
+
+
+def _made_where(token: Token[Any]) -> str:
+    return f"; it was made {token._origin}" if debug else ""
 
 
 def _undo(token: Token[Any]) -> None:
@@ -261,9 +345,9 @@ class Assignment(Sealed):
         # Comes first, as in `reset`.
         here = _here()
         if self._token._used:
-            raise RuntimeError(f"{self!r} has already been undone")
+            raise RuntimeError(f"{self!r} has already been undone{_made_where(self._token)}")
         if self._token._context is not here:
-            raise ValueError(f"{self!r} was made in a different Context")
+            raise ValueError(f"{self!r} was made in a different Context{_made_where(self._token)}")
         _undo(self._token)
 
     def __enter__(self) -> Assignment:
@@ -302,6 +386,8 @@ def assign(values: Mapping[ContextVar[Any], Any] | Iterable[tuple[ContextVar[Any
     assignment._token = token
     token._var = None
     token._used = False
+    if debug:
+        token._origin = origin()
     _update(None, changes, token)
     return assignment
 

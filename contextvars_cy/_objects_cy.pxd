@@ -23,7 +23,7 @@ cdef extern from *:
 
     /* For a type's `tp_free`, after its `tp_dealloc` has let go of the fields. */
     static inline void hamt_keep(PyObject *freed, hamt_free_list *list) {
-    #ifndef Py_GIL_DISABLED
+    #if CYTHON_USE_FREELISTS  /* With the GIL, and where whoever builds this has not said 0. */
         if (list->count < 64) {
             list->freed[list->count++] = freed;
             return;

@@ -47,7 +47,7 @@ for backend in pure cython; do
         map=; [ $host = native ] && map=tests/hamt
         CONTEXTVARS_CY_BACKEND=$backend CONTEXTVARS_CY_HOST=$host \
             "$python" -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=few $left_out -k "$names" \
-                tests/engine tests/$host $map | tail -1
+                tests/engine tests/features tests/$host $map | tail -1
     done
 done
 "$python" -m coverage combine -q

@@ -39,11 +39,11 @@ run_tests() {  # run_tests HOST FOLDER...
 build "-DHAMT_KEPT_NODES=0 -DCYTHON_USE_FREELISTS=0"
 for host in native thread; do
 	echo "== sanitized: cython backend, $host host"
-	run_tests $host tests/hamt tests/engine "tests/$host" tests/twins
+	run_tests $host tests/hamt tests/engine tests/features "tests/$host" tests/twins
 done
 # A variable is added in place in a node that was kept.
 build
 for host in native thread; do
 	echo "== sanitized, with our free lists: cython backend, $host host"
-	run_tests $host tests/engine "tests/$host"
+	run_tests $host tests/engine tests/features "tests/$host"
 done

@@ -13,6 +13,7 @@ from no_memory import LACK, attempts
 
 SET = ContextVar("SET", default="default")
 UNSET = ContextVar("UNSET", default="default")
+MADE = ContextVar("MADE", default_factory=dict)
 # As many as give a Context's tree more than one node.
 MANY = [ContextVar(f"variable {number}") for number in range(40)]
 
@@ -83,6 +84,11 @@ OPERATIONS = {
     "set": lambda scene: SET.set("newer").old_value,
     "set of a variable without a value": lambda scene: Context().run(UNSET.set, 1).old_value,
     "reset": lambda scene: SET.reset(scene.set_token),
+    "unset": lambda scene: SET.unset().old_value,
+    "is_set": lambda scene: SET.is_set(),
+    "get that makes the value": lambda scene: MADE.get(),
+    "try_reset": lambda scene: SET.try_reset(scene.set_token),
+    "try_reset in another Context": lambda scene: scene.context.run(SET.try_reset, scene.set_token),
     "assign": lambda scene: assign({SET: "newer", UNSET: "newer", MANY[39]: "newer"}) is None,
     "undo": lambda scene: scene.assignment.undo(),
     "reset to no value": lambda scene: UNSET.reset(scene.unset_token),

@@ -1,0 +1,166 @@
+"""Unset, asked, made on demand: `unset`, `is_set`, and a default that is made for each Context."""
+
+import threading
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, Token, copy_context
+
+
+def test_unset_takes_the_value_away_and_its_token_brings_it_back():
+    var = ContextVar("var", default="default")
+    with copy_context() as context:
+        var.set("value")
+        token = var.unset()
+        assert var not in context and var.get() == "default" and var.get("argument") == "argument"
+        assert (token.var, token.old_value) == (var, "value")
+        var.reset(token)
+        assert context[var] == var.get() == "value"
+
+
+def test_unset_scopes_as_set_does():
+    var = ContextVar("var")
+    with copy_context():
+        var.set(1)
+        with var.unset() as token:
+            with pytest.raises(LookupError):
+                var.get()
+            with var.set(2):
+                assert var.get() == 2
+        assert var.get() == 1
+        with pytest.raises(RuntimeError, match="already been used once"):
+            var.reset(token)
+
+
+def test_unset_of_a_variable_without_a_value_is_undone_to_nothing():
+    var = ContextVar("var")
+    with copy_context() as context:
+        token = var.unset()
+        assert token.old_value is Token.MISSING and var not in context
+        var.set(1)
+        var.reset(token)
+        assert var not in context
+
+
+def test_unset_in_a_copy_leaves_the_original():
+    var = ContextVar("var")
+    with copy_context() as context:
+        var.set(1)
+        copy = copy_context()
+        copy.run(var.unset)
+        assert var not in copy and context[var] == 1
+
+
+def test_is_set_asks_for_a_value_and_not_for_a_default():
+    var = ContextVar("var", default=1)
+    made = ContextVar("made", default_factory=pytest.fail)
+    with copy_context():
+        assert not var.is_set() and not made.is_set()
+        with var.set(None):
+            assert var.is_set() is True
+            assert Context().run(var.is_set) is False
+        assert not var.is_set()
+
+
+def test_a_value_is_made_at_the_first_get_and_once():
+    calls = []
+    var = ContextVar("var", default_factory=lambda: calls.append(len(calls)) or calls)
+    with copy_context() as context:
+        assert not calls and var not in context
+        assert var.get() is var.get() is context[var]
+        assert calls == [0]
+
+
+def test_no_value_is_made_where_there_is_one_or_an_argument():
+    var = ContextVar("var", default_factory=pytest.fail)
+    with copy_context() as context:
+        assert var.get(None) is None
+        assert context.get(var) is None and var not in context
+        with var.set(1):
+            assert var.get() == 1
+    with pytest.raises(KeyError):
+        context[var]
+
+
+def test_contexts_that_branched_before_have_each_their_own_and_those_after_share_it():
+    var = ContextVar("var", default_factory=list)
+    with copy_context():
+        before = copy_context()
+        mine = var.get()
+        after = copy_context()
+        assert before.run(var.get) is not mine
+        assert after.run(var.get) is mine
+
+
+def test_after_unset_a_new_value_is_made():
+    var = ContextVar("var", default_factory=list)
+    with copy_context():
+        first = var.get()
+        with var.unset():
+            assert var.get() is not first
+        assert var.get() is first
+
+
+def test_a_factory_that_fails_leaves_the_variable_unset():
+    def fail():
+        raise ValueError("no value today")
+
+    var = ContextVar("var", default_factory=fail)
+    with copy_context():
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no value today"):
+                var.get()
+            assert not var.is_set()
+
+
+def test_a_factory_that_sets_the_variable_has_its_say():
+    def factory():
+        var.set("set within")
+        return "returned"
+
+    var = ContextVar("var", default_factory=factory)
+    with copy_context():
+        assert var.get() == "set within" == var.get()
+
+
+def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error():
+    var = ContextVar("var", default_factory=lambda: var.get())
+    with copy_context():
+        with pytest.raises(RecursionError):
+            var.get()
+        assert not var.is_set()
+
+
+@pytest.mark.parametrize("factory", [1, "list", []], ids=repr)
+def test_a_factory_must_be_callable(factory):
+    with pytest.raises(TypeError, match="default_factory must be callable, not "):
+        ContextVar("var", default_factory=factory)
+
+
+def test_a_default_and_a_factory_are_one_too_many():
+    with pytest.raises(TypeError, match="takes a default or a default_factory, not both"):
+        ContextVar("var", default=None, default_factory=list)
+    assert ContextVar("var", default=1, default_factory=None).get() == 1
+
+
+def test_the_repr_shows_the_factory():
+    assert "<ContextVar name='var' default_factory=<class 'list'> at 0x" in repr(
+        ContextVar("var", default_factory=list)
+    )
+
+
+def test_each_thread_makes_its_own():
+    var = ContextVar("var", default_factory=list)
+    found = []
+
+    def work():
+        with copy_context():
+            var.get().append(1)
+            found.append(var.get())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[1]] * 4 and len(set(map(id, found))) == 4

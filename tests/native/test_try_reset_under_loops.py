@@ -1,0 +1,63 @@
+"""Cleaning up where the loop has closed an async generator in another Context than it began in."""
+
+import asyncio
+import gc
+
+import pytest
+import trio
+
+from contextvars_cy import ContextVar, copy_context
+
+VAR = ContextVar("VAR", default="default")
+
+
+async def scoped(closed):
+    token = VAR.set("inside")
+    try:
+        yield VAR.get()
+    finally:
+        closed.append(VAR.try_reset(token))
+
+
+async def consumed(closed):
+    async for value in scoped(closed):
+        assert value == "inside"
+        break
+    gc.collect()
+
+
+def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own():
+    closed = []
+
+    async def main():
+        await asyncio.create_task(consumed(closed))
+        await asyncio.sleep(0)
+
+    copy_context().run(asyncio.run, main())
+    assert closed == [False]
+
+
+# What trio says of a generator that nobody has closed.
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+def test_trio_too():
+    closed = []
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consumed, closed)
+
+    copy_context().run(trio.run, main)
+    assert closed == [False]
+
+
+def test_closed_by_its_own_task_it_is_reset():
+    closed = []
+
+    async def main():
+        values = scoped(closed)
+        await values.__anext__()
+        await values.aclose()
+        return VAR.get()
+
+    assert copy_context().run(asyncio.run, main()) == "default"
+    assert closed == [True]
