@@ -2,6 +2,8 @@
 
 - `ContextVar`, `Context`, `Token`, `copy_context`: PEP 567, as in the standard library's `contextvars`.
 - `assign`, `Assignment`: many variables set at once, and undone at once.
+- `apply`: another Context's values brought into the current one.
+- `bind`: a function that takes the Context along; `contextvars_cy.executors` has threads and thread pools that do.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
   and what stands for a value that was not there.
@@ -42,6 +44,8 @@ else:
     )
     from ._hamt_cy import Hamt, HamtMutation
 
+from ._apply import apply
+from ._bind import bind
 from ._hamt_merge import HamtDiff
 from ._hamt_set import HamtSet
 from ._install import install, uninstall
@@ -59,8 +63,10 @@ __all__ = [
     "HamtSet",
     "ThreadState",
     "Token",
+    "apply",
     "assign",
     "backend",
+    "bind",
     "copy_context",
     "current_context",
     "host",

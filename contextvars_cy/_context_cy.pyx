@@ -671,6 +671,20 @@ cdef class Context:
         """
         return iterate(_snapshot_of(self), ITEMS)
 
+    def diff(self, other, /):
+        """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
+
+        Values are compared by identity first, then by `==`. Of a Context and its copy it takes the time of their
+        difference, else O(n). TypeError for what is no Context.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> before = copy_context()
+        >>> with colour.set("red"):
+        ...     before.diff(current_context()).added == {colour: "red"}
+        True
+        """
+        return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
+
     def __getitem__(self, key):
         return handed_over(_value_in(self, key, NULL))
 

@@ -27,6 +27,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import debug, host
 from ._debug import origin
+from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, run, set_value
@@ -491,6 +492,20 @@ class Context(Sealed):
         []
         """
         return iterate(_snapshot_of(self), "items")
+
+    def diff(self, other: Context, /) -> HamtDiff:
+        """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
+
+        Values are compared by identity first, then by `==`. Of a Context and its copy it takes the time of their
+        difference, else O(n). TypeError for what is no Context.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> before = copy_context()
+        >>> with colour.set("red"):
+        ...     before.diff(current_context()).added == {colour: "red"}
+        True
+        """
+        return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
 
     def __getitem__(self, key: ContextVar[T]) -> T:
         value = _snapshot_of(self)._find(_checked(key), key._hash)

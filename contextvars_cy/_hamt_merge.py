@@ -9,7 +9,9 @@ from ._sentinels import MISSING
 
 
 class HamtDiff(NamedTuple):
-    """What turns one map into another: dicts of what was added, removed and changed. From `Hamt.diff`.
+    """What turns one map into another: dicts of what was added, removed and changed.
+
+    From `Hamt.diff` and `Context.diff`.
 
     - `added`: the keys that only the other map has, with their values.
     - `removed`: the keys that only the first map has, with their values.

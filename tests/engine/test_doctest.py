@@ -5,14 +5,16 @@ import doctest
 import pytest
 
 import contextvars_cy
+from contextvars_cy import executors
 
-PUBLIC = [name for name in contextvars_cy.__all__ if callable(getattr(contextvars_cy, name))]
+NAMES = {name: getattr(module, name) for module in (contextvars_cy, executors) for name in module.__all__}
+PUBLIC = [name for name, value in NAMES.items() if callable(value)]
 FUNCTIONS = ["copy_context", "current_context", "install", "thread_state", "uninstall"]
 
 
 def docstrings(name):
     """The docstrings under a public name, by dotted path."""
-    value = getattr(contextvars_cy, name)
+    value = NAMES[name]
     yield name, value.__doc__
     if name not in FUNCTIONS:
         for key in dir(value):
@@ -29,8 +31,7 @@ def test_examples(name):
     with contextvars_cy.copy_context():
         for path, text in docstrings(name):
             assert text, f"{path} has no docstring"
-            names = {key: getattr(contextvars_cy, key) for key in contextvars_cy.__all__}
-            test = doctest.DocTestParser().get_doctest(text, names, path, None, None)
+            test = doctest.DocTestParser().get_doctest(text, dict(NAMES), path, None, None)
             ran += len(test.examples)
             runner.run(test)
     assert runner.summarize(verbose=False).failed == 0

@@ -63,7 +63,7 @@ INCIDENTAL = {
 
 def public(module):
     """The types and functions that a twin publishes, and those of the map that the context twin imports."""
-    published = {"Hamt", "HamtIterator"}
+    published = {"Hamt", "HamtDiff", "HamtIterator"}
     for name, value in vars(module).items():
         if getattr(value, "__module__", None) == "contextvars_cy" and getattr(value, "__name__", None) == name:
             published.add(name)
@@ -250,6 +250,7 @@ CALLS = {
     "repr of a map's iterator": lambda twin: iter(twin.hamt.Hamt(a=1)),
     "repr of a mutation": lambda twin: twin.hamt.Hamt(a=1).mutate(),
     "repr of a diff": lambda twin: twin.hamt.Hamt(a=1, b=2).diff(twin.hamt.Hamt(b=3, c=4)),
+    "repr of a diff of contexts": lambda twin: twin.context.Context().diff(twin.context.copy_context()),
     "repr of a map within itself": lambda twin: within_itself(twin.hamt.Hamt()),
     "repr of a mutation within itself": lambda twin: within_itself(twin.hamt.Hamt().mutate()),
     "subscription of ContextVar": lambda twin: twin.context.ContextVar[int],
@@ -298,6 +299,7 @@ CALLS = {
     "order of keys": lambda twin: twin.hamt.Hamt().keys() < [],
     "reversed map": lambda twin: reversed(twin.hamt.Hamt()),
     "diff of a dict": lambda twin: twin.hamt.Hamt().diff({}),
+    "diff of no context": lambda twin: twin.context.Context().diff({}),
     "merge of a dict": lambda twin: twin.hamt.Hamt().merge(twin.hamt.Hamt(), {}),
     "merge from a dict": lambda twin: twin.hamt.Hamt().merge({}, twin.hamt.Hamt()),
     "a conflict": lambda twin: twin.hamt.Hamt(a=1).merge(twin.hamt.Hamt(a=2), twin.hamt.Hamt()),

@@ -1,0 +1,47 @@
+"""Bringing the values of another Context into the current one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from . import Assignment, Context, ContextVar, assign
+
+
+def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:
+    """Set in the current Context every variable that the other Context has, to its value there. O(m log n) for m of n.
+
+    Values are lost in the copy of a Context in which a task or a thread ran (Starlette issue 1081, FastAPI issue 953).
+    Keep that copy, and this brings its values back: all of them, or on an error none.
+
+    `only` names the variables to bring, of which the other Context need not have all. Without it even those are
+    brought that the other Context has merely inherited; `Context.diff` tells which it has changed. A variable that the
+    other Context lacks keeps its value here.
+
+    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. TypeError where the
+    first is no Context, or `only` names what is no ContextVar.
+
+    >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant", default="-")
+    >>> child = copy_context()
+    >>> _ = child.run(assign, {user: "ada", tenant: "acme"})
+    >>> with apply(child, only=[user]):
+    ...     user.get(), tenant.get()
+    ('ada', '-')
+    >>> user.get()
+    'nobody'
+    """
+    if type(context) is not Context:
+        raise TypeError(f"apply() takes a Context, not {type(context).__name__}")
+    return assign(values_of(context, only))
+
+
+def values_of(context: Context, only: Iterable[ContextVar[Any]] | None) -> dict[ContextVar[Any], Any]:
+    """The values that the Context has, of all variables or of those in `only`."""
+    if only is None:
+        return dict(context.items())
+    # Another thread may be setting variables in it.
+    context = context.copy()
+    return {var: context[var] for var in only if var in context}
+
+
+apply.__module__ = "contextvars_cy"

@@ -1,0 +1,160 @@
+"""Threads and thread pools whose work runs in a copy of the Context of whoever started or submitted it.
+
+- `ThreadPoolExecutor` and `Thread`: in the place of those of `concurrent.futures` and `threading`.
+- `run_in_executor`: in the place of the method of asyncio's loops.
+
+The standard library's run it in an empty Context (CPython issues 86981 and 128555), or, from Python 3.14 on where
+`sys.flags.thread_inherit_context` is set, in that of whoever happened to start the thread, which in a pool is somebody
+else (dask issue 12224). These do the same on every Python and both hosts, whatever that flag says.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import Context, bind, copy_context
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+
+R = TypeVar("R")
+
+__all__ = ["Thread", "ThreadPoolExecutor", "run_in_executor"]
+
+
+class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+    """A thread pool that runs each call in a copy of the Context in which it was submitted.
+
+    The arguments are those of `concurrent.futures.ThreadPoolExecutor`. The `initializer` runs in each thread once, in a
+    copy of the Context in which the pool was made; no call sees the variables that it sets.
+
+    >>> user = ContextVar("user", default="nobody")
+    >>> with ThreadPoolExecutor(max_workers=1) as pool:
+    ...     with user.set("ada"):
+    ...         future = pool.submit(user.get)
+    ...     future.result(), pool.submit(user.get).result()
+    ('ada', 'nobody')
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        # Without this the Context would be that of whoever happens to start a thread.
+        initializer = None if initializer is None else bind(initializer)
+        super().__init__(max_workers, thread_name_prefix, initializer, initargs)
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[R]:
+        """Schedule `fn(*args, **kwargs)` in a copy of the current Context and return its Future.
+
+        The Future's callbacks run outside of that copy: give `add_done_callback` a `bind(callback)`.
+
+        >>> with ThreadPoolExecutor() as pool:
+        ...     pool.submit(max, 1, 2).result()
+        2
+        """
+        return super().submit(copy_context().run, fn, *args, **kwargs)
+
+    def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any) -> Iterator[R]:
+        """Return an iterator like `map(fn, *iterables)`: each call in a copy of its own of the current Context.
+
+        The current Context is that of the call of `map`, also for what is submitted later, where Python 3.14's
+        `buffersize` holds it back. The options are those of `concurrent.futures.Executor.map`.
+
+        >>> with ThreadPoolExecutor() as pool:
+        ...     list(pool.map(abs, [-1, -2]))
+        [1, 2]
+        """
+        return super().map(bind(fn), *iterables, **options)
+
+
+class Thread(threading.Thread):
+    """A thread that runs in a copy of the Context in which it was started, or in the Context that it is given.
+
+    The arguments are those of `threading.Thread`, with Python 3.14's `context` on every Python: the thread runs in that
+    Context itself, which has the values that it sets. The `run` of a subclass runs there as well.
+
+    >>> user = ContextVar("user", default="nobody")
+    >>> context = copy_context()
+    >>> thread = Thread(target=user.set, args=["ada"], context=context)
+    >>> thread.start()
+    >>> thread.join()
+    >>> context[user], user.get()
+    ('ada', 'nobody')
+    """
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        daemon: bool | None = None,
+        context: Context | None = None,
+    ) -> None:
+        if context is not None and type(context) is not Context:
+            raise TypeError(f"Thread() takes a Context as context, not {type(context).__name__}")
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._context_to_run_in = context
+
+    def start(self) -> None:
+        """Start the thread, in a copy of the Context that is the current one now. RuntimeError at the second call.
+
+        Where the thread was given a Context that is entered already, its `run` fails with a RuntimeError, which
+        `threading.excepthook` reports.
+
+        >>> thread = Thread(target=print, args=["in a thread"])
+        >>> thread.start()
+        in a thread
+        >>> thread.join()
+        """
+        run = self.run
+        if self.ident is None:
+            context = copy_context() if self._context_to_run_in is None else self._context_to_run_in
+
+            def run_in_context(thread: Thread) -> None:
+                # It holds the thread, which would hold it.
+                del thread.run
+                context.run(run)
+
+            # A method like the other, because those who wrap it in their turn may look for its function.
+            self.run = MethodType(run_in_context, self)  # type: ignore[method-assign]
+        try:
+            super().start()
+        except Exception:
+            if self.ident is None:
+                self.run = run  # type: ignore[method-assign]
+            raise
+
+
+def run_in_executor(
+    executor: concurrent.futures.Executor | None, fn: Callable[..., R], /, *args: Any
+) -> asyncio.Future[R]:
+    """Run `fn(*args)` in the executor's thread, in a copy of the current Context; return asyncio's Future to await.
+
+    As the method of asyncio's running loop has it, None is the loop's own executor, and the call is submitted at once.
+    RuntimeError where no loop runs. An executor of processes cannot take a Context along, and fails.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     return await run_in_executor(None, max, 1, 2)
+    >>> asyncio.run(main())
+    2
+    """
+    # Not before it is needed: it takes long to import, and some replace parts of it first.
+    import asyncio
+
+    return asyncio.get_running_loop().run_in_executor(executor, copy_context().run, fn, *args)

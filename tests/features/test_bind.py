@@ -1,0 +1,207 @@
+"""Functions that take the Context along: where they are called does not matter, and nothing comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+import threading
+import weakref
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, bind, copy_context
+
+ONE, TWO, THREE = (ContextVar(name, default=f"{name} unset") for name in ("one", "two", "three"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_context():
+    with Context():
+        yield
+
+
+def in_a_thread(function):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def test_it_sees_the_values_of_when_it_was_bound():
+    ONE.set("bound")
+    get = bind(ONE.get)
+    ONE.set("later")
+    assert [get(), in_a_thread(get), Context().run(get), ONE.get()] == ["bound"] * 3 + ["later"]
+
+
+def test_nothing_comes_back_and_no_call_sees_another():
+    exchange = bind(lambda value: ONE.set(value).old_value)
+    ONE.set("here")
+    missing = Context().run(ONE.set, 1).old_value
+    assert [exchange(1), exchange(2), exchange(3)] == [missing] * 3
+    assert ONE.get() == "here"
+
+
+def test_calls_at_once_have_copies_of_their_own():
+    barrier = threading.Barrier(8)
+    seen = {}
+
+    def call(number):
+        seen[number] = [TWO.get()]
+        TWO.set(number)
+        barrier.wait()
+        seen[number].append(TWO.get())
+
+    TWO.set("bound")
+    bound = bind(call)
+    threads = [threading.Thread(target=bound, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {number: ["bound", number] for number in range(8)}
+
+
+def test_it_may_call_itself():
+    def count(number):
+        found = ONE.get()
+        ONE.set(number)
+        return [found] if number == 0 else [found, *bound(number - 1), ONE.get()]
+
+    ONE.set("bound")
+    bound = bind(count)
+    assert bound(2) == ["bound", "bound", "bound", 1, 2]
+
+
+def test_an_error_passes_and_the_next_call_is_as_the_first():
+    def fail(value):
+        ONE.set(value)
+        raise ZeroDivisionError(value)
+
+    bound = bind(fail)
+    for value in (1, 2):
+        with pytest.raises(ZeroDivisionError, match=str(value)):
+            bound(value)
+    assert ONE not in copy_context()
+
+
+def test_only_some_variables():
+    ONE.set(1)
+    TWO.set(2)
+    see = bind(copy_context, only=[ONE, THREE])
+    ONE.set("later")
+    THREE.set("later")
+    assert dict(see()) == {ONE: 1}
+    assert dict(bind(copy_context, [])()) == {}
+    assert bind(TWO.get, only=(var for var in [ONE]))() == "two unset"
+
+
+def test_only_some_values_are_kept_alive():
+    class Value:
+        pass
+
+    kept, others = Value(), Value()
+    ONE.set(kept)
+    TWO.set(others)
+    bound = bind(ONE.get, only=[ONE])
+    found = weakref.ref(kept), weakref.ref(others)
+    ONE.set(None)
+    TWO.set(None)
+    del kept, others
+    gc.collect()
+    assert [found[0]() is bound(), found[1]()] == [True, None]
+
+
+@pytest.mark.parametrize("wrong", ["name", 1, None], ids=repr)
+def test_only_what_is_a_variable(wrong):
+    with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
+        bind(ONE.get, only=[ONE, wrong])
+
+
+def test_only_what_can_be_called():
+    with pytest.raises(TypeError, match=r"^bind\(\) takes a callable, not Context$"):
+        bind(copy_context())
+
+
+class Greeter:
+    def greet(self, name):
+        """Say who greets whom."""
+        return f"{ONE.get()} greets {name}"
+
+    greet_from_nowhere = bind(greet)
+
+    def __call__(self, name):
+        return self.greet(name)
+
+
+@pytest.mark.parametrize(
+    "callee",
+    [Greeter().greet, functools.partial(Greeter.greet, Greeter()), Greeter()],
+    ids=["method", "partial", "object"],
+)
+def test_whatever_can_be_called(callee):
+    with ONE.set("ada"):
+        bound = bind(callee)
+    assert bound("bob") == "ada greets bob"
+
+
+def test_a_bound_function_is_a_method_of_its_class():
+    with ONE.set("ada"):
+        assert Greeter().greet_from_nowhere("bob") == "one unset greets bob"
+
+
+def test_a_class_can_be_bound():
+    class Seen:
+        def __init__(self, number, *, word):
+            self.seen = ONE.get(), number, word
+
+    with ONE.set("ada"):
+        make = bind(Seen)
+    assert make(1, word="a").seen == ("ada", 1, "a")
+
+
+def test_it_looks_like_the_function():
+    def add(left: int, right: int = 2) -> int:
+        """Add two numbers."""
+        return left + right
+
+    add.mark = "kept"
+    bound = bind(add)
+    assert (bound.__name__, bound.__doc__, bound.mark) == ("add", "Add two numbers.", "kept")
+    assert inspect.signature(bound) == inspect.signature(add)
+    assert bound.__wrapped__ is add
+
+
+def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound():
+    async def coroutine():
+        return ONE.get()
+
+    def generator():
+        yield ONE.get()
+
+    with ONE.set("bound"):
+        make_coroutine, make_generator = bind(coroutine), bind(generator)
+    ONE.set("caller")
+    with pytest.raises(StopIteration, match="^caller$"):
+        make_coroutine().send(None)
+    assert list(make_generator()) == ["caller"]
+
+
+def test_callbacks_of_an_event_loop():
+    async def main():
+        loop, seen = asyncio.get_running_loop(), []
+        with ONE.set("bound"):
+            see = bind(lambda *_: seen.append(ONE.get()))
+        loop.call_soon(see)
+        loop.call_later(0, see)
+        future = loop.create_future()
+        future.add_done_callback(see)
+        future.set_result(None)
+        await asyncio.sleep(0.01)
+        await loop.run_in_executor(None, see)
+        return seen
+
+    assert asyncio.run(main()) == ["bound"] * 4

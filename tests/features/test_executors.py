@@ -1,0 +1,420 @@
+"""Threads and thread pools run their work in the Context of whoever wants it done: the same on every Python."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context
+from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
+
+ONE, TWO = (ContextVar(name, default=f"{name} unset") for name in ("one", "two"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_context():
+    with Context():
+        yield
+
+
+@pytest.fixture
+def pool():
+    """A pool whose only thread was started by somebody with other values."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with assign({ONE: "another's", TWO: "another's"}):
+            pool.submit(int).result()
+        yield pool
+
+
+# ---- the pool ----
+
+
+def test_a_call_sees_the_values_of_when_it_was_submitted(pool):
+    started, go_on = threading.Event(), threading.Event()
+    pool.submit(lambda: [started.set(), go_on.wait()])
+    started.wait()
+    ONE.set("submitted")
+    waiting = pool.submit(ONE.get)
+    ONE.set("later")
+    go_on.set()
+    assert [waiting.result(), pool.submit(ONE.get).result(), ONE.get()] == ["submitted", "later", "later"]
+    assert pool.submit(TWO.get).result() == "two unset"
+
+
+def test_nothing_comes_back_and_no_call_sees_another(pool):
+    assert pool.submit(ONE.set, 1).result().old_value is pool.submit(ONE.set, 2).result().old_value
+    assert ONE.get() == "one unset"
+
+
+def test_arguments_and_errors_pass(pool):
+    assert pool.submit(dict, [("a", 1)], fn=2, self=3).result() == {"a": 1, "fn": 2, "self": 3}
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(divmod, 1, 0).result()
+    pool.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(int)
+
+
+def test_a_pool_in_a_pool(pool):
+    def outer():
+        ONE.set("outer")
+        with ThreadPoolExecutor(1) as inner:
+            return inner.submit(ONE.get).result()
+
+    assert pool.submit(outer).result() == "outer"
+
+
+def test_a_context_is_let_go_when_the_call_is_done(pool):
+    class Value:
+        pass
+
+    value = Value()
+    found = weakref.ref(value)
+    with ONE.set(value):
+        future = pool.submit(int)
+    future.result()
+    pool.submit(int).result()
+    del value
+    gc.collect()
+    assert found() is None
+
+
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"chunksize": 2}])
+def test_map_has_a_copy_for_each_call(pool, options):
+    def exchange(left, right):
+        return ONE.set(left).old_value, right
+
+    ONE.set("mapped")
+    results = pool.map(exchange, [1, 2, 3], "abc", **options)
+    ONE.set("later")
+    assert list(results) == [("mapped", "a"), ("mapped", "b"), ("mapped", "c")]
+
+
+@pytest.mark.parametrize("options", [{}] + [{"buffersize": 1}] * (sys.version_info >= (3, 14)), ids=repr)
+def test_map_is_of_the_context_in_which_it_was_called(pool, options):
+    def numbers():
+        for number in range(3):
+            yield number
+            ONE.set("set by the iterable")
+
+    ONE.set("mapped")
+    results = pool.map(lambda _: ONE.get(), numbers(), **options)
+    assert Context().run(list, results) == ["mapped"] * 3
+
+
+def test_the_initializer_runs_where_the_pool_was_made():
+    seen = []
+
+    def start(word):
+        seen.append((word, ONE.get(), TWO.get()))
+        TWO.set("initialized")
+
+    ONE.set("maker")
+    with ThreadPoolExecutor(2, "worker", start, ("hello",)) as pool:
+        with ONE.set("submitter"):
+            barrier = threading.Barrier(2)
+            futures = [pool.submit(lambda: [barrier.wait(), TWO.get()]) for _ in range(2)]
+            assert [future.result()[1] for future in futures] == ["two unset"] * 2
+    assert seen == [("hello", "maker", "two unset")] * 2
+
+
+def test_an_initializer_that_fails_breaks_the_pool(caplog):
+    with ThreadPoolExecutor(1, initializer=divmod, initargs=(1, 0)) as pool:
+        with pytest.raises(concurrent.futures.thread.BrokenThreadPool):
+            pool.submit(int).result()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_callbacks_of_futures_are_bound(pool):
+    go_on, seen = threading.Event(), []
+    future = pool.submit(go_on.wait)
+    with ONE.set("bound"):
+        future.add_done_callback(bind(lambda _: seen.append(ONE.get())))
+    go_on.set()
+    pool.submit(int).result()
+    assert seen == ["bound"]
+
+
+def test_tasks_of_two_threads_are_not_mixed_up(quick_switches):
+    def client(name):
+        for number in range(100):
+            ONE.set((name, number))
+            assert pool.submit(ONE.get).result() == (name, number)
+        done.append(name)
+
+    done = []
+    with ThreadPoolExecutor(3) as pool:
+        threads = [threading.Thread(target=client, args=[name]) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(done) == list("abcd")
+
+
+# ---- the thread ----
+
+
+def run_thread(thread):
+    thread.start()
+    thread.join()
+    assert not thread.is_alive()
+    return thread
+
+
+def test_a_thread_runs_in_a_copy_of_the_context_of_its_start():
+    seen = []
+    ONE.set("made")
+    thread = Thread(target=lambda: seen.extend([ONE.get(), ONE.set("thread").old_value, ONE.get()]))
+    ONE.set("started")
+    run_thread(thread)
+    assert seen == ["started", "started", "thread"]
+    assert ONE.get() == "started"
+
+
+def test_a_thread_runs_in_the_context_that_it_is_given():
+    context, seen = Context(), []
+    ONE.set("starter")
+    thread = Thread(
+        target=lambda: seen.extend([current_context() is context, ONE.get(), ONE.set("thread")]), context=context
+    )
+    run_thread(thread)
+    assert seen[:2] == [True, "one unset"]
+    assert (context[ONE], ONE.get()) == ("thread", "starter")
+    # And is done with it.
+    assert context.run(ONE.get) == "thread"
+
+
+def test_arguments_are_those_of_the_thread():
+    seen = []
+    thread = Thread(None, lambda *args, **kwargs: seen.append((args, kwargs)), "name", [1], {"a": 2}, daemon=True)
+    assert (thread.name, thread.daemon) == ("name", True)
+    run_thread(thread)
+    assert seen == [((1,), {"a": 2})]
+    run_thread(Thread())
+
+
+class Worker(Thread):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = []
+
+    def run(self):
+        super().run()
+        self.seen.append(ONE.get())
+
+
+class MixedIn:
+    def run(self):
+        self.seen.append("mixed in")
+        super().run()
+
+
+class MixedWorker(MixedIn, Worker):
+    pass
+
+
+def test_the_run_of_a_subclass_runs_there():
+    ONE.set("starter")
+    assert run_thread(Worker()).seen == ["starter"]
+    assert run_thread(MixedWorker(target=ONE.set, args=["target"])).seen == ["mixed in", "target"]
+    worker = Worker()
+    worker.run = lambda: worker.seen.append(("assigned", ONE.get()))
+    assert run_thread(worker).seen == [("assigned", "starter")]
+
+
+def test_threads_of_threads():
+    def outer():
+        ONE.set("outer")
+        run_thread(Thread(target=lambda: seen.append(ONE.get())))
+
+    seen = []
+    run_thread(Thread(target=outer))
+    assert seen == ["outer"]
+
+
+def test_a_thread_starts_once():
+    go_on, seen = threading.Event(), []
+    thread = Thread(target=lambda: [go_on.wait(), seen.append(ONE.get())])
+    ONE.set("first")
+    thread.start()
+    ONE.set("second")
+    with pytest.raises(RuntimeError, match="threads can only be started once"):
+        thread.start()
+    go_on.set()
+    thread.join()
+    with pytest.raises(RuntimeError, match="threads can only be started once"):
+        thread.start()
+    assert seen == ["first"]
+    assert "run" not in vars(thread)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_start_that_failed_can_be_tried_again(monkeypatch, given):
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    seen = []
+    ONE.set("first")
+    context = copy_context() if given else None
+    thread = Thread(target=lambda: seen.append(ONE.get()), context=context)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            thread.start()
+    ONE.set("second")
+    run_thread(thread)
+    assert seen == ["first" if given else "second"]
+
+
+def test_start_may_be_wrapped_by_others(monkeypatch):
+    """As error trackers do it: they look for the function behind `run`, and put one of theirs there."""
+    start, seen = threading.Thread.start, []
+
+    def wrap(run):
+        @functools.wraps(run)
+        def wrapper(*args, **kwargs):
+            seen.append("wrapped")
+            return run(threading.current_thread(), *args[1:], **kwargs)
+
+        return wrapper
+
+    def start_wrapped(thread):
+        thread.run = wrap(getattr(thread.run, "__func__", thread.run))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_wrapped)
+    ONE.set("starter")
+    run_thread(Thread(target=lambda: seen.append(ONE.get())))
+    assert run_thread(Worker()).seen == ["starter"]
+    assert seen == ["wrapped", "starter", "wrapped"]
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    errors = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: errors.append(repr(arguments.exc_value)))
+    return errors
+
+
+def test_errors_are_reported(reported):
+    context = Context()
+    run_thread(Thread(target=divmod, args=(1, 0), context=context))
+    run_thread(Thread(target=int, context=current_context()))
+    assert len(reported) == 2
+    assert reported[0].startswith("ZeroDivisionError")
+    assert reported[1].startswith("RuntimeError") and "is already entered" in reported[1]
+    assert context.run(int) == 0
+
+
+@pytest.mark.parametrize("wrong", [{}, 1, "context"], ids=repr)
+def test_only_a_context_is_a_context(wrong):
+    with pytest.raises(TypeError, match=rf"^Thread\(\) takes a Context as context, not {type(wrong).__name__}$"):
+        Thread(context=wrong)
+
+
+def test_a_thread_that_is_done_keeps_no_context_alive():
+    class Value:
+        pass
+
+    value = Value()
+    found = weakref.ref(value)
+    with ONE.set(value):
+        thread = run_thread(Thread(target=int))
+    del value
+    gc.collect()
+    assert found() is None
+    assert not thread.is_alive()
+
+
+# ---- asyncio ----
+
+
+@pytest.mark.parametrize("kind", [None, concurrent.futures.ThreadPoolExecutor, ThreadPoolExecutor])
+def test_run_in_executor(kind):
+    async def main():
+        executor = kind and kind(1)
+        ONE.set("awaited")
+        future = run_in_executor(executor, lambda word: (word, ONE.set("thread").old_value), "hello")
+        assert asyncio.isfuture(future)
+        ONE.set("later")
+        seen = [await future, ONE.get()]
+        with pytest.raises(ZeroDivisionError):
+            await run_in_executor(executor, divmod, 1, 0)
+        if executor:
+            executor.shutdown()
+        return seen
+
+    assert asyncio.run(main()) == [("hello", "awaited"), "later"]
+
+
+def test_the_default_executor_of_a_loop():
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        ONE.set("awaited")
+        return await loop.run_in_executor(None, ONE.get), await asyncio.to_thread(ONE.get)
+
+    assert asyncio.run(main()) == ("awaited", "awaited")
+
+
+def test_whoever_waits_may_be_cancelled():
+    async def main():
+        with ThreadPoolExecutor(1) as pool:
+            go_on = threading.Event()
+            running = pool.submit(go_on.wait)
+            waiting = run_in_executor(pool, ONE.get)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(waiting, 0.01)
+            assert waiting.cancelled()
+            go_on.set()
+            await asyncio.wrap_future(running)
+            ONE.set("after")
+            return await run_in_executor(pool, ONE.get)
+
+    assert asyncio.run(main()) == "after"
+
+
+def test_without_a_loop():
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        run_in_executor(None, int)
+
+
+# ---- whatever the interpreter does ----
+
+PROGRAM = """
+from contextvars_cy import ContextVar, copy_context
+from contextvars_cy.executors import Thread, ThreadPoolExecutor
+
+variable, other = ContextVar("variable", default="unset"), ContextVar("other", default="unset")
+seen = []
+other.set("another's")
+with ThreadPoolExecutor(1) as pool:
+    copy_context().run(pool.submit, int).result()
+    variable.set("submitter")
+    seen.append(pool.submit(variable.get).result())
+for options in ({}, {"context": copy_context()}):
+    thread = Thread(target=lambda: seen.append(variable.set("thread").old_value), **options)
+    thread.start()
+    thread.join()
+print(*seen, variable.get())
+"""
+
+
+@pytest.mark.parametrize("flag", ["0", "1"] if sys.version_info >= (3, 14) else [None])
+def test_it_is_the_same_where_the_interpreter_has_threads_inherit(flag):
+    options = [] if flag is None else ["-X", f"thread_inherit_context={flag}"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, *options, "-W", "error", "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("submitter submitter submitter submitter\n", "")
