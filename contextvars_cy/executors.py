@@ -5,7 +5,7 @@
 
 The standard library's run it in an empty Context (CPython issues 86981 and 128555), or, from Python 3.14 on where
 `sys.flags.thread_inherit_context` is set, in that of whoever happened to start the thread, which in a pool is somebody
-else (dask issue 12224). These do the same on every Python and both hosts, whatever that flag says.
+else (dask pull request 12224). These do the same on every Python and both hosts, whatever that flag says.
 """
 
 from __future__ import annotations

@@ -1,0 +1,18 @@
+"""What the pages show is what happens: their programs run one after the other, and print what their comments say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGES = ["returning.md", "threads.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_programs_print_what_their_comments_say(page, capsys):
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    names = {"__name__": page}
+    for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(program, page, "exec"), names)
+        promised = re.findall(r"^(?:# |    print\(.*  # |print\(.*  # )(.*)$", program, re.MULTILINE)
+        assert capsys.readouterr().out.splitlines() == promised
