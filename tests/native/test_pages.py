@@ -14,5 +14,5 @@ def test_the_programs_print_what_their_comments_say(page, capsys):
     names = {"__name__": page}
     for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(program, page, "exec"), names)
-        promised = re.findall(r"^(?:# |    print\(.*  # |print\(.*  # )(.*)$", program, re.MULTILINE)
+        promised = re.findall(r"^(?:# | *print\(.*  # )(.*)$", program, re.MULTILINE)
         assert capsys.readouterr().out.splitlines() == promised
