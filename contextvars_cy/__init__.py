@@ -8,6 +8,7 @@
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
   and what stands for a value that was not there.
 - `HamtSet`: the persistent set.
+- `watch`, `WatchEvent`, `Watcher`: being told of what happens to variables and Contexts.
 - `install`, `uninstall`: put these in the place of the standard library's `contextvars`.
 - `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
 """
@@ -49,6 +50,7 @@ from ._bind import bind
 from ._hamt_merge import HamtDiff
 from ._hamt_set import HamtSet
 from ._install import install, uninstall
+from ._watch import Watcher, WatchEvent, watch
 
 __version__ = "0.1.0"
 
@@ -63,6 +65,8 @@ __all__ = [
     "HamtSet",
     "ThreadState",
     "Token",
+    "WatchEvent",
+    "Watcher",
     "apply",
     "assign",
     "backend",
@@ -73,4 +77,5 @@ __all__ = [
     "install",
     "thread_state",
     "uninstall",
+    "watch",
 ]

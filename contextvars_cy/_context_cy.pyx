@@ -27,11 +27,13 @@ from contextvars_cy._native_cy cimport (
     native_is_known,
     native_look,
     native_map,
+    native_moves,
     native_old_value,
     native_set,
     native_thread_id,
     native_value,
     native_version,
+    native_watch,
 )
 from contextvars_cy._objects_cy cimport (
     METH_FASTCALL,
@@ -69,6 +71,8 @@ from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 cdef object ABSENT = _ABSENT
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
+cdef bint WATCHED = False
+cdef object _tell_watchers = None
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
 cdef Py_hash_t _last_number = 0
@@ -326,6 +330,26 @@ cdef class ContextVar:
         self.reset(token)
         return True
 
+    def watch(self, callback, /):
+        """Call `callback(event)` after each change of this variable's value, with a `WatchEvent`. O(1).
+
+        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered or left it tells
+        where the value changes with it. See `contextvars_cy.watch`, which tells of all variables.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> with colour.watch(lambda event: print(event.kind, event.value)):
+        ...     with colour.set("red"):
+        ...         Context().run(colour.get)
+        set red
+        enter <Token.MISSING>
+        exit red
+        'blue'
+        reset <Token.MISSING>
+        """
+        from contextvars_cy._watch import Watcher
+
+        return Watcher(self, callback)
+
     def __hash__(self):
         return self._hash
 
@@ -398,9 +422,13 @@ cdef Token contextvar_set(ContextVar var, object value):
     old_value = _exchange_in_place(here, var, <PyObject *>value)
     if old_value is not NULL:
         (<Token>token)._old_value = handed_over(old_value)
+        if WATCHED:
+            _tell_of_set(<Token>token, value)
         return as_token(token)
     owner = as_token(token)
     (<Token>token)._old_value = _update(here, var, value)
+    if WATCHED:
+        _tell_of_set(<Token>token, value)
     return owner
 
 
@@ -428,13 +456,17 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     token._used = True
     cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
     if old_value is not NULL:
+        if WATCHED:
+            _tell("reset", var, <object>old_value, token._old_value)
         decref(old_value)
         return 0
     try:
-        _update(here, var, token._old_value)
+        before = _update(here, var, token._old_value)
     except BaseException:
         token._used = False
         raise
+    if WATCHED:
+        _tell("reset", var, before, token._old_value)
     return 0
 
 
@@ -530,11 +562,15 @@ cdef class Assignment:
         if <PyObject *>self._context is not here:
             raise ValueError(f"{self!r} was made in a different Context{_made_where(self._origin)}")
         self._used = True
+        # The list may become one of what was before.
+        changes = _as_dict(self._old_values) if WATCHED else None
         try:
-            _update(here, None, self._old_values)
+            before = _update(here, None, self._old_values)
         except BaseException:
             self._used = False
             raise
+        if WATCHED and changes is not None:
+            _tell("reset", None, _as_dict(before), changes)
 
     def __enter__(self):
         return self
@@ -588,7 +624,10 @@ def assign(values, /):
             index += 2
     cdef PyObject *here = _here()
     assignment._context = <object>here
+    told = _as_dict(changes) if WATCHED else None
     assignment._old_values = _update(here, None, changes)
+    if WATCHED and told is not None:
+        _tell("set", None, _as_dict(assignment._old_values), told)
     return assignment
 
 
@@ -1195,7 +1234,7 @@ cdef inline int _leave(ThreadState state, Context context) except -1:
 @cython.nonecheck(False)
 cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
     # False where something is in the way, and nothing was done.
-    if not has_room(state):
+    if WATCHED or not has_room(state):
         return False
     if not NATIVE:
         if context._home is not None or exchange_entered(context, True):
@@ -1209,7 +1248,7 @@ cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
 
 @cython.nonecheck(False)
 cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
-    if not is_topmost(state, context):
+    if WATCHED or not is_topmost(state, context):
         return False
     if NATIVE and native_exit(context._native) < 0:
         PyErr_Clear()
@@ -1220,8 +1259,23 @@ cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
 
 
 cdef int _enter_slowly(ThreadState state, Context context) except -1:
+    cdef Context left
+    if WATCHED:
+        left = context_current()
+        _enter_unwatched(state, context)
+        _tell("enter", None, left, context)
+        return 0
+    return _enter_unwatched(state, context)
+
+
+cdef int _enter_unwatched(ThreadState state, Context context) except -1:
+    global native_moves
     if NATIVE:
-        return _enter_native(state, context)
+        native_moves += 1
+        try:
+            return _enter_native(state, context)
+        finally:
+            native_moves -= 1
     if context._home is not None:
         _check_home(context, state)
     if exchange_entered(context, True):
@@ -1233,11 +1287,23 @@ cdef int _enter_slowly(ThreadState state, Context context) except -1:
 
 
 cdef int _leave_slowly(ThreadState state, Context context) except -1:
-    if not NATIVE:
+    cdef int left
+    global native_moves
+    if NATIVE:
+        native_moves += 1
+        left = native_exit(context._native)
+        native_moves -= 1
+        if left < 0:
+            return _refuse(context)
+        _forget_entered(state, context)
+    elif is_topmost(state, context):
+        pop(state)
+        exchange_entered(context, False)
+    else:
         raise _refusal_to_leave(context)
-    if native_exit(context._native) < 0:
-        return _refuse(context)
-    return _forget_entered(state, context)
+    if WATCHED:
+        _tell("exit", None, context, None)
+    return 0
 
 
 cdef int _enter_native(ThreadState state, Context context) except -1:
@@ -1323,6 +1389,34 @@ cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
+
+
+def tell_changes_to(tell):
+    """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
+    global WATCHED, _tell_watchers
+    if NATIVE:
+        native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
+    _tell_watchers = tell
+    WATCHED = tell is not None
+
+
+cdef object _tell(str kind, ContextVar var, object old, object new):
+    # It may have been taken away by another thread. It raises nothing.
+    tell = _tell_watchers
+    if tell is not None:
+        tell(kind, var, old, new)
+
+
+cdef object _tell_of_set(Token token, object value):
+    _tell("unset" if value is ABSENT else "set", token._var, token._old_value, value)
+
+
+cdef void _tell_of_switch() noexcept:
+    _tell("switch", None, None, None)
+
+
+cdef dict _as_dict(list changes):
+    return dict(zip(changes[::2], changes[1::2]))
 
 
 _ENTERED = "cannot enter context: {} is already entered"

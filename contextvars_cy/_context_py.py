@@ -23,7 +23,7 @@ import weakref
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterable, Mapping
 from types import GenericAlias, TracebackType
-from typing import Any, Final, Generic, NoReturn, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import debug, host
 from ._debug import origin
@@ -35,6 +35,9 @@ from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
 from ._trie_py import find
 
+if TYPE_CHECKING:
+    from ._watch import Watcher, WatchEvent
+
 T = TypeVar("T")
 D = TypeVar("D")
 R = TypeVar("R")
@@ -42,6 +45,8 @@ R = TypeVar("R")
 Snapshot = Hamt["ContextVar[Any]", Any]
 
 _serial = itertools.count()
+# What `_watch` has called after each change, while anybody watches.
+_tell: Callable[[str, Any, Any, Any], None] | None = None
 _threads = threading.local()
 
 
@@ -164,6 +169,8 @@ class ContextVar(Sealed, Generic[T]):
         if debug:
             token._origin = origin()
         _update(self, value, token)
+        if _tell is not None:
+            _tell("unset" if value is ABSENT else "set", self, token._old_value, value)
         return token
 
     def unset(self) -> Token[T]:
@@ -221,6 +228,26 @@ class ContextVar(Sealed, Generic[T]):
             return False
         self.reset(token)
         return True
+
+    def watch(self, callback: Callable[[WatchEvent], object], /) -> Watcher:
+        """Call `callback(event)` after each change of this variable's value, with a `WatchEvent`. O(1).
+
+        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered or left it tells
+        where the value changes with it. See `contextvars_cy.watch`, which tells of all variables.
+
+        >>> colour = ContextVar("colour", default="blue")
+        >>> with colour.watch(lambda event: print(event.kind, event.value)):
+        ...     with colour.set("red"):
+        ...         Context().run(colour.get)
+        set red
+        enter <Token.MISSING>
+        exit red
+        'blue'
+        reset <Token.MISSING>
+        """
+        from ._watch import Watcher
+
+        return Watcher(self, callback)
 
     def __hash__(self) -> int:
         return self._hash
@@ -304,12 +331,16 @@ def _made_where(token: Token[Any]) -> str:
 
 def _undo(token: Token[Any]) -> None:
     token._used = True
+    tell = _tell
     try:
+        before = tell and _old_value(_load(), token._var, token._old_value)
         _update(token._var, token._old_value, None)
     except BaseException:
         # Out of memory, or interrupted: the token can be used again.
         token._used = False
         raise
+    if tell is not None:
+        tell("reset", token._var, before, token._old_value)
 
 
 @final
@@ -390,6 +421,8 @@ def assign(values: Mapping[ContextVar[Any], Any] | Iterable[tuple[ContextVar[Any
     if debug:
         token._origin = origin()
     _update(None, changes, token)
+    if _tell is not None:
+        _tell("set", None, token._old_value, changes)
     return assignment
 
 
@@ -446,7 +479,7 @@ class Context(Sealed):
         'red'
         """
         try:
-            return _run(self, callable, args, kwargs)
+            return (_run if _tell is None else _run_and_tell)(self, callable, args, kwargs)
         finally:
             # An exception's traceback keeps the frames that called. If one of those kept the callable, a task that has
             # failed, and holds its exception, would hold itself.
@@ -532,13 +565,19 @@ class Context(Sealed):
     __reversed__ = None
 
     def __enter__(self) -> Context:
-        _enter(self)
+        if _tell is None:
+            _enter(self)
+        else:
+            _enter_and_tell(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        _leave(self)
+        if _tell is None:
+            _leave(self)
+        else:
+            _leave_and_tell(self)
 
     def __repr__(self) -> str:
         return f"<contextvars_cy.Context object at {id(self):#x}>"
@@ -584,7 +623,7 @@ class ThreadState(Sealed):
         RuntimeError where it is entered already, in this thread or another.
         """
         self._check_thread()
-        _enter(_checked_context(context))
+        (_enter if _tell is None else _enter_and_tell)(_checked_context(context))
 
     def exit(self, context: Context, /) -> None:
         """Make the Context that was current before this one the current one again. O(1).
@@ -592,7 +631,7 @@ class ThreadState(Sealed):
         RuntimeError where this one is not the current Context, so exits out of order are refused.
         """
         self._check_thread()
-        _leave(_checked_context(context))
+        (_leave if _tell is None else _leave_and_tell)(_checked_context(context))
 
     def _check_thread(self) -> None:
         if self is not thread_state():
@@ -917,6 +956,45 @@ def _with(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapsh
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
+
+
+def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:
+    """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
+    global _tell
+    _tell = tell
+
+
+def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+    left = _current()
+    entered = False
+
+    def run_and_tell() -> R:
+        nonlocal entered
+        entered = True
+        if _tell is not None:
+            _tell("enter", None, left, context)
+        return callable(*args, **kwargs)
+
+    try:
+        return _run(context, run_and_tell, (), {})
+    finally:
+        if entered and _tell is not None:
+            _tell("exit", None, context, None)
+        # As in `Context.run`.
+        del context, callable, args, kwargs, left, run_and_tell
+
+
+def _enter_and_tell(context: Context) -> None:
+    left = _current()
+    _enter(context)
+    if _tell is not None:
+        _tell("enter", None, left, context)
+
+
+def _leave_and_tell(context: Context) -> None:
+    _leave(context)
+    if _tell is not None:
+        _tell("exit", None, context, None)
 
 
 _ENTERED: Final = "cannot enter context: {} is already entered"

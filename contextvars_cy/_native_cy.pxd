@@ -375,6 +375,44 @@ cdef extern from *:
         return 0;
     #endif
     }
+
+    /* Have `told` called after each switch of Contexts in any thread, but for those that count as a move of our own; NULL:
+       no more. CPython tells from 3.14 on. */
+    #if PY_VERSION_HEX >= 0x030E0000
+    #ifdef _MSC_VER
+    static __declspec(thread) int native_moves;
+    #else
+    static __thread int native_moves;
+    #endif
+    static void (*native_told)(void);
+    static int native_watcher = -1;
+
+    static int native_switched(PyContextEvent event, PyObject *Py_UNUSED(context)) {
+        if (event == Py_CONTEXT_SWITCHED && !native_moves && !Py_IsFinalizing()) {
+            PyObject *pending = PyErr_GetRaisedException();
+            native_told();
+            PyErr_SetRaisedException(pending);
+        }
+        return 0;
+    }
+
+    static int native_watch(void (*told)(void)) {
+        int watcher = native_watcher;
+        if (told != NULL) {
+            native_told = told;
+            if (watcher < 0) native_watcher = PyContext_AddWatcher(native_switched);
+            return native_watcher < 0 ? -1 : 0;
+        }
+        native_watcher = -1;
+        return watcher < 0 ? 0 : PyContext_ClearWatcher(watcher);
+    }
+    #else
+    static int native_moves;
+
+    static int native_watch(void (*told)(void)) {
+        return told == NULL ? 0 : native_moves;
+    }
+    #endif
     """
     uint64_t native_thread_id() noexcept
     uint64_t native_version() noexcept
@@ -392,3 +430,5 @@ cdef extern from *:
     PyObject *native_glance(PyObject *context) noexcept
     PyObject *native_here() noexcept
     int native_look(object anchor, object value) except -1
+    int native_moves
+    int native_watch(void (*told)() noexcept) except -1

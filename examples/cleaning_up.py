@@ -1,6 +1,6 @@
 """A tracer whose spans may be ended by whoever closes the generator that they are in, in whichever task.
 
-    python examples/cleaning_up.py
+python examples/cleaning_up.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Errors are collected for each request, wherever its code runs, in a list that is made when the first one is noted.
 
-    python examples/errors_of_a_request.py
+python examples/errors_of_a_request.py
 """
 
 from __future__ import annotations

@@ -9,6 +9,28 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PRINTED = {
+    "cleaning_up.py": """\
+the first row is 0
+rows of users was ended in another task, where the span is: no span > first row > rows of users
+and here is no span
+""",
+    "errors_of_a_request.py": """\
+[1, -2, -3]: a price of -2, a price of -3
+[4, 5]: fine
+[-6]: a price of -6
+errors outside of the requests: False
+""",
+    "following_a_value.py": """\
+before, in short
+verbose, in detail
+verbose, in short
+verbose in a copy, in detail
+verbose in a copy, in short
+in an empty Context, in short
+verbose again, in detail
+verbose again, in short
+after, in short
+""",
     "inheriting_threads.py": """\
 acme sales: rendered page 1
 acme sales: rendered page 2

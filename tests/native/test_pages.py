@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ["returning.md", "threads.md"]
+PAGES = ["resetting.md", "returning.md", "threads.md", "unset.md", "watching.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ctypes
 import operator
 import subprocess
@@ -11,7 +12,7 @@ import threading
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
+from contextvars_cy import Context, ContextVar, Hamt, backend, copy_context, current_context, thread_state, watch
 
 VAR = ContextVar("VAR", default="default")
 
@@ -242,3 +243,34 @@ def test_native_contexts_compared_by_values_that_set_variables():
         armed.append(True)
         assert isinstance(one.run(operator.eq, one.native, two.native), bool)
         assert [one[var] for var in others] == ["replaced"] * len(others)
+
+
+def test_watch_is_told_of_switches_that_are_not_our_own():
+    async def main():
+        task = asyncio.current_task()
+        assert task is not None
+        kinds.clear()
+        await asyncio.sleep(0)
+        return list(kinds)
+
+    kinds = []
+    with watch(lambda event: kinds.append((event.kind, event.context is current_context()))):
+        told = copy_context().run(asyncio.run, main())
+        kinds.clear()
+        Context().run(int)
+        with Context():
+            pass
+        assert [kind for kind, _ in kinds] == ["enter", "exit"] * 2
+    kinds.clear()
+    copy_context().run(asyncio.run, main())
+    assert not kinds
+    # Python code is not told of them.
+    assert set(told) == ({("switch", True)} if backend == "cython" else set())
+
+
+def test_an_error_on_its_way_passes_a_callback_of_watch():
+    kinds = []
+    with watch(lambda event: kinds.append(event.kind)):
+        with pytest.raises(ZeroDivisionError):
+            contextvars.copy_context().run(lambda: 1 / 0)
+    assert kinds == (["switch", "switch"] if backend == "cython" else [])

@@ -1,0 +1,279 @@
+"""Being told of changes: `watch`, `ContextVar.watch`, their events and their end."""
+
+import sys
+import threading
+
+import pytest
+
+from contextvars_cy import MISSING, Context, ContextVar, assign, copy_context, current_context, thread_state, watch
+
+VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER")
+
+
+@pytest.fixture
+def home():
+    with copy_context() as context:
+        yield context
+
+
+@pytest.fixture
+def events():
+    return []
+
+
+def told(events):
+    """The events without their Contexts, the variables by name."""
+    return [
+        (event.kind, event.variable and event.variable.name, event.old_value, event.value)
+        for event in events
+        if event.kind != "switch"
+    ]
+
+
+def test_each_change_is_told_with_what_was_and_what_is(home, events):
+    with watch(events.append):
+        token = VAR.set(1)
+        with VAR.set(2):
+            pass
+        VAR.unset()
+        VAR.unset()
+        VAR.reset(token)
+    assert told(events) == [
+        ("set", "VAR", MISSING, 1),
+        ("set", "VAR", 1, 2),
+        ("reset", "VAR", 2, 1),
+        ("unset", "VAR", 1, MISSING),
+        ("unset", "VAR", MISSING, MISSING),
+        ("reset", "VAR", MISSING, MISSING),
+    ]
+    assert all(event.context is home for event in events)
+
+
+def test_assign_and_its_undo_are_told_for_each_variable(home, events):
+    VAR.set(1)
+    with watch(events.append):
+        assignment = assign({VAR: 2, OTHER: 3})
+        assignment.undo()
+    assert sorted(told(events), key=repr) == sorted(
+        [
+            ("set", "VAR", 1, 2),
+            ("set", "OTHER", MISSING, 3),
+            ("reset", "VAR", 2, 1),
+            ("reset", "OTHER", 3, MISSING),
+        ],
+        key=repr,
+    )
+    assert [event.kind for event in events] == ["set", "set", "reset", "reset"]
+
+
+def test_a_value_made_on_demand_is_told(home, events):
+    var = ContextVar("var", default_factory=int)
+    with watch(events.append):
+        var.get()
+        var.get()
+    assert told(events) == [("set", "var", MISSING, 0)]
+
+
+def test_what_changes_nothing_is_not_told(home, events):
+    var = ContextVar("var", default=1)
+    used = var.set(1)
+    var.reset(used)
+    elsewhere = Context().run(var.set, 2)
+    with watch(events.append):
+        var.get()
+        var.is_set()
+        copy_context()
+        for refused in (
+            lambda: var.reset(used),
+            lambda: var.reset(None),
+            lambda: assign({1: 1}),
+            lambda: home.run(len),
+        ):
+            with pytest.raises((RuntimeError, TypeError)):
+                refused()
+        assert var.try_reset(elsewhere) is False
+    assert told(events) == []
+
+
+@pytest.mark.parametrize("way", ["run", "with", "thread state"])
+def test_entering_and_leaving_a_context_is_told(way, home, events):
+    context = Context()
+    with watch(events.append):
+        if way == "run":
+            assert context.run(current_context) is context
+        elif way == "with":
+            with context:
+                pass
+        else:
+            thread_state().enter(context)
+            thread_state().exit(context)
+    assert told(events) == [("enter", None, MISSING, MISSING), ("exit", None, MISSING, MISSING)]
+    assert [event.context for event in events if event.kind != "switch"] == [context, context]
+
+
+def test_the_callback_runs_in_the_current_context(home):
+    context, seen = Context(), []
+    with watch(lambda event: seen.append((event.kind, current_context() is context))):
+        context.run(VAR.set, 1)
+    assert [entry for entry in seen if entry[0] != "switch"] == [("enter", True), ("set", True), ("exit", False)]
+
+
+def test_a_context_that_cannot_be_entered_or_left_is_not_told(home, events):
+    with watch(events.append):
+        for refused in (lambda: home.run(len), home.__enter__, lambda: thread_state().exit(Context())):
+            with pytest.raises(RuntimeError):
+                refused()
+    assert told(events) == []
+
+
+def test_a_call_that_fails_has_left_its_context_and_the_error_is_the_callables(home, events):
+    with watch(events.append), pytest.raises(ZeroDivisionError):
+        Context().run(lambda: 1 / 0)
+    assert [event[0] for event in told(events)] == ["enter", "exit"]
+
+
+def test_a_variable_is_watched_alone_and_through_contexts(home, events):
+    VAR.set("outside")
+    inside, same = Context(), copy_context()
+    inside.run(VAR.set, "inside")
+    with VAR.watch(events.append):
+        OTHER.set(1)
+        inside.run(lambda: None)
+        same.run(lambda: None)
+        Context().run(VAR.set, "new")
+        VAR.set("changed")
+    assert told(events) == [
+        ("enter", "VAR", "outside", "inside"),
+        ("exit", "VAR", "inside", "outside"),
+        ("enter", "VAR", "outside", MISSING),
+        ("set", "VAR", MISSING, "new"),
+        ("exit", "VAR", "new", "outside"),
+        ("set", "VAR", "outside", "changed"),
+    ]
+
+
+def test_watching_ends_by_cancel_or_with_its_block(home, events):
+    watcher = watch(events.append)
+    with VAR.watch(events.append) as other:
+        VAR.set(1)
+        assert len(events) == 2
+        watcher.cancel()
+        watcher.cancel()
+        VAR.set(2)
+        assert len(events) == 3
+    other.cancel()
+    VAR.set(3)
+    assert len(events) == 3
+
+
+def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(home, events):
+    first, second = watch(events.append), watch(events.append)
+    VAR.set(1)
+    first.cancel()
+    VAR.set(2)
+    second.cancel()
+    VAR.set(3)
+    assert [event.value for event in events] == [1, 1, 2]
+
+
+def test_a_callback_may_cancel_itself(home, events):
+    def once(event):
+        watcher.cancel()
+        events.append(event)
+
+    watcher = watch(once)
+    VAR.set(1)
+    VAR.set(2)
+    assert [event.value for event in events] == [1]
+
+
+def test_a_callback_that_sets_variables_does_not_tell_itself(home, events):
+    def answer(event):
+        events.append(event)
+        VAR.set(event.value + 1)
+        assign({OTHER: event.value})
+
+    with watch(answer):
+        VAR.set(1)
+    assert told(events) == [("set", "VAR", MISSING, 1)]
+    assert (VAR.get(), OTHER.get()) == (2, 1)
+
+
+def test_two_callbacks_that_answer_each_other_come_to_an_end(home, events):
+    def answer(event):
+        events.append(event.value)
+        VAR.set(event.value + 1)
+
+    with watch(answer), watch(lambda event: answer(event)):
+        VAR.set(0)
+    assert len(events) == 4 and VAR.get() == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(error, home, monkeypatch, events):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
+
+    def fail(event):
+        raise error
+
+    with watch(fail), watch(events.append):
+        token = VAR.set(1)
+        assert VAR.get() == 1
+        VAR.reset(token)
+        assert not VAR.is_set()
+    if sys.implementation.name == "cpython":
+        assert seen == [error, error]
+    assert [event[0] for event in told(events)] == ["set", "reset"]
+
+
+def test_a_change_in_another_thread_is_told_there(home, events):
+    names = []
+
+    def work():
+        Context().run(VAR.set, 1)
+
+    with watch(lambda event: (events.append(event), names.append(threading.current_thread().name))):
+        thread = threading.Thread(target=work, name="worker")
+        thread.start()
+        thread.join()
+    assert ("set", "VAR", MISSING, 1) in told(events)
+    assert set(names) == {"worker"}
+
+
+def test_threads_that_watch_and_cancel_disturb_nobody(home):
+    stop, errors = threading.Event(), []
+
+    def work():
+        try:
+            while not stop.is_set():
+                with watch(lambda event: None), VAR.watch(lambda event: None):
+                    Context().run(VAR.set, 1)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(300):
+        with copy_context(), VAR.set(number):
+            assert VAR.get() == number
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+@pytest.mark.parametrize("callback", [None, 1, "callback"], ids=repr)
+def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback, home):
+    with pytest.raises(TypeError, match=f"watch\\(\\) takes a callable, not {callback!r}"):
+        watch(callback)
+    with pytest.raises(TypeError, match="takes a callable"):
+        VAR.watch(callback)
+
+
+def test_the_repr_tells_what_is_watched(home):
+    with watch(print) as everything, VAR.watch(print) as one:
+        assert repr(everything) == f"<Watcher of everything by {print!r}>"
+        assert repr(one) == f"<Watcher of {VAR!r} by {print!r}>"
