@@ -17,7 +17,8 @@ def docstrings(name):
     value = NAMES[name]
     yield name, value.__doc__
     if name not in FUNCTIONS:
-        for key in dir(value):
+        # What a class inherits from the standard library is described there.
+        for key in vars(value) if name in executors.__all__ else dir(value):
             if not key.startswith("_") and (
                 callable(getattr(value, key)) or isinstance(vars(value).get(key), property)
             ):
