@@ -116,10 +116,12 @@ class Thread(threading.Thread):
         Where the thread was given a Context that is entered already, its `run` fails with a RuntimeError, which
         `threading.excepthook` reports.
 
-        >>> thread = Thread(target=print, args=["in a thread"])
+        >>> seen = []
+        >>> thread = Thread(target=seen.append, args=["in a thread"])
         >>> thread.start()
-        in a thread
         >>> thread.join()
+        >>> seen
+        ['in a thread']
         """
         run = self.run
         if self.ident is None:
