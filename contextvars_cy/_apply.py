@@ -39,7 +39,7 @@ def values_of(context: Context, only: Iterable[ContextVar[Any]] | None) -> dict[
     """The values that the Context has, of all variables or of those in `only`."""
     if only is None:
         return dict(context.items())
-    # Another thread may be setting variables in it.
+    # As it is now: another thread, or `only` itself, may set variables in it.
     context = context.copy()
     return {var: context[var] for var in only if var in context}
 

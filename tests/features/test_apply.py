@@ -99,6 +99,17 @@ def test_the_other_may_be_in_use_and_change_afterwards():
     assert values() == {ONE: "here", TWO: "there"}
 
 
+def test_the_other_is_seen_at_one_moment():
+    def only():
+        yield ONE
+        other.run(TWO.set, "later")
+        yield TWO
+
+    other = context_of({ONE: 1, TWO: 2})
+    apply(other, only())
+    assert values() == {ONE: 1, TWO: 2}
+
+
 @pytest.mark.parametrize("wrong", [{}, None, Hamt(), contextvars.Context()], ids=lambda wrong: type(wrong).__name__)
 def test_only_a_context_is_applied(wrong):
     with pytest.raises(TypeError, match=rf"^apply\(\) takes a Context, not {type(wrong).__name__}$"):
