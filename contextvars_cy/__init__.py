@@ -5,6 +5,7 @@
 - `apply`: another Context's values brought into the current one.
 - `bind`: a function that takes the Context along; `contextvars_cy.executors` has threads and thread pools that do.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
+- `isolated`: a Context of its own for a function, a generator or a coroutine.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
   and what stands for a value that was not there.
 - `HamtSet`: the persistent set.
@@ -51,6 +52,7 @@ from ._hamt_merge import HamtDiff
 from ._hamt_set import HamtSet
 from ._install import install, uninstall
 from ._watch import Watcher, WatchEvent, watch
+from ._isolated import isolated
 
 __version__ = "0.1.0"
 
@@ -75,6 +77,7 @@ __all__ = [
     "current_context",
     "host",
     "install",
+    "isolated",
     "thread_state",
     "uninstall",
     "watch",

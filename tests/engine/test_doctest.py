@@ -9,7 +9,7 @@ from contextvars_cy import executors
 
 NAMES = {name: getattr(module, name) for module in (contextvars_cy, executors) for name in module.__all__}
 PUBLIC = [name for name, value in NAMES.items() if callable(value)]
-FUNCTIONS = ["copy_context", "current_context", "install", "thread_state", "uninstall"]
+FUNCTIONS = ["copy_context", "current_context", "install", "isolated", "thread_state", "uninstall"]
 
 
 def docstrings(name):

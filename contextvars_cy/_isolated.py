@@ -1,0 +1,195 @@
+"""Functions, generators and coroutines with a Context of their own, on the public names alone.
+
+What a function returns to be run step by step, a generator, an async generator or a coroutine, is put into another of
+its kind, a native one. So event loops, the garbage collector and `inspect` find what they know, and each step that is
+taken outside takes one inside, in the Context.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, TypeVar, Union
+
+from . import copy_context
+
+T = TypeVar(
+    "T", bound=Union[Callable[..., Any], Generator[Any, Any, Any], AsyncGenerator[Any, Any], Coroutine[Any, Any, Any]]
+)
+
+# Python's own, found quickly, and those of Cython and of others.
+_STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType, Generator, Coroutine, AsyncGenerator)
+
+
+def isolated(target: T, /) -> T:
+    """Have a function, a generator, an async generator or a coroutine run in a Context of its own.
+
+    What it sets is not seen outside, and what others set meanwhile is not seen inside. As a decorator, `@isolated`,
+    it copies the current Context at each call, and all that the call makes runs in that copy: the function, and every
+    step of the generator, async generator or coroutine that it returns. `isolated(generator)` copies it there, for
+    one that has not begun. O(1) for each call and each step.
+
+    Whoever closes a generator, an event loop or the garbage collector too, its `finally` blocks run in its own
+    Context. TypeError for anything else than a function, a generator, an async generator or a coroutine;
+    RuntimeError for a step while its Context is entered elsewhere, and for an async generator that had begun before.
+
+    After PEP 568, which Python has deferred.
+
+    >>> colour = ContextVar("colour", default="blue")
+    >>> @isolated
+    ... def shades():
+    ...     with colour.set("red"):
+    ...         yield "light " + colour.get()
+    ...         yield "dark " + colour.get()
+    >>> for shade in shades():
+    ...     print(shade, "/", colour.get())
+    light red / blue
+    dark red / blue
+    """
+    given: Any = target
+    if isinstance(given, _STEPPED):
+        return _isolate(given, _Body())  # type: ignore[no-any-return]
+    if isinstance(given, (staticmethod, classmethod)):
+        raise TypeError(f"@isolated belongs below @{type(given).__name__}, next to the function")
+    if isinstance(given, type) or not callable(given):
+        name = f"class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__} object"
+        raise TypeError(f"isolated() takes a function, a generator, an async generator or a coroutine, not the {name}")
+
+    @functools.wraps(given)
+    def run_isolated(*args: Any, **kwargs: Any) -> Any:
+        # The body first: of a reference cycle, the garbage collector finalises the oldest first, and an inner
+        # generator would be closed in the collector's Context.
+        body = _Body()
+        result = body.context.run(given, *args, **kwargs)
+        # Of the type, because the result may be a proxy, which asks others. And attributes first, because the test for
+        # a subclass takes longer than all the rest.
+        kind = type(result)
+        if (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _STEPPED):
+            return _isolate(result, body)
+        return result
+
+    if inspect.iscoroutinefunction(given):
+        _mark_as_coroutine_function(run_isolated)
+    return run_isolated  # type: ignore[return-value]
+
+
+def _mark_as_coroutine_function(function: Any) -> None:
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(function)
+    else:
+        # asyncio's own mark, which is all that there was.
+        from asyncio import coroutines
+
+        function._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
+
+
+class _Body:
+    """What is stepped, by `send` and `throw`, and the Context for it; awaited, it takes its steps there."""
+
+    __slots__ = ("context", "inner")
+
+    def __init__(self) -> None:
+        self.context = copy_context()
+        self.inner: Any = None
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _generator(self)
+
+    def __del__(self) -> None:
+        # Either it has not begun, and where it is a coroutine, the outer one says that it was never awaited. Or it goes
+        # with a reference cycle.
+        inner, self.inner = self.inner, None
+        if inner is not None:
+            self.context.run(inner.close)
+
+
+def _isolate(inner: Any, body: _Body) -> Any:
+    outer: Any
+    if hasattr(inner, "athrow"):
+        outer = _async_generator(inner, body)
+    else:
+        body.inner = inner
+        outer = _coroutine(body) if _is_awaitable(inner) else _generator(body)
+    for name in ("__name__", "__qualname__"):
+        setattr(outer, name, getattr(inner, name, type(inner).__name__))
+    return outer
+
+
+def _is_awaitable(inner: Any) -> bool:
+    # Generators of types.coroutine are, too.
+    generator = isinstance(inner, GeneratorType)
+    return bool(inner.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE) if generator else hasattr(inner, "__await__")
+
+
+async def _coroutine(body: _Body) -> Any:
+    return await body
+
+
+def _generator(body: _Body) -> Generator[Any, Any, Any]:
+    inner: Any = body.inner
+    run = body.context.run
+    step, argument = inner.send, None
+    try:
+        while True:
+            try:
+                # In a list, so that what is yielded is not kept while the consumer works on it.
+                yielded = [run(step, argument)]
+            except StopIteration as stop:
+                return stop.value
+            try:
+                step, argument = inner.send, (yield yielded.pop())
+            except BaseException as error:
+                if body.inner is None:
+                    # The garbage collector has finalised the body first.
+                    raise
+                step, argument = inner.throw, _as_thrown(error)
+    finally:
+        body.inner = None
+        # An exception keeps this frame, which must not keep the exception.
+        inner = step = argument = None
+
+
+async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> AsyncGenerator[Any, Any]:
+    body.inner = _first_step(inner)
+    while True:
+        try:
+            yielded = [await body]
+        except StopAsyncIteration:
+            return
+        try:
+            body.inner = inner.asend((yield yielded.pop()))
+        except BaseException as error:
+            body.inner = inner.athrow(_as_thrown(error))
+
+
+def _as_thrown(error: BaseException) -> BaseException:
+    """The exception without the frame that has caught it."""
+    assert error.__traceback__ is not None
+    return error.with_traceback(error.__traceback__.tb_next)
+
+
+def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+    """Begin an async generator that the event loop is not to know, because it would close it in a Context of its own.
+
+    The loop knows the one outside, and closes that.
+    """
+    begun: list[Any] = []
+    hooks = sys.get_asyncgen_hooks()
+    try:
+        sys.set_asyncgen_hooks(begun.append, _leave_to_the_outer_one)
+        step = generator.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    if not begun and isinstance(generator, AsyncGeneratorType):
+        raise RuntimeError(f"isolated() takes an async generator before its first step; {generator!r} has begun")
+    return step
+
+
+def _leave_to_the_outer_one(generator: AsyncGenerator[Any, Any]) -> None:
+    pass
+
+
+isolated.__module__ = "contextvars_cy"

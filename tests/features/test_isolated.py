@@ -1,0 +1,730 @@
+"""What runs in a Context of its own behaves as it would without, but for the variables."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import gc
+import inspect
+import pickle
+import sys
+import threading
+import traceback
+import types
+import warnings
+import weakref
+from collections.abc import AsyncGenerator, Coroutine, Generator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contextvars_cy import Context, ContextVar, current_context, isolated
+
+VAR = ContextVar("VAR", default="default")
+
+
+@pytest.fixture(autouse=True)
+def fresh_context():
+    with Context():
+        yield
+
+
+@pytest.fixture
+def unraisable(monkeypatch):
+    """The errors of finalisers, which have nobody to be raised to."""
+    errors = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: errors.append((type(about.exc_value), str(about.exc_value))))
+    return errors
+
+
+def outcome(call, *args):
+    try:
+        return call(*args)
+    except BaseException as error:
+        return type(error), error.args
+
+
+def finish(awaitable):
+    """Run what does not wait."""
+    steps = awaitable.__await__()
+    try:
+        steps.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits")
+
+
+def in_thread(function, *args):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(outcome(function, *args)))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+class Wait:
+    """Awaited, it gives the value to whoever runs the steps, and returns what that one sends."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __await__(self):
+        return (yield self.value)
+
+
+# ---- functions ----
+
+
+@isolated
+def set_and_get(value):
+    """Set it."""
+    before = VAR.get()
+    VAR.set(value)
+    return before, VAR.get()
+
+
+def test_what_a_function_sets_stays_inside():
+    VAR.set("outside")
+    assert set_and_get("inside") == ("outside", "inside")
+    assert set_and_get(value="again") == ("outside", "again")
+    assert VAR.get() == "outside"
+
+
+def test_each_call_has_its_own_copy():
+    @isolated
+    def nested(depth):
+        VAR.set(depth)
+        deeper = nested(depth - 1) if depth else []
+        return [*deeper, VAR.get()]
+
+    assert nested(3) == [0, 1, 2, 3]
+    assert VAR.get() == "default"
+
+
+def test_a_function_keeps_its_name_and_signature():
+    assert set_and_get.__name__ == "set_and_get"
+    assert set_and_get.__doc__ == "Set it."
+    assert str(inspect.signature(set_and_get)) == "(value)"
+    assert pickle.loads(pickle.dumps(set_and_get)) is set_and_get
+
+
+def test_an_error_of_a_function_passes():
+    with pytest.raises(TypeError, match="set_and_get"):
+        set_and_get()
+
+    @isolated
+    def fail():
+        VAR.set("inside")
+        raise error
+
+    error = KeyError("key")
+    with pytest.raises(KeyError) as caught:
+        fail()
+    assert caught.value is error
+    assert VAR.get() == "default"
+
+
+class Methods:
+    @isolated
+    def method(self, value):
+        return self, set_and_get(value)
+
+    @classmethod
+    @isolated
+    def of_class(cls, value):
+        return cls, set_and_get(value)
+
+    @staticmethod
+    @isolated
+    def static(value):
+        return set_and_get(value)
+
+    @property
+    @isolated
+    def attribute(self):
+        return set_and_get("attribute")
+
+    @isolated
+    def steps(self):
+        with VAR.set("inside"):
+            yield self, VAR.get()
+
+
+def test_methods_are_functions():
+    methods = Methods()
+    assert methods.method(1) == (methods, ("default", 1))
+    assert methods.of_class(1) == Methods.of_class(1) == (Methods, ("default", 1))
+    assert methods.static(1) == Methods.static(1) == ("default", 1)
+    assert methods.attribute == ("default", "attribute")
+    assert list(methods.steps()) == [(methods, "inside")]
+    assert isolated(methods.method)(1) == (methods, ("default", 1))
+
+
+def test_what_it_refuses():
+    for kind in (classmethod, staticmethod):
+        with pytest.raises(TypeError, match=f"^@isolated belongs below @{kind.__name__}, next to the function$"):
+            isolated(kind(set_and_get))
+    takes = r"^isolated\(\) takes a function, a generator, an async generator or a coroutine, not"
+    with pytest.raises(TypeError, match=f"{takes} the list object$"):
+        isolated([])
+    with pytest.raises(TypeError, match=f"{takes} the class Methods$"):
+        isolated(Methods)
+    with pytest.raises(TypeError):
+        isolated()
+
+
+def test_a_result_that_stands_for_another_is_not_asked():
+    class Proxy:
+        def __getattribute__(self, name):
+            raise ZeroDivisionError(name)
+
+    proxy = Proxy()
+    assert isolated(lambda: proxy)() is proxy
+
+
+def test_a_result_with_methods_of_these_names_is_not_closed():
+    class Closable:
+        closed = False
+
+        def throw(self):
+            pass
+
+        def close(self):
+            self.closed = True
+
+    result = isolated(lambda: Closable())()
+    assert type(result) is Closable
+    assert not result.closed
+
+
+# ---- generators, async generators and coroutines: what they set ----
+
+
+def generator(value="inside"):
+    token = VAR.set(value)
+    try:
+        while True:
+            value = yield VAR.get()
+            if value is not None:
+                VAR.set(value)
+    finally:
+        VAR.reset(token)
+        seen_at_the_end.append(VAR.get())
+
+
+async def async_generator(value="inside"):
+    token = VAR.set(value)
+    try:
+        while True:
+            value = yield VAR.get()
+            if value is not None:
+                VAR.set(value)
+    finally:
+        VAR.reset(token)
+        seen_at_the_end.append(VAR.get())
+
+
+async def coroutine(value="inside"):
+    token = VAR.set(value)
+    try:
+        while True:
+            value = await Wait(VAR.get())
+            if value is not None:
+                VAR.set(value)
+    finally:
+        VAR.reset(token)
+        seen_at_the_end.append(VAR.get())
+
+
+seen_at_the_end = []
+
+
+@pytest.fixture(params=[generator, async_generator, coroutine], ids=["generator", "async generator", "coroutine"])
+def function(request):
+    seen_at_the_end.clear()
+    return request.param
+
+
+def send(stepped, value=None):
+    return finish(stepped.asend(value)) if isinstance(stepped, AsyncGenerator) else stepped.send(value)
+
+
+def throw(stepped, error):
+    return finish(stepped.athrow(error)) if isinstance(stepped, AsyncGenerator) else stepped.throw(error)
+
+
+def close(stepped):
+    return finish(stepped.aclose()) if isinstance(stepped, AsyncGenerator) else stepped.close()
+
+
+def test_what_it_sets_stays_inside(function):
+    VAR.set("outside")
+    stepped = isolated(function)()
+    assert send(stepped) == "inside"
+    assert VAR.get() == "outside"
+    VAR.set("changed outside")
+    assert send(stepped) == "inside"
+    assert send(stepped, "changed inside") == "changed inside"
+    assert VAR.get() == "changed outside"
+    close(stepped)
+    assert VAR.get() == "changed outside"
+    assert seen_at_the_end == ["outside"]
+
+
+def test_the_context_is_copied_where_it_is_created(function):
+    VAR.set("created")
+    stepped, other = isolated(function)(), isolated(function())
+    VAR.set("begun")
+    send(stepped), send(other)
+    close(stepped), close(other)
+    assert seen_at_the_end == ["created", "created"]
+
+
+def test_each_has_its_own(function):
+    stepped = [isolated(function)(number) for number in range(3)]
+    for _ in range(3):
+        assert [send(one) for one in stepped] == [0, 1, 2]
+    for one in stepped:
+        close(one)
+
+
+def test_steps_in_another_context_and_in_another_thread(function):
+    stepped = isolated(function)()
+    assert Context().run(send, stepped) == "inside"
+    assert in_thread(send, stepped, "thread") == "thread"
+    assert send(stepped) == "thread"
+    in_thread(close, stepped)
+    assert seen_at_the_end == ["default"]
+    assert VAR.get() == "default"
+
+
+def test_an_error_thrown_in_and_an_error_that_comes_out(function):
+    stepped = isolated(function)()
+    send(stepped)
+    error = KeyError("key")
+    with pytest.raises(KeyError) as caught:
+        throw(stepped, error)
+    assert caught.value is error
+    assert seen_at_the_end == ["default"]
+
+
+def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable):
+    VAR.set("outside")
+    stepped = isolated(function)()
+    send(stepped)
+    VAR.set("changed outside")
+    Context().run(locals().pop, "nothing", None)
+    del stepped
+    gc.collect()
+    assert seen_at_the_end == ["outside"]
+    assert unraisable == []
+
+
+def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisable):
+    class Owner:
+        @isolated
+        def steps(self):
+            return function()
+
+        @isolated
+        def steps_that_know_their_owner(self):
+            yield from self.steps()
+
+    VAR.set("outside")
+    owner = Owner()
+    owner.stepped = owner.steps_that_know_their_owner() if function is generator else owner.steps()
+    owner.stepped.send(None) if function is not async_generator else send(owner.stepped)
+    owner.cycle = owner
+    VAR.set("changed outside")
+    found = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert found() is None
+    assert seen_at_the_end == ["outside"]
+    assert unraisable == []
+
+
+def test_one_that_has_not_begun_goes_quietly(function, unraisable):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        isolated(function)()
+        isolated(function())
+        closed = isolated(function)()
+        if function is not async_generator:
+            closed.close()
+        del closed
+        gc.collect()
+    name = function.__qualname__
+    never = [f"coroutine {name!r} was never awaited"] * 2 if function is coroutine else []
+    assert [str(warning.message) for warning in caught] == never
+    assert seen_at_the_end == []
+    assert unraisable == []
+
+
+def test_it_is_what_it_was(function):
+    plain, stepped = function(), isolated(function)()
+    assert type(stepped) is type(plain)
+    assert (stepped.__name__, stepped.__qualname__) == (plain.__name__, plain.__qualname__)
+    assert function.__name__ in repr(stepped)
+    for refused in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="pickle"):
+            refused(stepped)
+    assert weakref.ref(stepped)() is stepped
+    if function is not async_generator:
+        plain.close(), stepped.close()
+
+
+def test_functions_of_functions(function):
+    class Callable:
+        def __call__(self, value):
+            return function(value)
+
+    for callable in (functools.partial(function, 1), lambda: function(1), functools.partial(Callable(), 1)):
+        stepped = isolated(callable)()
+        assert send(stepped) == 1
+        assert VAR.get() == "default"
+        close(stepped)
+    assert seen_at_the_end == ["default"] * 3
+
+
+def test_of_itself_it_is_isolated_again(function):
+    stepped = isolated(isolated(function))()
+    assert send(stepped) == "inside"
+    close(stepped)
+    assert seen_at_the_end == ["default"]
+
+
+def test_its_context_cannot_be_entered_twice():
+    @isolated
+    def steps():
+        yield current_context()
+        yield
+
+    stepped = steps()
+    context = next(stepped)
+    with pytest.raises(RuntimeError, match="^cannot enter context: <contextvars_cy.Context object at .*> is already"):
+        context.run(next, stepped)
+
+
+def test_a_generator_that_steps_itself():
+    @isolated
+    def steps():
+        yield outcome(next, stepped)
+
+    stepped = steps()
+    assert next(stepped) == (ValueError, ("generator already executing",))
+
+
+# ---- the same as without ----
+
+
+class Swallowed(Exception):
+    pass
+
+
+def bodies():
+    def plain(log):
+        received = yield "first"
+        while received != "end":
+            received = yield received
+        return "returned"
+
+    def swallows(log):
+        for number in range(3):
+            try:
+                log.append((yield number))
+            except Exception as error:
+                log.append((type(error), error.args, type(error.__context__)))
+        return "returned"
+
+    def goes_on(log):
+        for number in range(3):
+            try:
+                yield number
+            except GeneratorExit as error:
+                log.append((type(error), error.args, type(error.__context__)))
+        return "returned"
+
+    def returns(log):
+        try:
+            yield "first"
+        except BaseException as error:
+            log.append(type(error))
+            return "returned"
+
+    def replaces(log):
+        try:
+            yield "first"
+        except BaseException:
+            raise Swallowed("another") from None
+
+    def stops(log):
+        yield "first"
+        raise StopIteration("stopped")
+
+    def stops_async(log):
+        yield "first"
+        raise StopAsyncIteration("stopped")
+
+    def delegates(log):
+        log.append((yield from swallows(log)))
+        yield "last"
+
+    def at_once(log):
+        raise Swallowed("at once")
+        yield
+
+    return locals().values()
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("send"), st.sampled_from([None, None, "value", "end"])),
+    st.tuples(st.just("throw"), st.sampled_from([KeyError, GeneratorExit, StopIteration, StopAsyncIteration])),
+    st.just(("close",)),
+)
+
+
+def follow(make, steps):
+    """All that becomes of the steps, and of the finaliser in the end."""
+    log = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda about: log.append((type(about.exc_value), str(about.exc_value)))
+    try:
+        take(make(log), steps, log)
+        if sys.implementation.name != "cpython":
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    return log
+
+
+def take(stepped, steps, log):
+    for name, *args in steps:
+        # Fresh exceptions, because they remember who has handled them.
+        args = [arg("thrown") if isinstance(arg, type) else arg for arg in args]
+        log.append(outcome(getattr(stepped, name), *args))
+
+
+@given(st.lists(STEPS, max_size=8))
+@pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
+def test_a_generator_is_the_same_as_without(body, steps):
+    steps = [*steps, *[("close",)] * 4]
+    assert follow(isolated(body), steps) == follow(body, steps)
+
+
+@given(st.lists(STEPS, max_size=8))
+@pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
+def test_yield_from_is_the_same_as_without(body, steps):
+    def delegating(log, body):
+        stepped = body(log)
+        try:
+            log.append((yield from stepped))
+        finally:
+            log.extend(outcome(stepped.close) for _ in range(4))
+
+    with_it = functools.partial(delegating, body=isolated(body))
+    assert follow(with_it, steps) == follow(functools.partial(delegating, body=body), steps)
+
+
+@given(st.lists(STEPS, max_size=8))
+@pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
+def test_a_coroutine_is_the_same_as_without(body, steps):
+    async def awaiting(log):
+        return await types.coroutine(body)(log)
+
+    steps = [("send", None), *steps, *[("close",)] * 4]
+    assert follow(isolated(awaiting), steps) == follow(awaiting, steps)
+
+
+async def async_plain(log):
+    received = yield "first"
+    while received != "end":
+        received = yield received
+
+
+async def async_swallows(log):
+    for number in range(3):
+        try:
+            log.append((yield number))
+        except BaseException as error:
+            log.append((type(error), error.args, type(error.__context__)))
+
+
+async def async_replaces(log):
+    try:
+        yield "first"
+    except BaseException:
+        raise Swallowed("another") from None
+
+
+async def async_stops(log):
+    yield "first"
+    raise StopIteration("stopped")
+
+
+async def async_stops_async(log):
+    yield "first"
+    raise StopAsyncIteration("stopped")
+
+
+async def async_at_once(log):
+    raise Swallowed("at once")
+    yield
+
+
+class Finished:
+    """An async generator of which each step is finished at once."""
+
+    def __init__(self, stepped):
+        self.stepped = stepped
+
+    def send(self, value):
+        return finish(self.stepped.asend(value))
+
+    def throw(self, error):
+        return finish(self.stepped.athrow(error))
+
+    def close(self):
+        return finish(self.stepped.aclose())
+
+
+@given(st.lists(STEPS, max_size=8))
+@pytest.mark.parametrize(
+    "body",
+    [async_plain, async_swallows, async_replaces, async_stops, async_stops_async, async_at_once],
+    ids=lambda body: body.__name__,
+)
+def test_an_async_generator_is_the_same_as_without(body, steps):
+    with_it = follow(lambda log: Finished(isolated(body)(log)), steps)
+    assert with_it == follow(lambda log: Finished(body(log)), steps)
+
+
+# ---- exceptions and memory ----
+
+
+def frames(error):
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def test_a_traceback_has_few_frames_more():
+    def fail(received):
+        raise KeyError(received)
+
+    def caught(body):
+        stepped = body()
+        next(stepped)
+        try:
+            stepped.send("value")
+        except KeyError as error:
+            return frames(error)
+
+    def body():
+        fail((yield))
+
+    plain = caught(body)
+    assert plain == ["caught", "body", "fail"]
+    with_it = caught(isolated(body))
+    assert [name for name in with_it if name in plain] == plain
+    # The step, and on the pure backend what runs it in the Context.
+    assert len(with_it) <= len(plain) + 3
+
+
+def test_an_error_thrown_in_keeps_its_traceback():
+    def body():
+        while True:
+            try:
+                yield
+            except KeyError as error:
+                seen.append(frames(error))
+
+    def thrown():
+        try:
+            raise KeyError
+        except KeyError as error:
+            return error
+
+    seen = []
+    for make in (body, isolated(body)):
+        stepped = make()
+        next(stepped)
+        error = thrown()
+        for _ in range(3):
+            stepped.throw(error)
+    assert seen[:3] == seen[3:]
+
+
+def test_nothing_is_kept_alive():
+    class Value:
+        pass
+
+    def body():
+        while True:
+            try:
+                yield Value()
+            except KeyError:
+                pass
+
+    async def async_body():
+        while True:
+            try:
+                yield Value()
+            except KeyError:
+                pass
+
+    async def waiting():
+        while True:
+            try:
+                await Wait(Value())
+            except KeyError:
+                pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        for make in (body, async_body, waiting):
+            stepped = isolated(make)()
+            given_out = [weakref.ref(send(stepped)) for _ in range(2)]
+            sent = Value()
+            given_out += [weakref.ref(sent), weakref.ref(send(stepped, sent))]
+            error = KeyError()
+            error.value = Value()
+            given_out += [weakref.ref(error.value), weakref.ref(throw(stepped, error))]
+            del sent, error
+            if sys.implementation.name != "cpython":
+                gc.collect()
+            assert [reference() for reference in given_out] == [None] * len(given_out)
+            close(stepped)
+            found = weakref.ref(stepped)
+            del stepped
+            if sys.implementation.name != "cpython":
+                gc.collect()
+            assert found() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_that_comes_out_is_in_no_reference_cycle(function):
+    class Value:
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        for begun in (False, True):
+            stepped = isolated(function)()
+            if begun:
+                send(stepped)
+            value = Value()
+            found = weakref.ref(value)
+            try:
+                throw(stepped, KeyError(value))
+            except KeyError:
+                pass
+            del value
+            if sys.implementation.name != "cpython":
+                gc.collect()
+            assert found() is None
+            close(stepped)
+    finally:
+        gc.enable()
