@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, TypeVar, Union
@@ -129,7 +130,7 @@ async def _coroutine(body: _Body) -> Any:
 
 
 def _generator(body: _Body) -> Generator[Any, Any, Any]:
-    inner: Any = body.inner
+    inner = body.inner
     run = body.context.run
     step, argument = inner.send, None
     try:
@@ -139,6 +140,9 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
                 yielded = [run(step, argument)]
             except StopIteration as stop:
                 return stop.value
+            finally:
+                # Not kept either; and an exception keeps this frame.
+                step = argument = None
             try:
                 step, argument = inner.send, (yield yielded.pop())
             except BaseException as error:
@@ -147,9 +151,8 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
                     raise
                 step, argument = inner.throw, _as_thrown(error)
     finally:
-        body.inner = None
-        # An exception keeps this frame, which must not keep the exception.
-        inner = step = argument = None
+        # What was awaited keeps what was thrown in.
+        body.inner = inner = None
 
 
 async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> AsyncGenerator[Any, Any]:
@@ -184,6 +187,10 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
     finally:
         sys.set_asyncgen_hooks(*hooks)
     if not begun and isinstance(generator, AsyncGeneratorType):
+        with warnings.catch_warnings():
+            # Python 3.13 and later warn of a step that nobody takes.
+            warnings.simplefilter("ignore")
+            del step
         raise RuntimeError(f"isolated() takes an async generator before its first step; {generator!r} has begun")
     return step
 

@@ -35,7 +35,9 @@ def fresh_context():
 def unraisable(monkeypatch):
     """The errors of finalisers, which have nobody to be raised to."""
     errors = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda about: errors.append((type(about.exc_value), str(about.exc_value))))
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda about: errors.append((type(about.exc_value), str(about.exc_value)))
+    )
     return errors
 
 
@@ -68,10 +70,10 @@ class Wait:
     """Awaited, it gives the value to whoever runs the steps, and returns what that one sends."""
 
     def __init__(self, value):
-        self.value = value
+        self.values = [value]
 
     def __await__(self):
-        return (yield self.value)
+        return (yield self.values.pop())
 
 
 # ---- functions ----
@@ -489,7 +491,10 @@ STEPS = st.one_of(
 def follow(make, steps):
     """All that becomes of the steps, and of the finaliser in the end."""
     log = []
-    hook, sys.unraisablehook = sys.unraisablehook, lambda about: log.append((type(about.exc_value), str(about.exc_value)))
+    hook, sys.unraisablehook = (
+        sys.unraisablehook,
+        lambda about: log.append((type(about.exc_value), str(about.exc_value))),
+    )
     try:
         take(make(log), steps, log)
         if sys.implementation.name != "cpython":
@@ -654,77 +659,394 @@ def test_an_error_thrown_in_keeps_its_traceback():
     assert seen[:3] == seen[3:]
 
 
-def test_nothing_is_kept_alive():
-    class Value:
-        pass
+class Value:
+    pass
 
-    def body():
-        while True:
-            try:
-                yield Value()
-            except KeyError:
-                pass
 
-    async def async_body():
-        while True:
-            try:
-                yield Value()
-            except KeyError:
-                pass
+def values():
+    while True:
+        try:
+            yield Value()
+        except KeyError:
+            pass
 
-    async def waiting():
-        while True:
-            try:
-                await Wait(Value())
-            except KeyError:
-                pass
 
+async def async_values():
+    while True:
+        try:
+            yield Value()
+        except KeyError:
+            pass
+
+
+async def waits_with_values():
+    while True:
+        try:
+            await Wait(Value())
+        except KeyError:
+            pass
+
+
+@pytest.fixture
+def collected_by_reference_counts():
+    """Without the garbage collector, where reference counts do."""
     gc.collect()
     gc.disable()
+    yield (lambda: None) if sys.implementation.name == "cpython" else gc.collect
+    gc.enable()
+
+
+@pytest.mark.parametrize("make", [values, async_values, waits_with_values])
+def test_nothing_is_kept_alive(make, collected_by_reference_counts):
+    stepped = isolated(make)()
+    found = [weakref.ref(send(stepped)) for _ in range(2)]
+    sent = Value()
+    found += [weakref.ref(sent), weakref.ref(send(stepped, sent))]
+    error = KeyError()
+    error.value = sent
+    found += [weakref.ref(throw(stepped, error))]
+    del sent, error
+    collected_by_reference_counts()
+    assert [reference() for reference in found] == [None] * len(found)
+    close(stepped)
+    found = weakref.ref(stepped)
+    del stepped
+    collected_by_reference_counts()
+    assert found() is None
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_error_that_comes_out_is_in_no_reference_cycle(function, begun, collected_by_reference_counts):
+    stepped = isolated(function)()
+    if begun:
+        send(stepped)
+    found = []
+
+    def error():
+        value = Value()
+        found.append(weakref.ref(value))
+        return KeyError(value)
+
     try:
-        for make in (body, async_body, waiting):
-            stepped = isolated(make)()
-            given_out = [weakref.ref(send(stepped)) for _ in range(2)]
-            sent = Value()
-            given_out += [weakref.ref(sent), weakref.ref(send(stepped, sent))]
-            error = KeyError()
-            error.value = Value()
-            given_out += [weakref.ref(error.value), weakref.ref(throw(stepped, error))]
-            del sent, error
-            if sys.implementation.name != "cpython":
-                gc.collect()
-            assert [reference() for reference in given_out] == [None] * len(given_out)
-            close(stepped)
-            found = weakref.ref(stepped)
-            del stepped
-            if sys.implementation.name != "cpython":
-                gc.collect()
-            assert found() is None
-    finally:
-        gc.enable()
-
-
-def test_an_error_that_comes_out_is_in_no_reference_cycle(function):
-    class Value:
+        # No helper, whose frame would keep the error.
+        if function is async_generator:
+            stepped.athrow(error()).send(None)
+        else:
+            stepped.throw(error())
+    except KeyError:
         pass
+    collected_by_reference_counts()
+    assert found[0]() is None
 
-    gc.collect()
-    gc.disable()
-    try:
-        for begun in (False, True):
-            stepped = isolated(function)()
-            if begun:
-                send(stepped)
-            value = Value()
-            found = weakref.ref(value)
+
+# ---- under an event loop ----
+
+
+def run(main):
+    """Run the coroutine function in a Context of its own, since the thread host refuses to set in the base one."""
+    return Context().run(asyncio.run, isolated(main)())
+
+
+def test_tasks_have_what_they_set():
+    @isolated
+    async def worker(number):
+        with VAR.set(number):
+            for _ in range(3):
+                await asyncio.sleep(0)
+                assert VAR.get() == number
+        return VAR.get()
+
+    @isolated
+    async def ticks(number):
+        with VAR.set(number):
+            for _ in range(3):
+                await asyncio.sleep(0)
+                yield VAR.get()
+
+    @isolated
+    async def consumer(number):
+        VAR.set("consumer")
+        return [(value, VAR.get()) async for value in ticks(number)]
+
+    async def main():
+        VAR.set("main")
+        assert await asyncio.gather(*(worker(number) for number in range(10))) == ["main"] * 10
+        consumed = await asyncio.gather(*(asyncio.create_task(consumer(number)) for number in range(10)))
+        assert consumed == [[(number, "consumer")] * 3 for number in range(10)]
+        assert VAR.get() == "main"
+
+    run(main)
+
+
+def test_the_task_is_the_same_inside():
+    @isolated
+    async def inner():
+        await asyncio.sleep(0)
+        return asyncio.current_task()
+
+    @isolated
+    async def steps():
+        await asyncio.sleep(0)
+        yield asyncio.current_task()
+
+    async def main():
+        task = asyncio.current_task()
+        assert await inner() is task
+        assert [one async for one in steps()] == [task]
+
+    run(main)
+
+
+def test_timeouts_and_cancellation_reach_it():
+    ended = []
+
+    @isolated
+    async def wait():
+        with VAR.set("inside"):
             try:
-                throw(stepped, KeyError(value))
-            except KeyError:
-                pass
-            del value
-            if sys.implementation.name != "cpython":
-                gc.collect()
-            assert found() is None
-            close(stepped)
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(0)
+                ended.append((sys.exc_info()[0], VAR.get()))
+
+    @isolated
+    async def ticks():
+        with VAR.set("inside"):
+            try:
+                yield
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(0)
+                ended.append((sys.exc_info()[0], VAR.get()))
+
+    async def consume():
+        async for _ in ticks():
+            pass
+
+    @isolated
+    async def wait_inside():
+        with VAR.set("around"):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(wait(), 0.001)
+            return VAR.get()
+
+    async def main():
+        for stepped in (wait(), consume()):
+            task = asyncio.create_task(stepped)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await wait_inside() == "around"
+
+    run(main)
+    assert ended == [(asyncio.CancelledError, "inside")] * 3
+
+
+def closing_steps(ended):
+    @isolated
+    async def steps():
+        token = VAR.set("inside")
+        try:
+            while True:
+                yield VAR.get()
+        finally:
+            await asyncio.sleep(0)
+            VAR.reset(token)
+            ended.append(VAR.get())
+
+    return steps
+
+
+def test_the_loop_closes_what_was_left_in_its_own_context():
+    ended = []
+    steps = closing_steps(ended)
+
+    async def main():
+        VAR.set("outside")
+        async for _ in steps():
+            VAR.set("changed outside")
+            break
+        gc.collect()
+        while not ended:
+            await asyncio.sleep(0)
+        assert ended == ["outside"]
+        kept.append(steps())
+        VAR.set("changed again")
+        async for _ in kept[0]:
+            # The loop finds it when it ends.
+            break
+
+    kept = []
+    run(main)
+    assert ended == ["outside", "changed outside"]
+
+
+def test_the_loop_closes_what_was_left_in_a_reference_cycle():
+    class Owner:
+        @isolated
+        async def steps(self):
+            token = VAR.set("inside")
+            try:
+                yield self
+            finally:
+                await asyncio.sleep(0)
+                VAR.reset(token)
+                ended.append(VAR.get())
+
+    async def main():
+        owner = Owner()
+        owner.stepped = owner.steps()
+        await owner.stepped.__anext__()
+        del owner
+        gc.collect()
+        while not ended:
+            await asyncio.sleep(0)
+        assert ended == ["default"]
+
+    ended = []
+    run(main)
+    assert ended == ["default"]
+
+
+def test_it_is_closed_by_hand_in_its_own_context():
+    ended = []
+    steps = closing_steps(ended)
+
+    async def main():
+        closed = steps()
+        await closed.__anext__()
+        await asyncio.create_task(closed.aclose())
+        assert ended == ["default"]
+        with pytest.raises(StopAsyncIteration):
+            await closed.__anext__()
+
+    run(main)
+
+
+def test_two_tasks_cannot_step_an_async_generator_at_once():
+    @isolated
+    async def steps():
+        await asyncio.sleep(0)
+        yield
+
+    async def main():
+        stepped = steps()
+        first = asyncio.create_task(stepped.__anext__())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match=r"^anext\(\): asynchronous generator is already running$"):
+            await stepped.__anext__()
+        await first
+
+    run(main)
+
+
+def test_the_hooks_see_the_one_outside_alone():
+    seen = []
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(lambda one: seen.append(("began", id(one))), lambda one: seen.append(("left", id(one))))
+    try:
+        stepped = isolated(async_generator)()
+        send(stepped)
+        during = sys.get_asyncgen_hooks()
+        address = id(stepped)
+        del stepped
+        gc.collect()
     finally:
-        gc.enable()
+        sys.set_asyncgen_hooks(*hooks)
+    assert seen == [("began", address), ("left", address)]
+    assert during != hooks
+
+
+def test_an_async_generator_that_has_begun_is_refused():
+    stepped = async_generator()
+    send(stepped)
+    begun = isolated(stepped)
+    with pytest.raises(RuntimeError, match="^isolated.. takes an async generator before its first step; <async_gen"):
+        send(begun)
+    assert send(stepped) == "inside"
+    close(stepped)
+
+
+def test_what_loops_ask_of_it():
+    @isolated
+    async def called():
+        return "returned"
+
+    assert asyncio.iscoroutinefunction(called)
+    if sys.version_info >= (3, 12):
+        assert inspect.iscoroutinefunction(called)
+    awaited = called()
+    assert asyncio.iscoroutine(awaited)
+    assert inspect.iscoroutine(awaited)
+    assert finish(awaited) == "returned"
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        finish(awaited)
+
+
+def test_a_generator_stepped_by_threads_of_an_executor():
+    @isolated
+    def rows():
+        token = VAR.set("inside")
+        try:
+            for number in range(3):
+                yield number, VAR.get()
+        finally:
+            VAR.reset(token)
+
+    async def main():
+        loop, stepped = asyncio.get_running_loop(), rows()
+        found = [await loop.run_in_executor(None, next, stepped, None) for _ in range(4)]
+        assert found == [(0, "inside"), (1, "inside"), (2, "inside"), None]
+
+    run(main)
+
+
+# ---- made by others ----
+
+
+def test_generators_of_other_types():
+    class Counter(Generator):
+        def __init__(self):
+            self.number = 0
+
+        def send(self, value):
+            VAR.set(self.number)
+            self.number += 1
+            return VAR.get()
+
+        def throw(self, kind, value=None, traceback=None):
+            raise kind
+
+    class AsyncCounter(AsyncGenerator):
+        def __init__(self):
+            self.counter = Counter()
+
+        async def asend(self, value):
+            return self.counter.send(value)
+
+        async def athrow(self, kind, value=None, traceback=None):
+            raise kind
+
+    for kind in (Counter, AsyncCounter):
+        stepped = isolated(lambda: kind())()  # noqa: B023
+        assert [send(stepped) for _ in range(3)] == [0, 1, 2]
+        assert stepped.__name__ == kind.__name__
+        close(stepped)
+        assert VAR.get() == "default"
+
+
+def test_a_generator_that_can_be_awaited():
+    @isolated
+    @types.coroutine
+    def wait():
+        VAR.set("inside")
+        return (yield "waits")
+
+    awaited = wait()
+    assert isinstance(awaited, Coroutine)
+    assert awaited.send(None) == "waits"
+    with pytest.raises(StopIteration, match="sent"):
+        awaited.send("sent")
+    assert VAR.get() == "default"

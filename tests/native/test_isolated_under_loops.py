@@ -1,0 +1,199 @@
+"""What runs in a Context of its own, under event loops that follow Python's own contexts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import decimal
+import gc
+import sys
+
+import pytest
+import trio
+
+from contextvars_cy import ContextVar, current_context, isolated
+
+VAR = ContextVar("VAR", default="default")
+NATIVE = contextvars.ContextVar("NATIVE", default="default")
+
+
+async def asyncio_children():
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: future.set_result(VAR.get()))
+    return [await asyncio.create_task(read()), await asyncio.to_thread(VAR.get), await future]
+
+
+async def trio_children():
+    found = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(append_value, found)
+        nursery.start_soon(isolated(append_value), found)
+    return [*found, await trio.to_thread.run_sync(VAR.get)]
+
+
+async def read():
+    return VAR.get()
+
+
+async def append_value(found):
+    found.append(VAR.get())
+
+
+@pytest.mark.parametrize(
+    ("run", "children"),
+    [(lambda main: asyncio.run(main()), asyncio_children), (trio.run, trio_children)],
+    ids=["asyncio", "trio"],
+)
+def test_what_is_started_inside_takes_its_values_along(run, children):
+    @isolated
+    async def inner():
+        VAR.set("inside")
+        return await children()
+
+    @isolated
+    async def steps():
+        VAR.set("inside")
+        yield await children()
+
+    async def main():
+        VAR.set("outside")
+        assert set(await inner()) == {"inside"}
+        async with contextlib.AsyncExitStack() as stack:
+            stepped = steps()
+            stack.push_async_callback(stepped.aclose)
+            VAR.set("changed outside")
+            assert [set(found) async for found in stepped] == [{"inside"}]
+        assert set(await children()) == {"changed outside"}
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("run", "checkpoint"),
+    [(lambda main: asyncio.run(main()), lambda: asyncio.sleep(0)), (trio.run, trio.lowlevel.checkpoint)],
+    ids=["asyncio", "trio"],
+)
+# trio tells of each that it closes.
+@pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")
+def test_the_loop_closes_it_in_its_own_context(run, checkpoint):
+    @isolated
+    async def steps():
+        token = VAR.set("inside")
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True) if run is trio.run else contextlib.nullcontext():
+                await checkpoint()
+            VAR.reset(token)
+            ended.append(VAR.get())
+
+    async def main():
+        VAR.set("outside")
+        async for _ in steps():
+            VAR.set("changed outside")
+            break
+        gc.collect()
+        while not ended:
+            await checkpoint()
+        kept.append(steps())
+        await kept[0].__anext__()
+        VAR.set("changed again")
+
+    ended, kept = [], []
+    run(main)
+    assert ended == ["outside", "changed outside"]
+
+
+def test_trio_knows_itself_inside_and_cancels():
+    @isolated
+    async def wait():
+        VAR.set("inside")
+        assert trio.lowlevel.current_task() is task
+        with trio.move_on_after(0) as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        await trio.lowlevel.checkpoint()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(VAR.get())
+
+    async def main():
+        nonlocal task
+        task = trio.lowlevel.current_task()
+        with trio.move_on_after(0.001):
+            await wait()
+
+    task, ended = None, []
+    trio.run(main)
+    assert ended == ["inside"]
+
+
+def test_native_variables_and_decimal_contexts_stay_inside():
+    @isolated
+    def sevenths():
+        with decimal.localcontext() as context:
+            context.prec = 3
+            NATIVE.set("inside")
+            while True:
+                yield decimal.Decimal(1) / 7, NATIVE.get()
+
+    stepped = sevenths()
+    before = decimal.Decimal(1) / 7
+    assert next(stepped) == (decimal.Decimal("0.143"), "inside")
+    assert (decimal.Decimal(1) / 7, NATIVE.get()) == (before, "default")
+    assert next(stepped) == (decimal.Decimal("0.143"), "inside")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup is of Python 3.11")
+def test_task_groups_and_timeouts_inside():
+    @isolated
+    async def inner():
+        VAR.set("inside")
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read()) for _ in range(3)]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.sleep(100)
+        return [task.result() for task in tasks]
+
+    assert asyncio.run(inner()) == ["inside"] * 3
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
+def test_an_eager_task():
+    @isolated
+    async def inner():
+        VAR.set("inside")
+        before = VAR.get()
+        await asyncio.sleep(0)
+        return before, VAR.get()
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        assert await asyncio.create_task(inner()) == ("inside", "inside")
+        assert VAR.get() == "default"
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task takes a Context from Python 3.11 on")
+def test_a_task_in_the_same_context():
+    @isolated
+    async def steps():
+        VAR.set("inside")
+        context = current_context()
+        task = asyncio.create_task(set_later(), context=context.native)
+        yield VAR.get()
+        await task
+        yield VAR.get()
+
+    async def set_later():
+        VAR.set("set by the task")
+
+    async def main():
+        assert [value async for value in steps()] == ["inside", "set by the task"]
+        assert VAR.get() == "default"
+
+    asyncio.run(main())
