@@ -317,9 +317,10 @@ def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable
     stepped = isolated(function)()
     send(stepped)
     VAR.set("changed outside")
-    Context().run(locals().pop, "nothing", None)
+    kept = [stepped]
     del stepped
-    gc.collect()
+    Context().run(kept.clear)
+    Context().run(gc.collect)
     assert seen_at_the_end == ["outside"]
     assert unraisable == []
 
