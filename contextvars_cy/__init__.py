@@ -6,6 +6,7 @@
 - `bind`: a function that takes the Context along; `contextvars_cy.executors` has threads and thread pools that do.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
 - `isolated`: a Context of its own for a function, a generator or a coroutine.
+- `Local`, `Proxy`: attributes of which every Context has its own, and an object that stands for a variable's value.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
   and what stands for a value that was not there.
 - `HamtSet`: the persistent set.
@@ -53,6 +54,8 @@ from ._hamt_set import HamtSet
 from ._install import install, uninstall
 from ._watch import Watcher, WatchEvent, watch
 from ._isolated import isolated
+from ._local import Local
+from ._proxy import Proxy
 
 __version__ = "0.1.0"
 
@@ -65,6 +68,8 @@ __all__ = [
     "HamtDiff",
     "HamtMutation",
     "HamtSet",
+    "Local",
+    "Proxy",
     "ThreadState",
     "Token",
     "WatchEvent",

@@ -66,6 +66,7 @@ from _weakref import _remove_dead_weakref
 
 from contextvars_cy._backend import debug, host
 from contextvars_cy._debug import origin
+from contextvars_cy._proxy import Proxy
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 cdef object ABSENT = _ABSENT
@@ -349,6 +350,21 @@ cdef class ContextVar:
         from contextvars_cy._watch import Watcher
 
         return Watcher(self, callback)
+    def proxy(self):
+        """Return an object that stands for the variable's value, whichever that is at the moment.
+
+        Attributes, items, calls and operators of the `Proxy` are the value's; where there is none, they raise a
+        LookupError that says so. After the LocalProxy of werkzeug.
+
+        >>> user = ContextVar("user", default="nobody")
+        >>> current_user = user.proxy()
+        >>> with user.set("ada"):
+        ...     current_user.upper(), current_user + "!", f"{current_user:>5}"
+        ('ADA', 'ada!', '  ada')
+        >>> current_user == "nobody"
+        True
+        """
+        return Proxy(self)
 
     def __hash__(self):
         return self._hash

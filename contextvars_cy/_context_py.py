@@ -31,6 +31,7 @@ from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, run, set_value
+from ._proxy import Proxy
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
 from ._trie_py import find
@@ -248,6 +249,22 @@ class ContextVar(Sealed, Generic[T]):
         from ._watch import Watcher
 
         return Watcher(self, callback)
+    def proxy(self) -> T:
+        """Return an object that stands for the variable's value, whichever that is at the moment.
+
+        Attributes, items, calls and operators of the `Proxy` are the value's; where there is none, they raise a
+        LookupError that says so. After the LocalProxy of werkzeug.
+
+        >>> user = ContextVar("user", default="nobody")
+        >>> current_user = user.proxy()
+        >>> with user.set("ada"):
+        ...     current_user.upper(), current_user + "!", f"{current_user:>5}"
+        ('ADA', 'ada!', '  ada')
+        >>> current_user == "nobody"
+        True
+        """
+        # Whatever a T may do, this does.
+        return Proxy(self)  # type: ignore[return-value]
 
     def __hash__(self) -> int:
         return self._hash

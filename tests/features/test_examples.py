@@ -14,6 +14,18 @@ the first row is 0
 rows of users was ended in another task, where the span is: no span > first row > rows of users
 and here is no span
 """,
+    "current_proxy.py": """\
+/home: ada came in
+/home: ada read a file
+/home: ada may look
+/admin: grace came in
+/admin: grace read a file
+/admin: grace may delete
+/about: barbara came in
+/about: barbara read a file
+/about: barbara may look
+no request: nobody did nothing
+""",
     "errors_of_a_request.py": """\
 [1, -2, -3]: a price of -2, a price of -3
 [4, 5]: fine

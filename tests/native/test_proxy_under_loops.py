@@ -1,0 +1,90 @@
+"""A proxy and a Local belong to the task that uses them, whatever the event loop."""
+
+import asyncio
+
+import pytest
+import trio
+
+from contextvars_cy import ContextVar, Local
+
+USER = ContextVar("user")
+current_user = USER.proxy()
+local = Local()
+
+
+async def work(name, pause, seen):
+    USER.set([name])
+    local.name = name
+    assert local.shared == "by the creator"
+    for number in range(3):
+        await pause(0)
+        current_user.append(number)
+        local.number = number
+        local.shared = f"{name} {number}"
+        seen.append((name, list(current_user), dict(vars(local))))
+
+
+def expected(name):
+    return [
+        (name, [name, *range(number + 1)], {"name": name, "number": number, "shared": f"{name} {number}"})
+        for number in range(3)
+    ]
+
+
+def check(seen):
+    assert sorted(seen) == expected("ada") + expected("grace")
+    assert seen != sorted(seen)
+    assert vars(local) == {"shared": "by the creator"}
+    with pytest.raises(LookupError, match="so its proxy stands for nothing"):
+        current_user.append(0)
+
+
+def test_asyncio():
+    async def main():
+        local.shared = "by the creator"
+        seen = []
+        await asyncio.gather(*(work(name, asyncio.sleep, seen) for name in ("grace", "ada")))
+        check(seen)
+        assert await asyncio.to_thread(lambda: local.shared) == "by the creator"
+
+    asyncio.run(main())
+    assert vars(local) == {}
+
+
+def test_trio():
+    async def main():
+        local.shared = "by the creator"
+        seen = []
+        async with trio.open_nursery() as nursery:
+            for name in ("grace", "ada"):
+                nursery.start_soon(work, name, trio.sleep, seen)
+        check(seen)
+        assert await trio.to_thread.run_sync(lambda: local.shared) == "by the creator"
+
+    trio.run(main)
+    assert vars(local) == {}
+
+
+def test_with_in_a_task_leaves_what_it_has_entered():
+    class Resource:
+        def __init__(self):
+            self.seen = []
+
+        async def __aenter__(self):
+            self.seen.append("enter")
+
+        async def __aexit__(self, *error):
+            await asyncio.sleep(0)
+            self.seen.append(error[0])
+
+    async def main():
+        resource, other = Resource(), Resource()
+        USER.set(resource)
+        with pytest.raises(asyncio.CancelledError):
+            async with current_user:
+                USER.set(other)
+                asyncio.current_task().cancel()
+                await asyncio.sleep(1)
+        assert (resource.seen, other.seen) == (["enter", asyncio.CancelledError], [])
+
+    asyncio.run(main())
