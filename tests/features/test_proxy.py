@@ -163,7 +163,9 @@ def test_no_special_method_of_a_builtin_type_was_forgotten():
     kinds += [types.FunctionType, types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType, decimal.Decimal]
     # Of classes and their making, of pickling, of memory: what is looked up as an attribute is the value's anyway.
     other = "new init init_subclass subclasshook class_getitem prepare class annotations type_params deepcopy reduce"
-    other += " setformat getnewargs getnewargs_ex getstate setstate getformat get del sizeof alloc buffer release_buffer"
+    other += (
+        " setformat getnewargs getnewargs_ex getstate setstate getformat get del sizeof alloc buffer release_buffer"
+    )
     names = {name for kind in kinds for name in dir(kind) if callable(getattr(kind, name, None))}
     names = {name for name in names if name.startswith("__")} - {f"__{name}__" for name in other.split()}
     assert len(names) > 60

@@ -144,7 +144,11 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
         "LICENSE",
         "_context_py.py",
     } <= shipped
-    assert {Path(name).parts[0] for name in names} - {"contextvars_cy"} == {"contextvars_cy-0.1.0.dist-info"}
+    information = "contextvars_cy-0.1.0.dist-info"
+    assert {Path(name).parts[0] for name in names} == {"contextvars_cy", "pytest_contextvars_cy.py", information}
+    with zipfile.ZipFile(request.getfixturevalue(which)[0]) as archive:
+        entry_points = archive.read(f"{information}/entry_points.txt").decode().split("\n")
+    assert entry_points[:2] == ["[pytest11]", "pytest_contextvars_cy = pytest_contextvars_cy"]
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 

@@ -1,0 +1,392 @@
+"""The pytest plugin: a test that asks for it runs, with its fixtures and their teardown, in one fresh Context."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = "pytester"
+
+# By name, which finds it where it is not installed, and does no harm where it is. Other plugins only where a test asks.
+PLUGIN = ["-p", "pytest_contextvars_cy"]
+ALONE = [*PLUGIN, "-p", "no:anyio", "-p", "no:asyncio", "-p", "no:trio", "-p", "no:hypothesispytest"]
+
+COMMON = """
+import asyncio
+import contextvars
+import pytest
+from contextvars_cy import ContextVar, Context, copy_context, current_context
+
+USER = ContextVar("user", default="nobody")
+THEIRS = contextvars.ContextVar("theirs", default="nothing")
+outside = current_context()
+"""
+
+
+@pytest.fixture
+def run(pytester):
+    def run(source, *options, plugins=ALONE, **outcomes):
+        pytester.makepyfile(COMMON + source)
+        done = pytester.runpytest_subprocess(*plugins, "-W", "error", "-p", "no:cacheprovider", *options)
+        done.assert_outcomes(**outcomes)
+        return done
+
+    return run
+
+
+def test_it_is_inert_until_a_test_asks(pytester):
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_without():
+            assert "contextvars_cy" not in sys.modules
+            assert "pytest_contextvars_cy" in sys.modules
+
+        def test_with(isolated_context):
+            assert "contextvars_cy" in sys.modules
+        """
+    )
+    done = pytester.runpytest_subprocess(*ALONE, "-W", "error")
+    done.assert_outcomes(passed=2)
+
+
+def test_it_does_no_harm_where_the_package_cannot_be_imported(pytester, monkeypatch):
+    monkeypatch.setenv("CONTEXTVARS_CY_BACKEND", "nonsense")
+    pytester.makepyfile("def test(): pass")
+    pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=1)
+
+
+def test_the_mark_and_the_fixture_are_told(pytester):
+    assert "@pytest.mark.isolated_context:" in pytester.runpytest_subprocess(*ALONE, "--markers").stdout.str()
+    fixtures = pytester.runpytest_subprocess(*ALONE, "--fixtures").stdout.str()
+    assert "isolated_context -- " in fixtures
+    assert "The fresh Context, a copy of the current one" in fixtures
+
+
+def test_without_the_mark_values_leak_as_ever(run):
+    run(
+        """
+def test_one():
+    USER.set("one")
+
+def test_two():
+    assert USER.get() == "one"
+""",
+        passed=2,
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "pytestmark = pytest.mark.isolated_context",
+        "pytestmark = pytest.mark.usefixtures('isolated_context')",
+        "@pytest.fixture(autouse=True)\ndef all_tests(isolated_context): pass",
+    ],
+)
+def test_values_do_not_leak(run, how):
+    run(
+        how
+        + """
+
+class TestInAClass:
+    def test_one(self):
+        assert (USER.get(), THEIRS.get()) == ("nobody", "nothing")
+        USER.set("one")
+        THEIRS.set("one")
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_two(name):
+    assert (USER.get(), THEIRS.get()) == ("nobody", "nothing")
+    USER.set(name)
+    THEIRS.set("two")
+
+def teardown_module():
+    assert current_context() is outside
+    assert USER.get() == "nobody"
+""",
+        passed=3,
+    )
+
+
+FIXTURES = """
+seen = []
+
+@pytest.fixture(autouse=True)
+def before_all_others():
+    seen.append(current_context())
+    token = USER.set("autouse")
+    yield
+    seen.append(current_context())
+    USER.reset(token)
+    assert USER.get() == "nobody"
+
+@pytest.fixture
+def user(before_all_others):
+    seen.append(current_context())
+    token = USER.set("ada")
+    yield
+    seen.append(current_context())
+    assert USER.get() == "set by the test"
+    USER.set("by a teardown")
+    USER.reset(token)
+    assert USER.get() == "autouse"
+
+def setup_function():
+    seen.append(current_context())
+
+def teardown_function():
+    seen.append(current_context())
+"""
+
+
+@pytest.mark.parametrize("asked", ["@pytest.mark.isolated_context\ndef test(user", "def test(user, isolated_context"])
+def test_fixtures_the_test_and_their_teardown_share_one_context(run, asked):
+    run(
+        FIXTURES
+        + asked
+        + """):
+    assert USER.get() == "ada"
+    USER.set("set by the test")
+    seen.append(current_context())
+
+def teardown_module():
+    assert len(seen) == 7
+    assert all(context is seen[0] for context in seen)
+    assert seen[0] is not outside
+    assert current_context() is outside
+""",
+        passed=1,
+    )
+
+
+def test_the_fixture_s_value_is_the_context(run):
+    run(
+        """
+def test(isolated_context):
+    assert type(isolated_context) is Context
+    assert current_context() is isolated_context
+    USER.set("ada")
+    assert isolated_context[USER] == "ada"
+""",
+        passed=1,
+    )
+
+
+WIDER = """
+@pytest.fixture(scope="SCOPE")
+def wide():
+    assert current_context() is outside
+    token = USER.set("wide")
+    yield "wide"
+    assert current_context() is outside
+    USER.reset(token)
+
+@pytest.fixture
+def asks_late(request):
+    USER.set("mine")
+    assert request.getfixturevalue("wide") == "wide"
+    assert USER.get() == "mine"
+"""
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+def test_fixtures_of_a_wider_scope_stay_outside_and_are_seen(run, scope):
+    run(
+        WIDER.replace("SCOPE", scope)
+        + """
+@pytest.mark.isolated_context
+class TestOne:
+    def test_one(self, wide):
+        assert USER.get() == "wide"
+        USER.set("by one")
+
+    def test_two(self, wide):
+        assert USER.get() == "wide"
+
+@pytest.mark.isolated_context
+def test_three(wide):
+    assert USER.get() == "wide"
+""",
+        passed=3,
+    )
+
+
+@pytest.mark.parametrize("scope", ["module", "session"])
+def test_a_wider_fixture_that_a_test_asks_for_late(run, scope):
+    run(
+        WIDER.replace("SCOPE", scope)
+        + """
+@pytest.mark.isolated_context
+def test_one(asks_late):
+    pass
+
+@pytest.mark.isolated_context
+def test_two(wide):
+    assert USER.get() == "wide"
+""",
+        passed=2,
+    )
+
+
+def test_errors_and_skips_anywhere_leave_nothing_behind(run):
+    run(
+        """
+@pytest.fixture
+def fails():
+    USER.set("fails")
+    raise ZeroDivisionError
+
+@pytest.fixture
+def skips():
+    USER.set("skips")
+    pytest.skip("now")
+
+@pytest.fixture
+def fails_late():
+    yield
+    USER.set("fails late")
+    raise ZeroDivisionError
+
+@pytest.mark.isolated_context
+class TestThem:
+    def test_fails(self, fails): pass
+    def test_skips(self, skips): pass
+    def test_fails_late(self, fails_late): pass
+    def test_itself(self): 1 / 0
+
+def test_afterwards():
+    assert current_context() is outside
+    assert USER.get() == "nobody"
+""",
+        passed=2,
+        failed=1,
+        errors=2,
+        skipped=1,
+    )
+
+
+def test_a_context_that_a_test_leaves_entered_is_its_error(run):
+    done = run(
+        """
+@pytest.mark.isolated_context
+def test():
+    Context().__enter__()
+""",
+        passed=1,
+        errors=1,
+    )
+    assert "cannot exit context: thread state references a different context object" in done.stdout.str()
+
+
+def test_unittest(run):
+    run(
+        """
+import unittest
+
+@pytest.mark.isolated_context
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.context = current_context()
+        USER.set("set up")
+
+    def tearDown(self):
+        assert current_context() is self.context is not outside
+
+    def test_one(self):
+        assert USER.get() == "set up"
+
+def test_afterwards():
+    assert USER.get() == "nobody"
+""",
+        passed=2,
+    )
+
+
+def test_a_fixture_of_that_name_that_a_project_has_itself(run):
+    run(
+        """
+@pytest.fixture
+def isolated_context():
+    return "ours"
+
+def test(isolated_context):
+    assert isolated_context == "ours"
+    assert current_context() is outside
+""",
+        passed=1,
+    )
+
+
+# ---- asynchronous fixtures and tests ----
+
+ASYNC = """
+pytestmark = [MARK, pytest.mark.isolated_context]
+
+@pytest.fixture
+def before():
+    token = USER.set("before")
+    yield
+    USER.reset(token)
+    assert USER.get() == "nobody"
+
+@FIXTURE
+async def user(before):
+    assert USER.get() == "before"
+    token = USER.set("ada")
+    await PAUSE(0)
+    yield
+    assert USER.get() in ("ada", "by the test")
+    USER.reset(token)
+    assert USER.get() == "before"
+
+async def read():
+    await PAUSE(0)
+    return USER.get()
+
+async def test_it_sees_its_fixtures(user):
+    assert await read() == "ada"
+    USER.set("by the test")
+    assert await read() == "by the test"
+
+async def test_it_sees_nothing_of_another():
+    assert await read() == "nobody"
+    USER.set("by the other")
+
+async def test_a_token_is_used_where_it_was_made(user):
+    token = USER.set("for a while")
+    await PAUSE(0)
+    USER.reset(token)
+    assert USER.get() == "ada"
+
+def test_sync():
+    assert USER.get() == "nobody"
+    USER.set("sync")
+
+def teardown_module():
+    assert current_context() is outside
+    assert USER.get() == "nobody"
+"""
+
+
+def write(mark, fixture, pause):
+    return ASYNC.replace("MARK", mark).replace("FIXTURE", fixture).replace("PAUSE", pause)
+
+
+ASYNCIO = [*PLUGIN, "-p", "no:anyio", "-p", "no:trio", "-o", "asyncio_default_fixture_loop_scope=function"]
+
+
+@pytest.mark.parametrize("loop_scope", ["function", "session"])
+def test_pytest_asyncio(run, loop_scope):
+    mark = f"pytest.mark.asyncio(loop_scope={loop_scope!r})"
+    fixture = f"pytest_asyncio.fixture(loop_scope={loop_scope!r})"
+    source = "import pytest_asyncio\n" + write(mark, fixture, "asyncio.sleep")
+    source = source.replace("def test_sync", "@pytest.mark.filterwarnings('ignore:.*is not an async')\ndef test_sync")
+    run(source, plugins=ASYNCIO, passed=4)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_anyio(run, backend):
+    source = "import anyio\n" + write("pytest.mark.anyio", "pytest.fixture", "anyio.sleep")
+    source += f"\n@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\n"
+    run(source, plugins=[*PLUGIN, "-p", "no:asyncio", "-p", "no:trio"], passed=4)
