@@ -6,7 +6,11 @@ imported until a test asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import functools
+import types
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +19,18 @@ if TYPE_CHECKING:
     from contextvars_cy import Context
 
 _NAME = "isolated_context"
-# The Context of the test that runs, in the configuration's stash.
-_isolated: pytest.StashKey[Context] = pytest.StashKey()
+
+
+@dataclass
+class _Isolation:
+    context: Context
+    # What it had at first, and where the test's coroutines run under anyio.
+    before: Context
+    of_coroutines: Context | None = None
+
+
+# Of the test that runs, in the configuration's stash.
+_isolation: pytest.StashKey[_Isolation] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def isolated_context(request: pytest.FixtureRequest) -> Context:
     """The fresh Context, a copy of the current one, in which the test, its fixtures and their teardown run."""
-    return request.config.stash[_isolated]
+    return request.config.stash[_isolation].context
 
 
 # First of all, so that other plugins make their event loops, and copies of the current Context, within it.
@@ -40,32 +54,46 @@ def pytest_fixture_setup(
 ) -> Generator[None, Any, Any]:
     if fixturedef.scope == "function":
         _isolate(request.node)
-        return (yield)
+        function = fixturedef.func
+        try:
+            if _isolation in request.config.stash and "anyio_backend" in request.fixturenames:
+                fixturedef.func = _in_steps(function, request.config)  # type: ignore[misc]
+            return (yield)
+        finally:
+            fixturedef.func = function  # type: ignore[misc]
     # What serves other tests too is set up without this one's values, even where this one's fixtures ask for it.
-    context = request.config.stash.get(_isolated, None)
-    if context is None or not _is_current(context):
+    isolation = request.config.stash.get(_isolation, None)
+    if isolation is None or not _is_current(isolation.context):
         return (yield)
-    context.__exit__(None, None, None)
+    isolation.context.__exit__(None, None, None)
     try:
         return (yield)
     finally:
-        context.__enter__()
+        isolation.context.__enter__()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     _isolate(item)
-    return (yield)
+    if _isolation not in item.config.stash or "anyio_backend" not in getattr(item, "fixturenames", ()):
+        return (yield)
+    assert isinstance(item, pytest.Function)
+    function = item.obj
+    try:
+        item.obj = _in_steps(function, item.config)
+        return (yield)
+    finally:
+        item.obj = function
 
 
 def _isolate(item: pytest.Item) -> None:
-    if _isolated in item.config.stash or not _is_asked_for(item):
+    if _isolation in item.config.stash or not _is_asked_for(item):
         return
     from contextvars_cy import copy_context
 
     context = copy_context()
     context.__enter__()
-    item.config.stash[_isolated] = context
+    item.config.stash[_isolation] = _Isolation(context, context.copy())
     # Before any fixture of the test has a finalizer, and so the last to run; those of wider scopes follow.
     item.addfinalizer(lambda: _leave(item.config))
 
@@ -80,8 +108,8 @@ def _is_asked_for(item: pytest.Item) -> bool:
 
 
 def _leave(config: pytest.Config) -> None:
-    context = config.stash[_isolated]
-    del config.stash[_isolated]
+    context = config.stash[_isolation].context
+    del config.stash[_isolation]
     context.__exit__(None, None, None)
 
 
@@ -89,3 +117,63 @@ def _is_current(context: Context) -> bool:
     from contextvars_cy import current_context
 
     return current_context() is context
+
+
+# Under anyio the asynchronous fixtures and tests of a module or session may share one task, and so its Context, whose
+# values would pass from test to test. (pytest-asyncio and pytest-trio run each test in a copy of the current Context.)
+
+
+def _in_steps(function: Any, config: pytest.Config) -> Any:
+    """The function, whose every step runs in the Context of the test's coroutines; as it is if it is synchronous."""
+    if isinstance(function, types.MethodType):
+        return types.MethodType(_in_steps(function.__func__, config), function.__self__)
+    if iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            return await _steps(_context_of_coroutines(config), function(*args, **kwargs))
+
+        return coroutine
+    if isasyncgenfunction(function):
+
+        @functools.wraps(function)
+        async def generator(*args: Any, **kwargs: Any) -> Any:
+            context, inner = _context_of_coroutines(config), function(*args, **kwargs)
+            yield await _steps(context, inner.__anext__())
+            try:
+                await _steps(context, inner.__anext__())
+            except StopAsyncIteration:
+                return
+            # More than one value is the other plugin's to refuse.
+            yield
+
+        return generator
+    return function
+
+
+def _context_of_coroutines(config: pytest.Config) -> Context:
+    """A copy of that of anyio's task, which has the values of wider fixtures, with those set in the test's own."""
+    isolation = config.stash[_isolation]
+    if isolation.of_coroutines is None:
+        from contextvars_cy import MISSING, assign, copy_context
+
+        own, before = isolation.context, isolation.before
+        isolation.of_coroutines = copy_context()
+        changed = {var: value for var, value in own.items() if before.get(var, MISSING) is not value}
+        isolation.of_coroutines.run(assign, changed)
+    return isolation.of_coroutines
+
+
+@types.coroutine
+def _steps(context: Context, coroutine: Any) -> Generator[Any, Any, Any]:
+    step: Callable[[Any], Any] = coroutine.send
+    argument = None
+    while True:
+        try:
+            paused = context.run(step, argument)
+        except StopIteration as end:
+            return end.value
+        try:
+            step, argument = coroutine.send, (yield paused)
+        except BaseException as error:
+            step, argument = coroutine.throw, error

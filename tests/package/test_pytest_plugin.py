@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = "pytester"
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "test_with_isolated_context.py"
 
 # By name, which finds it where it is not installed, and does no harm where it is. Other plugins only where a test asks.
 PLUGIN = ["-p", "pytest_contextvars_cy"]
@@ -390,3 +394,97 @@ def test_anyio(run, backend):
     source = "import anyio\n" + write("pytest.mark.anyio", "pytest.fixture", "anyio.sleep")
     source += f"\n@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\n"
     run(source, plugins=[*PLUGIN, "-p", "no:asyncio", "-p", "no:trio"], passed=4)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_anyio_where_tests_share_a_task(run, backend):
+    run(
+        f"""
+import anyio
+
+pytestmark = [pytest.mark.anyio, pytest.mark.isolated_context]
+PATH = ContextVar("path", default="no path")
+
+@pytest.fixture(scope="module")
+def anyio_backend():
+    return {backend!r}
+
+@pytest.fixture(scope="module")
+async def engine():
+    token = USER.set("engine")
+    yield
+    assert USER.get() == "engine"
+    USER.reset(token)
+
+@pytest.fixture
+def path():
+    PATH.set("/")
+
+@pytest.fixture
+async def number():
+    USER.set("of an async fixture")
+    return 1
+
+class TestThem:
+    @pytest.fixture
+    async def of_the_class(self, engine, path):
+        assert type(self) is TestThem
+        token = USER.set("of a method")
+        await anyio.sleep(0)
+        yield self
+        USER.reset(token)
+        assert (USER.get(), PATH.get()) == ("engine", "by the test")
+
+    async def test_one(self, of_the_class):
+        assert of_the_class is self
+        assert (USER.get(), PATH.get()) == ("of a method", "/")
+        PATH.set("by the test")
+
+async def test_two(engine, number):
+    assert (USER.get(), PATH.get(), number) == ("of an async fixture", "no path", 1)
+
+async def test_three(engine):
+    assert USER.get() == "engine"
+
+async def test_what_is_thrown_in(engine):
+    USER.set("mine")
+    with anyio.move_on_after(0.001) as scope:
+        try:
+            await anyio.sleep(10)
+        finally:
+            assert USER.get() == "mine"
+    assert scope.cancelled_caught
+
+    async def child():
+        assert USER.get() == "mine"
+        USER.set("child")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+    assert USER.get() == "mine"
+    with pytest.raises(TimeoutError), anyio.fail_after(0.001):
+        await anyio.sleep(10)
+    assert USER.get() == "mine"
+
+async def test_that_fails(engine):
+    USER.set("failed")
+    raise LookupError("as it should")
+
+async def test_last(engine):
+    assert USER.get() == "engine"
+
+def teardown_module():
+    assert current_context() is outside
+""",
+        plugins=[*PLUGIN, "-p", "no:asyncio", "-p", "no:trio"],
+        passed=5,
+        failed=1,
+    ).stdout.fnmatch_lines("*LookupError: as it should")
+
+
+def test_the_example(pytester):
+    source = EXAMPLE.read_text(encoding="utf-8")
+    pytester.makepyfile(source)
+    pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=3)
+    pytester.makepyfile(source.replace("pytestmark = pytest.mark.isolated_context\n", ""))
+    pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=2, failed=1)
