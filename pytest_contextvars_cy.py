@@ -44,7 +44,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def isolated_context(request: pytest.FixtureRequest) -> Context:
     """The fresh Context, a copy of the current one, in which the test, its fixtures and their teardown run."""
-    return request.config.stash[_isolation].context
+    isolation = request.config.stash.get(_isolation, None)
+    if isolation is None:
+        pytest.fail(f"{_NAME} comes too late here: mark the test, or name the fixture as an argument or in usefixtures")
+    return isolation.context
 
 
 # First of all, so that other plugins make their event loops, and copies of the current Context, within it.

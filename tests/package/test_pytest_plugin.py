@@ -177,6 +177,17 @@ def test(isolated_context):
     )
 
 
+def test_the_fixture_cannot_be_asked_for_late(run):
+    done = run(
+        """
+def test(request):
+    request.getfixturevalue("isolated_context")
+""",
+        failed=1,
+    )
+    assert "isolated_context comes too late here: mark the test, or name the fixture" in done.stdout.str()
+
+
 WIDER = """
 @pytest.fixture(scope="SCOPE")
 def wide():
