@@ -52,10 +52,10 @@ from ._bind import bind
 from ._hamt_merge import HamtDiff
 from ._hamt_set import HamtSet
 from ._install import install, uninstall
-from ._watch import Watcher, WatchEvent, watch
 from ._isolated import isolated
 from ._local import Local
 from ._proxy import Proxy
+from ._watch import Watcher, WatchEvent, watch
 
 __version__ = "0.1.0"
 

@@ -249,6 +249,7 @@ class ContextVar(Sealed, Generic[T]):
         from ._watch import Watcher
 
         return Watcher(self, callback)
+
     def proxy(self) -> T:
         """Return an object that stands for the variable's value, whichever that is at the moment.
 
@@ -982,23 +983,27 @@ def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
-    left = _current()
-    entered = False
-
-    def run_and_tell() -> R:
-        nonlocal entered
-        entered = True
-        if _tell is not None:
-            _tell("enter", None, left, context)
-        return callable(*args, **kwargs)
-
+    entered: list[Context] = []
     try:
-        return _run(context, run_and_tell, (), {})
+        told = (entered, _current(), context, callable, args, kwargs)
+        return _run(context, _call_and_tell, told, {})  # type: ignore[no-any-return]
     finally:
         if entered and _tell is not None:
             _tell("exit", None, context, None)
         # As in `Context.run`.
-        del context, callable, args, kwargs, left, run_and_tell
+        del context, callable, args, kwargs, entered
+
+
+def _call_and_tell(
+    entered: list[Context], left: Context, context: Context, callable: Callable[..., R], args: Any, kwargs: Any
+) -> R:
+    entered.append(context)
+    try:
+        if _tell is not None:
+            _tell("enter", None, left, context)
+        return callable(*args, **kwargs)
+    finally:
+        del context, callable, args, kwargs, left, entered
 
 
 def _enter_and_tell(context: Context) -> None:

@@ -1,6 +1,6 @@
 """Rows of two tenants are streamed side by side. Each stream works, logs and cleans up for its own tenant.
 
-    python examples/isolated_generators.py
+python examples/isolated_generators.py
 """
 
 from __future__ import annotations

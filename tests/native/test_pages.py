@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ["resetting.md", "returning.md", "threads.md", "unset.md", "watching.md"]
+PAGES = ["entering.md", "isolated.md", "proxy.md", "resetting.md", "returning.md", "threads.md", "unset.md", "watching.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
