@@ -104,10 +104,12 @@ coverage: $(VENV)/test-tools
 	@tools/coverage.sh $(VENV)/bin/python
 
 lint: $(VENV)/test-tools
-	@$(INSTALL) ruff mypy || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@$(INSTALL) ruff mypy pyright || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy examples
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \

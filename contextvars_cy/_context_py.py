@@ -804,7 +804,7 @@ if host == "native":
     def _copy_current() -> Context:
         return _with_native(contextvars.copy_context())
 
-    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:  # pyright: ignore
         _registered(context)
         try:
             return run(context._native, callable, *args, **kwargs)
@@ -1030,7 +1030,7 @@ _LEAK: Final = (
 
 # ---- end of the hosts ----
 
-Mapping.register(Context)
+Mapping.register(Context)  # pyright: ignore[reportAttributeAccessIssue]
 for _public in (
     ContextVar,
     Token,

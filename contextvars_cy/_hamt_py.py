@@ -627,6 +627,6 @@ class HamtMutation(Sealed, Generic[K, V]):
         return self._hamt
 
 
-Mapping.register(Hamt)
+Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]
 for _public in (Hamt, HamtIterator, HamtKeys, HamtValues, HamtItems, HamtMutation):
     _public.__module__ = "contextvars_cy"

@@ -136,8 +136,8 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
         if kind in ("enter", "exit", "switch"):
             _tell_of_context(kind, old, new or current_context())
         elif variable is None:
-            for variable, value in new.items():
-                _tell_of_value(kind, variable, old[variable], value, current_context())
+            for changed, value in new.items():
+                _tell_of_value(kind, changed, old[changed], value, current_context())
         else:
             _tell_of_value(kind, variable, old, new, current_context())
     except BaseException as error:
