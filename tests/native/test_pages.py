@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-PAGES = ["entering.md", "isolated.md", "proxy.md", "resetting.md", "returning.md", "threads.md", "unset.md", "watching.md"]
+PAGES = "entering isolated proxy resetting returning threads unset watching".split()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_programs_print_what_their_comments_say(page, capsys):
-    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
     names = {"__name__": page}
     for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(program, page, "exec"), names)
