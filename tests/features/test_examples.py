@@ -56,6 +56,16 @@ globex stock: archived
 globex -: cleaned up
 - -: done
 """,
+    "isolated_generators.py": """\
+acme: cursor opened
+globex: cursor opened
+server: sent row 0 of acme
+server: sent row 0 of globex
+server: sent row 1 of acme
+server: all sent
+globex: cursor closed
+acme: cursor closed
+""",
     "returning_values.py": """\
 /ada: answered, ada (without apply: nobody)
   set: QUERIES=3, USER=ada
