@@ -146,54 +146,57 @@ def test_native_variables_and_decimal_contexts_stay_inside():
     assert next(stepped) == (decimal.Decimal("0.143"), "inside")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup is of Python 3.11")
-def test_task_groups_and_timeouts_inside():
-    @isolated
-    async def inner():
-        VAR.set("inside")
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read()) for _ in range(3)]
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.001):
-                await asyncio.sleep(100)
-        return [task.result() for task in tasks]
+if sys.version_info >= (3, 11):
 
-    assert asyncio.run(inner()) == ["inside"] * 3
+    def test_task_groups_and_timeouts_inside():
+        @isolated
+        async def inner():
+            VAR.set("inside")
+            async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+                tasks = [group.create_task(read()) for _ in range(3)]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await asyncio.sleep(100)
+            return [task.result() for task in tasks]
 
-
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
-def test_an_eager_task():
-    @isolated
-    async def inner():
-        VAR.set("inside")
-        before = VAR.get()
-        await asyncio.sleep(0)
-        return before, VAR.get()
-
-    async def main():
-        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-        assert await asyncio.create_task(inner()) == ("inside", "inside")
-        assert VAR.get() == "default"
-
-    asyncio.run(main())
+        assert asyncio.run(inner()) == ["inside"] * 3
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task takes a Context from Python 3.11 on")
-def test_a_task_in_the_same_context():
-    @isolated
-    async def steps():
-        VAR.set("inside")
-        context = current_context()
-        task = asyncio.create_task(set_later(), context=context.native)
-        yield VAR.get()
-        await task
-        yield VAR.get()
+if sys.version_info >= (3, 12):
 
-    async def set_later():
-        VAR.set("set by the task")
+    def test_an_eager_task():
+        @isolated
+        async def inner():
+            VAR.set("inside")
+            before = VAR.get()
+            await asyncio.sleep(0)
+            return before, VAR.get()
 
-    async def main():
-        assert [value async for value in steps()] == ["inside", "set by the task"]
-        assert VAR.get() == "default"
+        async def main():
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            assert await asyncio.create_task(inner()) == ("inside", "inside")
+            assert VAR.get() == "default"
 
-    asyncio.run(main())
+        asyncio.run(main())
+
+
+if sys.version_info >= (3, 11):
+
+    def test_a_task_in_the_same_context():
+        @isolated
+        async def steps():
+            VAR.set("inside")
+            context = current_context()
+            task = asyncio.create_task(set_later(), context=context.native)
+            yield VAR.get()
+            await task
+            yield VAR.get()
+
+        async def set_later():
+            VAR.set("set by the task")
+
+        async def main():
+            assert [value async for value in steps()] == ["inside", "set by the task"]
+            assert VAR.get() == "default"
+
+        asyncio.run(main())
