@@ -86,7 +86,10 @@ def _value(proxy: Proxy) -> Any:
     var = _var(proxy)
     try:
         return var.get()
-    except LookupError:
+    except LookupError as error:
+        # One of a default's own making says something else.
+        if not error.args or error.args[0] is not var:
+            raise
         raise LookupError(
             f"{var!r} has no value in the current Context, so its proxy stands for nothing: set the variable first, or "
             "give it a default"

@@ -191,6 +191,18 @@ def test_it_stands_for_the_default():
     assert proxy.upper() == "EN"
 
 
+def test_a_default_that_is_made():
+    proxy = ContextVar("many", default_factory=list).proxy()
+    proxy.append(1)
+    assert proxy == [1]
+
+    def fail():
+        return {}["no such key"]
+
+    with pytest.raises(KeyError, match="no such key"):
+        ContextVar("fails", default_factory=fail).proxy().name
+
+
 def test_attributes_are_set_and_deleted_on_the_value():
     value = Everything()
     VAR.set(value)
