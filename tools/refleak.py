@@ -29,6 +29,7 @@ from contextvars_cy import (
     install,
     thread_state,
     uninstall,
+    watch,
 )
 
 WARM_UP = 40
@@ -127,6 +128,40 @@ def assignments() -> None:
             refused(context.run, assignment.undo)
         refused(assignment.undo)
         refused(assign, {VAR: Value(), 1: Value()})
+
+    Context().run(body)
+
+
+@scenario
+def unset_and_made() -> None:
+    def body() -> None:
+        made = ContextVar("made", default_factory=Value)
+        refused(ContextVar, "made", default=1, default_factory=Value)
+        refused(ContextVar, "made", default_factory=1)
+        made.is_set(), made.get(), made.get(1), repr(made)
+        with made.unset():
+            made.get()
+        token = made.set(Value())
+        Context().run(made.try_reset, token), made.try_reset(token)
+        refused(made.try_reset, token)
+        refused(ContextVar("failing", default_factory=lambda: 1 / 0).get)
+
+    Context().run(body)
+
+
+@scenario
+def watching() -> None:
+    events: list[object] = []
+
+    def body() -> None:
+        with watch(events.append), VAR.watch(lambda event: VAR.set(Value())) as watcher:
+            with VAR.set(Value()), assign({VAR: Value(), BARE: Value()}), VAR.unset():
+                copy_context().run(VAR.set, Value())
+                with copy_context():
+                    refused(VAR.reset, 1)
+            refused(Context().run, lambda: 1 / 0)
+            watcher.cancel()
+        refused(watch, 1)
 
     Context().run(body)
 
