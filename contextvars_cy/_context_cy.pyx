@@ -1304,6 +1304,7 @@ cdef int _enter_unwatched(ThreadState state, Context context) except -1:
 
 cdef int _leave_slowly(ThreadState state, Context context) except -1:
     cdef int left
+    cdef bint topmost = is_topmost(state, context)
     global native_moves
     if NATIVE:
         native_moves += 1
@@ -1311,12 +1312,13 @@ cdef int _leave_slowly(ThreadState state, Context context) except -1:
         native_moves -= 1
         if left < 0:
             return _refuse(context)
-        _forget_entered(state, context)
-    elif is_topmost(state, context):
+    elif not topmost:
+        raise _refusal_to_leave(context)
+    if topmost:
         pop(state)
         exchange_entered(context, False)
     else:
-        raise _refusal_to_leave(context)
+        _forget_entered(state, context)
     if WATCHED:
         _tell("exit", None, context, None)
     return 0

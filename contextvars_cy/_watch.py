@@ -134,7 +134,7 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
     values; and for `enter`, `exit` and `switch` the Contexts that were left and entered, None for the current one."""
     try:
         if kind in ("enter", "exit", "switch"):
-            _tell_of_context(kind, old, new or current_context())
+            _tell_of_context(kind, old, current_context() if new is None else new)
         elif variable is None:
             for changed, value in new.items():
                 _tell_of_value(kind, changed, old[changed], value, current_context())

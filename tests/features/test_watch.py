@@ -1,11 +1,18 @@
 """Being told of changes: `watch`, `ContextVar.watch`, their events and their end."""
 
+import gc
 import sys
 import threading
+import weakref
 
 import pytest
 
 from contextvars_cy import MISSING, Context, ContextVar, assign, copy_context, current_context, thread_state, watch
+
+
+class Value:
+    """Can be referred to weakly."""
+
 
 VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER")
 
@@ -109,6 +116,24 @@ def test_entering_and_leaving_a_context_is_told(way, home, events):
             thread_state().exit(context)
     assert told(events) == [("enter", None, MISSING, MISSING), ("exit", None, MISSING, MISSING)]
     assert [event.context for event in events if event.kind != "switch"] == [context, context]
+
+
+@pytest.mark.parametrize("way", ["run", "with"])
+def test_what_was_left_is_let_go(way, home, events):
+    values = [Value() for _ in range(3)]
+    references = [weakref.ref(value) for value in values]
+    with VAR.watch(lambda event: None):
+        while values:
+            context = Context()
+            context.run(OTHER.set, values.pop())
+            if way == "run":
+                context.run(int)
+            else:
+                with context:
+                    pass
+            del context
+            gc.collect()
+        assert [reference() for reference in references] == [None] * 3
 
 
 def test_the_callback_runs_in_the_current_context(home):
