@@ -1,0 +1,76 @@
+"""Being told under event loops: of each task's changes, in that task, and of what a thread does for it."""
+
+import asyncio
+import sys
+
+import pytest
+import trio
+
+from contextvars_cy import MISSING, ContextVar, copy_context, current_context, watch
+
+VAR = ContextVar("VAR", default="default")
+
+
+async def gathered(work):
+    await asyncio.gather(*(work(number) for number in range(3)))
+
+
+async def nursed(work):
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(work, number)
+
+
+def run_in_thread(function, *args):
+    return asyncio.get_running_loop().run_in_executor(None, copy_context().run, function, *args)
+
+
+LOOPS = {
+    "asyncio": (lambda work: asyncio.run(gathered(work)), asyncio.sleep, run_in_thread),
+    "trio": (lambda work: trio.run(nursed, work), trio.sleep, trio.to_thread.run_sync),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_each_task_is_told_of_its_own_changes(loop):
+    run, sleep, to_thread = LOOPS[loop]
+    events = []
+
+    def note(event):
+        # A thread's call is in a Context of its own, which is entered and left as well.
+        if event.kind in ("set", "reset"):
+            assert event.context is current_context()
+            events.append((event.kind, event.old_value, event.value))
+
+    async def work(number):
+        with VAR.set(number):
+            await sleep(0)
+            await to_thread(VAR.set, f"{number} in a thread")
+            assert VAR.get() == number
+
+    with VAR.watch(note):
+        copy_context().run(run, work)
+    for number in range(3):
+        own = [event for event in events if number in event[1:]]
+        assert own == [("set", MISSING, number), ("set", number, f"{number} in a thread"), ("reset", number, MISSING)]
+    assert len(events) == 9
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_callback_that_fails_disturbs_no_task(loop, monkeypatch):
+    run, sleep, _ = LOOPS[loop]
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    done = []
+
+    def fail(event):
+        raise ValueError("no")
+
+    async def work(number):
+        with VAR.set(number):
+            await sleep(0)
+            done.append(VAR.get())
+
+    with watch(fail):
+        copy_context().run(run, work)
+    assert sorted(done) == [0, 1, 2]
