@@ -348,8 +348,8 @@ def _made_where(token: Token[Any]) -> str:
 
 
 def _undo(token: Token[Any]) -> None:
-    token._used = True
     tell = _tell
+    token._used = True
     try:
         before = tell and _old_value(_load(), token._var, token._old_value)
         _update(token._var, token._old_value, None)

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 rm -rf build/coverage
 mkdir -p build/coverage
-cp -r contextvars_cy tests setup.py pyproject.toml README.md LICENSE build/coverage
+cp -r contextvars_cy pytest_contextvars_cy.py docs examples tests setup.py pyproject.toml README.md LICENSE build/coverage
 cd build/coverage
 rm -f contextvars_cy/*.so contextvars_cy/*.c
 cat > .coveragerc <<'END'

@@ -13,7 +13,7 @@ done
 
 rm -rf "$folder"
 mkdir -p "$folder"
-cp -r setup.py pyproject.toml README.md LICENSE contextvars_cy tests "$folder"
+cp -r setup.py pyproject.toml README.md LICENSE contextvars_cy pytest_contextvars_cy.py docs examples tests "$folder"
 cd "$folder"
 rm -f contextvars_cy/*.so contextvars_cy/*.c
 flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1"
