@@ -481,9 +481,13 @@ def bodies():
     return locals().values()
 
 
+THROWN = [KeyError, GeneratorExit]
+if not hasattr(sys, "gettotalrefcount"):
+    # A debug build of CPython ends itself where these are thrown into generators that have not begun.
+    THROWN += [StopIteration, StopAsyncIteration]
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.sampled_from([None, None, "value", "end"])),
-    st.tuples(st.just("throw"), st.sampled_from([KeyError, GeneratorExit, StopIteration, StopAsyncIteration])),
+    st.tuples(st.just("throw"), st.sampled_from(THROWN)),
     st.just(("close",)),
 )
 
