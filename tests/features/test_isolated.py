@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextvars_cy import Context, ContextVar, current_context, isolated
@@ -485,6 +485,8 @@ THROWN = [KeyError, GeneratorExit]
 if not hasattr(sys, "gettotalrefcount"):
     # A debug build of CPython ends itself where these are thrown into generators that have not begun.
     THROWN += [StopIteration, StopAsyncIteration]
+# PyPy closes nothing before a collection, and each example ends with one.
+OFTEN = settings(max_examples=100 if sys.implementation.name == "cpython" else 10)
 STEPS = st.one_of(
     st.tuples(st.just("send"), st.sampled_from([None, None, "value", "end"])),
     st.tuples(st.just("throw"), st.sampled_from(THROWN)),
@@ -515,6 +517,7 @@ def take(stepped, steps, log):
         log.append(outcome(getattr(stepped, name), *args))
 
 
+@OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
 def test_a_generator_is_the_same_as_without(body, steps):
@@ -522,6 +525,7 @@ def test_a_generator_is_the_same_as_without(body, steps):
     assert follow(isolated(body), steps) == follow(body, steps)
 
 
+@OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
 def test_yield_from_is_the_same_as_without(body, steps):
@@ -536,6 +540,7 @@ def test_yield_from_is_the_same_as_without(body, steps):
     assert follow(with_it, steps) == follow(functools.partial(delegating, body=body), steps)
 
 
+@OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
 def test_a_coroutine_is_the_same_as_without(body, steps):
@@ -598,6 +603,7 @@ class Finished:
         return finish(self.stepped.aclose())
 
 
+@OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize(
     "body",
