@@ -75,6 +75,9 @@ acme: cursor closed
   set: QUERIES=3, USER=bob
 """,
 }
+if sys.implementation.name != "cpython":
+    # A generator that nobody holds is closed there at some later time.
+    del PRINTED["cleaning_up.py"], PRINTED["isolated_generators.py"]
 
 
 @pytest.mark.parametrize("name", PRINTED)

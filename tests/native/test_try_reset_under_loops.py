@@ -23,7 +23,6 @@ async def consumed(closed):
     async for value in scoped(closed):
         assert value == "inside"
         break
-    gc.collect()
 
 
 def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own():
@@ -31,7 +30,9 @@ def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own():
 
     async def main():
         await asyncio.create_task(consumed(closed))
-        await asyncio.sleep(0)
+        gc.collect()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     copy_context().run(asyncio.run, main())
     assert closed == [False]
