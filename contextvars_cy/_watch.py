@@ -176,7 +176,10 @@ def _call(key: ContextVar[Any] | None, event: WatchEvent) -> None:
 
 
 class _Failure:
-    """An error that nobody is there to catch: the interpreter gives what a `__del__` raises to `sys.unraisablehook`."""
+    """An error that nobody is there to catch: the interpreter gives what a `__del__` raises to `sys.unraisablehook`.
+
+    At once where references are counted; on PyPy at the next collection.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
