@@ -114,6 +114,7 @@ def test_trio_knows_itself_inside_and_cancels():
             await trio.sleep_forever()
         assert scope.cancelled_caught
         await trio.lowlevel.checkpoint()
+        outer.cancel()
         try:
             await trio.sleep_forever()
         finally:
@@ -122,10 +123,10 @@ def test_trio_knows_itself_inside_and_cancels():
     async def main():
         nonlocal task
         task = trio.lowlevel.current_task()
-        with trio.move_on_after(0.001):
+        with outer:
             await wait()
 
-    task, ended = None, []
+    task, outer, ended = None, trio.CancelScope(), []
     trio.run(main)
     assert ended == ["inside"]
 
