@@ -350,6 +350,7 @@ cdef class ContextVar:
         from contextvars_cy._watch import Watcher
 
         return Watcher(self, callback)
+
     def proxy(self):
         """Return an object that stands for the variable's value, whichever that is at the moment.
 
@@ -438,11 +439,11 @@ cdef Token contextvar_set(ContextVar var, object value):
     old_value = _exchange_in_place(here, var, <PyObject *>value)
     if old_value is not NULL:
         (<Token>token)._old_value = handed_over(old_value)
-        if WATCHED:
-            _tell_of_set(<Token>token, value)
-        return as_token(token)
+        if not WATCHED:
+            return as_token(token)
     owner = as_token(token)
-    (<Token>token)._old_value = _update(here, var, value)
+    if old_value is NULL:
+        (<Token>token)._old_value = _update(here, var, value)
     if WATCHED:
         _tell_of_set(<Token>token, value)
     return owner

@@ -583,19 +583,13 @@ class Context(Sealed):
     __reversed__ = None
 
     def __enter__(self) -> Context:
-        if _tell is None:
-            _enter(self)
-        else:
-            _enter_and_tell(self)
+        (_enter if _tell is None else _enter_and_tell)(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        if _tell is None:
-            _leave(self)
-        else:
-            _leave_and_tell(self)
+        (_leave if _tell is None else _leave_and_tell)(self)
 
     def __repr__(self) -> str:
         return f"<contextvars_cy.Context object at {id(self):#x}>"

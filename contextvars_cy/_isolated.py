@@ -8,7 +8,6 @@ taken outside takes one inside, in the Context.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -72,12 +71,17 @@ def isolated(target: T, /) -> T:
             return _isolate(result, body)
         return result
 
-    if inspect.iscoroutinefunction(given):
-        _mark_as_coroutine_function(run_isolated)
+    _mark_if_coroutine_function(run_isolated, given)
     return run_isolated  # type: ignore[return-value]
 
 
-def _mark_as_coroutine_function(function: Any) -> None:
+def _mark_if_coroutine_function(function: Any, given: Any) -> None:
+    """Mark the function where the given one is a coroutine function."""
+    # Here and below, because importing it took a third of the time of importing the package.
+    import inspect
+
+    if not inspect.iscoroutinefunction(given):
+        return
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
@@ -121,8 +125,11 @@ def _isolate(inner: Any, body: _Body) -> Any:
 
 def _is_awaitable(inner: Any) -> bool:
     # Generators of types.coroutine are, too.
-    generator = isinstance(inner, GeneratorType)
-    return bool(inner.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE) if generator else hasattr(inner, "__await__")
+    if not isinstance(inner, GeneratorType):
+        return hasattr(inner, "__await__")
+    from inspect import CO_ITERABLE_COROUTINE
+
+    return bool(inner.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 async def _coroutine(body: _Body) -> Any:

@@ -136,8 +136,9 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
         if kind in ("enter", "exit", "switch"):
             _tell_of_context(kind, old, current_context() if new is None else new)
         elif variable is None:
+            context = current_context()
             for changed, value in new.items():
-                _tell_of_value(kind, changed, old[changed], value, current_context())
+                _tell_of_value(kind, changed, old[changed], value, context)
         else:
             _tell_of_value(kind, variable, old, new, current_context())
     except BaseException as error:
