@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -29,8 +30,8 @@ class _Isolation:
     of_coroutines: Context | None = None
 
 
-# Of the test that runs, in the configuration's stash.
-_isolation: pytest.StashKey[_Isolation] = pytest.StashKey()
+# Of the test that runs. By its configuration, because a test of a plugin may run pytest within pytest.
+_isolations: WeakKeyDictionary[pytest.Config, _Isolation] = WeakKeyDictionary()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,59 +45,57 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def isolated_context(request: pytest.FixtureRequest) -> Context:
     """The fresh Context, a copy of the current one, in which the test, its fixtures and their teardown run."""
-    isolation = request.config.stash.get(_isolation, None)
+    isolation = _isolations.get(request.config)
     if isolation is None:
         pytest.fail(f"{_NAME} comes too late here: mark the test, or name the fixture as an argument or in usefixtures")
     return isolation.context
 
 
-# First of all, so that other plugins make their event loops, and copies of the current Context, within it.
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+# First of all, so that other plugins make their event loops, and copies of the current Context, within it. Wrappers of
+# the old kind, which every pytest and pluggy takes: what they wrap raises nothing in them.
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-) -> Generator[None, Any, Any]:
+) -> Generator[None, Any, None]:
     if fixturedef.scope == "function":
         _isolate(request.node)
         function = fixturedef.func
-        try:
-            if _isolation in request.config.stash and "anyio_backend" in request.fixturenames:
-                fixturedef.func = _in_steps(function, request.config)  # type: ignore[misc]
-            return (yield)
-        finally:
-            fixturedef.func = function  # type: ignore[misc]
+        if request.config in _isolations and "anyio_backend" in request.fixturenames:
+            fixturedef.func = _in_steps(function, request.config)  # type: ignore[misc]
+        yield
+        fixturedef.func = function  # type: ignore[misc]
+        return
     # What serves other tests too is set up without this one's values, even where this one's fixtures ask for it.
-    isolation = request.config.stash.get(_isolation, None)
+    isolation = _isolations.get(request.config)
     if isolation is None or not _is_current(isolation.context):
-        return (yield)
+        yield
+        return
     isolation.context.__exit__(None, None, None)
-    try:
-        return (yield)
-    finally:
-        isolation.context.__enter__()
+    yield
+    isolation.context.__enter__()
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
     _isolate(item)
-    if _isolation not in item.config.stash or "anyio_backend" not in getattr(item, "fixturenames", ()):
-        return (yield)
+    if item.config not in _isolations or "anyio_backend" not in getattr(item, "fixturenames", ()):
+        yield
+        return
     assert isinstance(item, pytest.Function)
     function = item.obj
-    try:
-        item.obj = _in_steps(function, item.config)
-        return (yield)
-    finally:
-        item.obj = function
+    item.obj = _in_steps(function, item.config)
+    yield
+    item.obj = function
 
 
 def _isolate(item: pytest.Item) -> None:
-    if _isolation in item.config.stash or not _is_asked_for(item):
+    if item.config in _isolations or not _is_asked_for(item):
         return
     from contextvars_cy import copy_context
 
     context = copy_context()
     context.__enter__()
-    item.config.stash[_isolation] = _Isolation(context, context.copy())
+    _isolations[item.config] = _Isolation(context, context.copy())
     # Before any fixture of the test has a finalizer, and so the last to run; those of wider scopes follow.
     item.addfinalizer(lambda: _leave(item.config))
 
@@ -111,9 +110,7 @@ def _is_asked_for(item: pytest.Item) -> bool:
 
 
 def _leave(config: pytest.Config) -> None:
-    context = config.stash[_isolation].context
-    del config.stash[_isolation]
-    context.__exit__(None, None, None)
+    _isolations.pop(config).context.__exit__(None, None, None)
 
 
 def _is_current(context: Context) -> bool:
@@ -156,7 +153,7 @@ def _in_steps(function: Any, config: pytest.Config) -> Any:
 
 def _context_of_coroutines(config: pytest.Config) -> Context:
     """A copy of that of anyio's task, which has the values of wider fixtures, with those set in the test's own."""
-    isolation = config.stash[_isolation]
+    isolation = _isolations[config]
     if isolation.of_coroutines is None:
         from contextvars_cy import MISSING, assign, copy_context
 
