@@ -68,11 +68,11 @@ class Machine(BaseMachine):
 
     @operation("variable", "token")
     def reset(self, var: Any, token: Any) -> None:
-        self.attempt("reset", var.reset, token)
+        self.attempt("reset", self.api.reset, var, token)
 
     @operation("token")
     def reset_own(self, token: Any) -> None:
-        self.attempt("reset", token.var.reset, token)
+        self.attempt("reset", self.api.reset, token.var, token)
 
     @operation("variable", "wrong")
     def reset_wrong(self, var: Any, wrong: Any) -> None:
@@ -241,6 +241,54 @@ class Machine(BaseMachine):
                 self.note("refused", number % len(REFUSED), type(thing).__name__, type(error).__name__)
             else:
                 self.note("not refused", number % len(REFUSED), type(thing).__name__)
+
+    # ---- what the standard library lacks ----
+
+    @operation("variable")
+    def unset(self, var: Any) -> None:
+        self.keep(self.tokens, self.attempt("unset", self.api.unset, var))
+
+    @operation("variable")
+    def is_set(self, var: Any) -> None:
+        self.attempt("is set", self.api.is_set, var)
+
+    @operation("variable", "token")
+    def try_reset(self, var: Any, token: Any) -> None:
+        self.attempt("try reset", self.api.try_reset, var, token)
+
+    @operation("token")
+    def try_reset_own(self, token: Any) -> None:
+        self.attempt("try reset", self.api.try_reset, token.var, token)
+
+    @operation("variable", "variable", "value")
+    def assign(self, one: Any, other: Any, value: Any) -> None:
+        self.keep(self.assignments, self.attempt("assign", self.api.assign, {one: value, other: repr(value)}))
+
+    @operation("variable", "value", "wrong")
+    def assign_wrong(self, var: Any, value: Any, wrong: Any) -> None:
+        self.attempt("assign", self.api.assign, [(var, value), (wrong, value)])
+
+    @operation("assignment")
+    def undo_assignment(self, assignment: Any) -> None:
+        self.attempt("undo assignment", assignment.undo)
+
+    @surrounding("variable", "variable", "value")
+    def with_assigned(self, one: Any, other: Any, value: Any) -> Iterator[None]:
+        with self.api.assign({one: value, other: repr(value)}):
+            yield
+
+    @operation("context", "context")
+    def difference(self, one: Any, other: Any) -> None:
+        if any(type(value) is Uncomparable for context in (one, other) for value in context.values()):
+            return
+        for part, found in zip(("added", "removed", "changed"), self.api.difference(one, other)):
+            own = [(self.variables.index(var), value) for var, value in found.items() if var in self.variables]
+            self.note(part, sorted(f"{number} {value!r}" for number, value in own))
+
+    @surrounding()
+    def watched(self) -> Iterator[None]:
+        with self.api.watched():
+            yield
 
     # ---- exceptions and generators ----
 

@@ -6,9 +6,12 @@ with what the interpreter offers.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import ctypes
 import importlib
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +28,11 @@ class Twin:
         self.Token: Any = self.module.Token
         self.copy_context: Any = self.module.copy_context
         self.current_context: Any = self.module.current_context
+        self.assign: Any = self.module.assign
+        self.reset: Any = self.ContextVar.reset
+        self.unset: Any = self.ContextVar.unset
+        self.is_set: Any = self.ContextVar.is_set
+        self.try_reset: Any = self.ContextVar.try_reset
 
     def enter(self, context: Any) -> None:
         self.module.thread_state().enter(context)
@@ -44,6 +52,19 @@ class Twin:
         """For what insists on the interpreter's own type."""
         return context.native if host == "native" else contextvars.Context()
 
+    def difference(self, one: Any, other: Any) -> tuple[Any, Any, Any]:
+        found = one.diff(other)
+        return found.added, found.removed, found.changed
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Has the engine tell somebody of each change, who listens to nothing."""
+        self.module.tell_changes_to(lambda kind, var, old_value, value: None)
+        try:
+            yield
+        finally:
+            self.module.tell_changes_to(None)
+
 
 class Entered:
     """The standard library has no `with context:`, but C code can enter a Context."""
@@ -60,7 +81,7 @@ class Entered:
 
 
 class Undoing:
-    """`with token:` as Python 3.14 defines it, for those before."""
+    """`with token:` as Python 3.14 defines it, for those before; and like `StandardLibrary.reset`."""
 
     def __init__(self, token: contextvars.Token[Any]) -> None:
         self.token = token
@@ -68,8 +89,53 @@ class Undoing:
     def __enter__(self) -> contextvars.Token[Any]:
         return self.token
 
+    def __exit__(self, *error: Any) -> None:
+        with unless_already_unset(self.token):
+            if sys.version_info >= (3, 14):
+                self.token.__exit__(*error)
+            else:
+                self.token.var.reset(self.token)
+
+
+@contextlib.contextmanager
+def unless_already_unset(token: contextvars.Token[Any]) -> Iterator[None]:
+    """The standard library never takes away a value that is gone already, since nothing but that token can."""
+    try:
+        yield
+    except LookupError as error:
+        if error.args != (token.var,):
+            raise
+
+
+class Assigned:
+    """What `assign` returns, by as many tokens."""
+
+    def __init__(self, library: StandardLibrary, values: Any) -> None:
+        values = dict(values)
+        for key in values:
+            if type(key) is not contextvars.ContextVar:
+                raise TypeError(f"a ContextVar key was expected, got {key!r}")
+        self.library, self.context = library, library.current_context()
+        self.tokens = [var.set(value) for var, value in values.items()]
+        self.undone = False
+
+    def undo(self) -> None:
+        if self.undone:
+            raise RuntimeError(f"{self!r} has already been undone")
+        if self.library.current_context() is not self.context:
+            raise ValueError(f"{self!r} was made in a different Context")
+        self.undone = True
+        for token in reversed(self.tokens):
+            self.library.reset(token.var, token)
+
+    def __enter__(self) -> Assigned:
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
-        self.token.var.reset(self.token)
+        self.undo()
+
+    def __repr__(self) -> str:
+        return f"<Assignment{' undone' if self.undone else ''} at {id(self):#x}>"
 
 
 class StandardLibrary:
@@ -81,6 +147,7 @@ class StandardLibrary:
     enter = staticmethod(_native.enter)
     leave = staticmethod(_native.leave)
     entered = Entered
+    watched = contextlib.nullcontext
 
     def __init__(self) -> None:
         # A variable that no program sees: it is unset again before anybody looks.
@@ -93,10 +160,48 @@ class StandardLibrary:
         return context
 
     def undoing(self, token: contextvars.Token[Any]) -> Any:
-        return token if sys.version_info >= (3, 14) else Undoing(token)
+        return Undoing(token)
 
     def native(self, context: contextvars.Context) -> contextvars.Context:
         return context
+
+    def assign(self, values: Any) -> Assigned:
+        return Assigned(self, values)
+
+    def unset(self, var: contextvars.ContextVar[Any]) -> contextvars.Token[Any]:
+        token = var.set(None)
+        forged = var.set(None)
+        # Behind the Context and the variable it has the old value, None now. Without one, reset takes the value away.
+        address = id(forged) + object.__basicsize__ + 2 * ctypes.sizeof(ctypes.c_void_p)
+        ctypes.c_void_p.from_address(address).value = None
+        var.reset(forged)
+        return token
+
+    def is_set(self, var: contextvars.ContextVar[Any]) -> bool:
+        return var in contextvars.copy_context()
+
+    def reset(self, var: contextvars.ContextVar[Any], token: contextvars.Token[Any]) -> None:
+        with unless_already_unset(token):
+            var.reset(token)
+
+    def try_reset(self, var: contextvars.ContextVar[Any], token: contextvars.Token[Any]) -> bool:
+        try:
+            self.reset(var, token)
+        except ValueError:
+            if token.var is not var:
+                raise
+            return False
+        return True
+
+    def difference(self, one: contextvars.Context, other: contextvars.Context) -> tuple[Any, Any, Any]:
+        added = {var: other[var] for var in other if var not in one}
+        removed = {var: one[var] for var in one if var not in other}
+        both = {var: (one[var], other[var]) for var in one if var in other}
+        return (
+            added,
+            removed,
+            {var: pair for var, pair in both.items() if pair[0] is not pair[1] and pair[0] != pair[1]},
+        )
 
 
 Implementation = Any  # Twin | StandardLibrary, which programs use as they would use a module

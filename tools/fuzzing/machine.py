@@ -105,20 +105,21 @@ class BaseMachine:
         self.log: list[Any] = []
         self.contexts = [self.api.Context()]
         self.tokens: list[Any] = []
+        self.assignments: list[Any] = []
         self.iterators: list[Any] = []
         self.generators: list[Any] = []
 
     def fork(self) -> Any:
         """A flow beside this one, with a log of its own, because it is left to chance which comes first.
 
-        So it shares nothing that can change: it has copies of the Contexts, and no tokens.
+        So it shares nothing that can change: it has copies of the Contexts, no tokens and no assignments.
         """
         child = copy.copy(self)
         child.log = []
         self.log.append(child.log)
         child.contexts = [context.copy() for context in self.contexts]
         child.variables = list(self.variables)
-        child.tokens, child.iterators, child.generators = [], [], []
+        child.tokens, child.assignments, child.iterators, child.generators = [], [], [], []
         return child
 
     # ---- what it logs ----
@@ -168,6 +169,7 @@ class BaseMachine:
             "variable": self.variables,
             "context": self.contexts,
             "token": self.tokens,
+            "assignment": self.assignments,
             "iterator": self.iterators,
             "generator": self.generators,
             "value": VALUES,
