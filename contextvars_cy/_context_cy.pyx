@@ -334,8 +334,8 @@ cdef class ContextVar:
     def watch(self, callback, /):
         """Call `callback(event)` after each change of this variable's value, with a `WatchEvent`. O(1).
 
-        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered or left it tells
-        where the value changes with it. See `contextvars_cy.watch`, which tells of all variables.
+        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered, left or
+        switched to it tells where the value changes. See `contextvars_cy.watch`, which tells of all variables.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> with colour.watch(lambda event: print(event.kind, event.value)):

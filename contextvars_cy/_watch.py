@@ -37,7 +37,7 @@ class WatchEvent(NamedTuple):
     """The variable; None where it is about a Context as a whole."""
 
     old_value: Any
-    """The value before, or `MISSING`."""
+    """The value before, or `MISSING`; of a `switch` the one that the watcher was last told of in the thread."""
 
     value: Any
     """The value from now on, or `MISSING`."""
@@ -51,14 +51,13 @@ _watchers: dict[ContextVar[Any] | None, tuple[Watcher, ...]] = {}
 _lock = threading.Lock()
 
 
-class _Busy(threading.local):
-    """The watchers whose callbacks this thread is in the middle of."""
+class _Here(threading.local):
+    """What a watcher knows of each thread."""
 
-    def __init__(self) -> None:
-        self.watchers: list[Watcher] = []
-
-
-_busy = _Busy()
+    # Whether it is in the middle of the callback.
+    busy = False
+    # That of its variable, as far as it was told.
+    value: Any = MISSING
 
 
 @final
@@ -70,19 +69,24 @@ class Watcher:
     >>> watcher.cancel()
     """
 
-    __slots__ = ("_callback", "_variable")
+    __slots__ = ("_callback", "_here", "_variable")
 
     def __init__(self, variable: ContextVar[Any] | None, callback: Callable[[WatchEvent], object]) -> None:
         if not callable(callback):
             raise TypeError(f"watch() takes a callable, not {callback!r}")
         self._variable = variable
         self._callback = callback
+        self._here = _Here()
+        if variable is not None:
+            self._here.value = current_context().get(variable, MISSING)
         with _lock:
             tell_changes_to(_tell)
             _watchers[variable] = (*_watchers.get(variable, ()), self)
 
     def cancel(self) -> None:
         """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
+        # It keeps values.
+        self._here = _Here()
         with _lock:
             left = tuple(watcher for watcher in _watchers.get(self._variable, ()) if watcher is not self)
             if left:
@@ -147,33 +151,41 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
 
 def _tell_of_context(kind: str, left: Context | None, entered: Context) -> None:
     context = left if kind == "exit" and left is not None else entered
-    _call(None, WatchEvent(kind, None, MISSING, MISSING, context))
-    if left is None:
-        return
+    event = WatchEvent(kind, None, MISSING, MISSING, context)
+    for watcher in _watchers.get(None, ()):
+        _call(watcher, event)
     for variable in tuple(_watchers):
-        if variable is not None:
-            old, new = left.get(variable, MISSING), entered.get(variable, MISSING)
-            if old is not new:
-                _call(variable, WatchEvent(kind, variable, old, new, context))
+        if variable is None:
+            continue
+        value = entered.get(variable, MISSING)
+        for watcher in _watchers.get(variable, ()):
+            # Of a switch, the interpreter does not tell what was left.
+            old_value = watcher._here.value if left is None else left.get(variable, MISSING)
+            watcher._here.value = value
+            if old_value is not value:
+                _call(watcher, WatchEvent(kind, variable, old_value, value, context))
 
 
 def _tell_of_value(kind: str, variable: ContextVar[Any], old: Any, new: Any, context: Context) -> None:
     event = WatchEvent(kind, variable, MISSING if old is ABSENT else old, MISSING if new is ABSENT else new, context)
-    _call(variable, event)
-    _call(None, event)
+    for watcher in _watchers.get(variable, ()):
+        watcher._here.value = event.value
+        _call(watcher, event)
+    for watcher in _watchers.get(None, ()):
+        _call(watcher, event)
 
 
-def _call(key: ContextVar[Any] | None, event: WatchEvent) -> None:
-    busy = _busy.watchers
-    for watcher in _watchers.get(key, ()):
-        if watcher not in busy:
-            busy.append(watcher)
-            try:
-                watcher._callback(event)
-            except BaseException as error:
-                _report(error)
-            finally:
-                busy.remove(watcher)
+def _call(watcher: Watcher, event: WatchEvent) -> None:
+    here = watcher._here
+    if here.busy:
+        return
+    here.busy = True
+    try:
+        watcher._callback(event)
+    except BaseException as error:
+        _report(error)
+    finally:
+        here.busy = False
 
 
 class _Failure:

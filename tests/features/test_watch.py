@@ -191,6 +191,20 @@ def test_watching_ends_by_cancel_or_with_its_block(home, events):
     assert len(events) == 3
 
 
+def test_a_watcher_that_was_cancelled_keeps_no_value(home):
+    watcher = VAR.watch(lambda event: None)
+    value = Value()
+    reference = weakref.ref(value)
+    with VAR.set(value):
+        pass
+    VAR.set(value)
+    watcher.cancel()
+    VAR.unset()
+    del value
+    gc.collect()
+    assert reference() is None
+
+
 def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(home, events):
     first, second = watch(events.append), watch(events.append)
     VAR.set(1)

@@ -268,6 +268,33 @@ def test_watch_is_told_of_switches_that_are_not_our_own():
     assert set(told) == ({("switch", True)} if backend == "cython" else set())
 
 
+def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it():
+    async def child():
+        VAR.set("child")
+        await asyncio.sleep(0)
+
+    async def main():
+        VAR.set("main")
+        await asyncio.gather(child(), asyncio.sleep(0))
+        # Its own value is the one that was told last: no event.
+        await asyncio.sleep(0)
+
+    events = []
+    with copy_context():
+        VAR.set("outside")
+        with VAR.watch(lambda event: events.append((event.kind, event.old_value, event.value, VAR.get()))):
+            asyncio.run(main())
+    values = [value for _, _, value, _ in events]
+    assert [value for *_, value in events] == values
+    # Each begins with what the last has ended with, and none is about nothing.
+    assert [old for _, old, *_ in events] == ["outside", *values[:-1]]
+    assert all(old != value for _, old, value, _ in events)
+    switches = {(old, value) for kind, old, value, _ in events if kind == "switch"}
+    # Each task goes on from the loop and back to it.
+    steps = {("outside", "main"), ("main", "outside"), ("outside", "child"), ("child", "outside")}
+    assert switches == (steps if backend == "cython" else set())
+
+
 def test_an_error_on_its_way_passes_a_callback_of_watch():
     kinds = []
     with watch(lambda event: kinds.append(event.kind)):
