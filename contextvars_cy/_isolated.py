@@ -11,10 +11,10 @@ import functools
 import sys
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
-from . import copy_context
+from . import Context, copy_context
 
 T = TypeVar(
     "T", bound=Union[Callable[..., Any], Generator[Any, Any, Any], AsyncGenerator[Any, Any], Coroutine[Any, Any, Any]]
@@ -96,9 +96,15 @@ class _Body:
 
     __slots__ = ("context", "inner")
 
-    def __init__(self) -> None:
+    context: Context
+    inner: Any
+
+    def __new__(cls) -> _Body:
+        # No `__init__`: one for whose frame the stack has no room would leave `__del__` none either.
+        self = object.__new__(cls)
+        self.inner = None
         self.context = copy_context()
-        self.inner: Any = None
+        return self
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return _generator(self)
@@ -117,19 +123,15 @@ def _isolate(inner: Any, body: _Body) -> Any:
         outer = _async_generator(inner, body)
     else:
         body.inner = inner
-        outer = _coroutine(body) if _is_awaitable(inner) else _generator(body)
+        if hasattr(inner, "__await__"):
+            outer = _coroutine(body)
+        elif isinstance(inner, GeneratorType) and inner.gi_code.co_flags & _ITERABLE_COROUTINE:
+            outer = _iterable_coroutine(body)
+        else:
+            outer = _generator(body)
     for name in ("__name__", "__qualname__"):
         setattr(outer, name, getattr(inner, name, type(inner).__name__))
     return outer
-
-
-def _is_awaitable(inner: Any) -> bool:
-    # Generators of types.coroutine are, too.
-    if not isinstance(inner, GeneratorType):
-        return hasattr(inner, "__await__")
-    from inspect import CO_ITERABLE_COROUTINE
-
-    return bool(inner.gi_code.co_flags & CO_ITERABLE_COROUTINE)
 
 
 async def _coroutine(body: _Body) -> Any:
@@ -160,6 +162,11 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
     finally:
         # What was awaited keeps what was thrown in.
         body.inner = inner = None
+
+
+# Awaited as well as iterated over, as a generator of types.coroutine is: that marks the function it is given.
+_iterable_coroutine = coroutine(FunctionType(_generator.__code__, globals()))
+_ITERABLE_COROUTINE = _iterable_coroutine.__code__.co_flags & ~_generator.__code__.co_flags
 
 
 async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> AsyncGenerator[Any, Any]:

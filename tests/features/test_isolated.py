@@ -1045,16 +1045,41 @@ def test_generators_of_other_types():
         assert VAR.get() == "default"
 
 
-def test_a_generator_that_can_be_awaited():
-    @isolated
-    @types.coroutine
-    def wait():
-        VAR.set("inside")
-        return (yield "waits")
+@types.coroutine
+def waiting():
+    VAR.set("inside")
+    return (yield "waits")
 
-    awaited = wait()
-    assert isinstance(awaited, Coroutine)
+
+def test_a_generator_that_can_be_awaited():
+    async def awaiting():
+        return await isolated(waiting)()
+
+    awaited = awaiting()
     assert awaited.send(None) == "waits"
     with pytest.raises(StopIteration, match="sent"):
         awaited.send("sent")
     assert VAR.get() == "default"
+
+
+def test_a_generator_that_can_be_awaited_is_a_generator_still():
+    assert list(isolated(waiting)()) == list(waiting())
+    assert isinstance(isolated(waiting)(), Coroutine) is isinstance(waiting(), Coroutine)
+    assert inspect.isawaitable(isolated(waiting)())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        isolated(waiting)()
+
+
+def test_where_the_stack_ends_there_is_one_error(unraisable):
+    @isolated
+    def deeper():
+        deeper()
+
+    def from_depth(depth):
+        return deeper() if depth == 0 else from_depth(depth - 1)
+
+    for depth in range(6):
+        with pytest.raises(RecursionError):
+            from_depth(depth)
+    assert unraisable == []
