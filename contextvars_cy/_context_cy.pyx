@@ -1419,8 +1419,9 @@ def tell_changes_to(tell):
     WATCHED = tell is not None
 
 
-cdef object _tell(str kind, ContextVar var, object old, object new):
-    # It may have been taken away by another thread. It raises nothing.
+cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
+    # It may have been taken away by another thread. Its own errors, an interrupt or a lack of room on the stack, go to
+    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it.
     tell = _tell_watchers
     if tell is not None:
         tell(kind, var, old, new)

@@ -170,8 +170,10 @@ class ContextVar(Sealed, Generic[T]):
         if debug:
             token._origin = origin()
         _update(self, value, token)
-        if _tell is not None:
-            _tell("unset" if value is ABSENT else "set", self, token._old_value, value)
+        # Looked at once, because another thread may cancel.
+        tell = _tell
+        if tell is not None:
+            tell("unset" if value is ABSENT else "set", self, token._old_value, value)
         return token
 
     def unset(self) -> Token[T]:
@@ -439,8 +441,9 @@ def assign(values: Mapping[ContextVar[Any], Any] | Iterable[tuple[ContextVar[Any
     if debug:
         token._origin = origin()
     _update(None, changes, token)
-    if _tell is not None:
-        _tell("set", None, token._old_value, changes)
+    tell = _tell
+    if tell is not None:
+        tell("set", None, token._old_value, changes)
     return assignment
 
 
@@ -982,8 +985,9 @@ def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwarg
         told = (entered, _current(), context, callable, args, kwargs)
         return _run(context, _call_and_tell, told, {})  # type: ignore[no-any-return]
     finally:
-        if entered and _tell is not None:
-            _tell("exit", None, context, None)
+        tell = _tell
+        if entered and tell is not None:
+            tell("exit", None, context, None)
         # As in `Context.run`.
         del context, callable, args, kwargs, entered
 
@@ -993,8 +997,9 @@ def _call_and_tell(
 ) -> R:
     entered.append(context)
     try:
-        if _tell is not None:
-            _tell("enter", None, left, context)
+        tell = _tell
+        if tell is not None:
+            tell("enter", None, left, context)
         return callable(*args, **kwargs)
     finally:
         del context, callable, args, kwargs, left, entered
@@ -1002,15 +1007,22 @@ def _call_and_tell(
 
 def _enter_and_tell(context: Context) -> None:
     left = _current()
+    tell = _tell
     _enter(context)
-    if _tell is not None:
-        _tell("enter", None, left, context)
+    try:
+        if tell is not None:
+            tell("enter", None, left, context)
+    except BaseException:
+        # An interrupt, or no room on the stack: nobody else would leave it.
+        _leave(context)
+        raise
 
 
 def _leave_and_tell(context: Context) -> None:
     _leave(context)
-    if _tell is not None:
-        _tell("exit", None, context, None)
+    tell = _tell
+    if tell is not None:
+        tell("exit", None, context, None)
 
 
 _ENTERED: Final = "cannot enter context: {} is already entered"

@@ -5,6 +5,8 @@ The engine calls `_tell` while anybody watches, and pays one test of a flag wher
 
 from __future__ import annotations
 
+import atexit
+import os
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -46,9 +48,10 @@ class WatchEvent(NamedTuple):
     """The Context in which a value has changed, or that was entered, left, or switched to."""
 
 
-# By variable, and under None those for all. The tuples are replaced, never changed, so whoever reads one has it all.
+# By variable, and under None those for all. Replaced, never changed, so whoever reads it has it all.
 _watchers: dict[ContextVar[Any] | None, tuple[Watcher, ...]] = {}
-_lock = threading.Lock()
+# Reentrant, because a finaliser or a signal handler may watch or cancel while its thread does.
+_lock = threading.RLock()
 
 
 class _Here(threading.local):
@@ -79,22 +82,13 @@ class Watcher:
         self._here = _Here()
         if variable is not None:
             self._here.value = current_context().get(variable, MISSING)
-        with _lock:
-            tell_changes_to(_tell)
-            _watchers[variable] = (*_watchers.get(variable, ()), self)
+        _change(variable, lambda watchers: (*watchers, self))
 
     def cancel(self) -> None:
         """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
         # It keeps values.
         self._here = _Here()
-        with _lock:
-            left = tuple(watcher for watcher in _watchers.get(self._variable, ()) if watcher is not self)
-            if left:
-                _watchers[self._variable] = left
-            else:
-                _watchers.pop(self._variable, None)
-            if not _watchers:
-                tell_changes_to(None)
+        _change(self._variable, lambda watchers: tuple(watcher for watcher in watchers if watcher is not self))
 
     def __enter__(self) -> Watcher:
         return self
@@ -107,6 +101,39 @@ class Watcher:
     def __repr__(self) -> str:
         watched = "everything" if self._variable is None else repr(self._variable)
         return f"<Watcher of {watched} by {self._callback!r}>"
+
+
+def _change(
+    variable: ContextVar[Any] | None, change: Callable[[tuple[Watcher, ...]], tuple[Watcher, ...]]
+) -> None:
+    global _watchers
+    with _lock:
+        while True:
+            before = _watchers
+            changed = {**before, variable: change(before.get(variable, ()))}
+            if not changed[variable]:
+                del changed[variable]
+            # Without a call between them, no signal handler or finaliser comes between the test and the store.
+            if _watchers is before:
+                _watchers = changed
+                break
+        while True:
+            watchers = _watchers
+            tell_changes_to(_tell if watchers else None)
+            if _watchers is watchers:
+                break
+
+
+def _forget_other_threads() -> None:
+    """In a child process: the thread that held the lock is not there."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+# What follows takes modules apart.
+atexit.register(tell_changes_to, None)
 
 
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
@@ -146,7 +173,7 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
         else:
             _tell_of_value(kind, variable, old, new, current_context())
     except BaseException as error:
-        _report(error)
+        _Failure().error = error
 
 
 def _tell_of_context(kind: str, left: Context | None, entered: Context) -> None:
@@ -154,7 +181,7 @@ def _tell_of_context(kind: str, left: Context | None, entered: Context) -> None:
     event = WatchEvent(kind, None, MISSING, MISSING, context)
     for watcher in _watchers.get(None, ()):
         _call(watcher, event)
-    for variable in tuple(_watchers):
+    for variable in _watchers:
         if variable is None:
             continue
         value = entered.get(variable, MISSING)
@@ -183,7 +210,7 @@ def _call(watcher: Watcher, event: WatchEvent) -> None:
     try:
         watcher._callback(event)
     except BaseException as error:
-        _report(error)
+        _Failure().error = error
     finally:
         here.busy = False
 
@@ -194,15 +221,17 @@ class _Failure:
     At once where references are counted; on PyPy at the next collection.
     """
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    # Made without a call of a function of ours, for which there may be no room left on the stack.
+    error: BaseException
 
     def __del__(self) -> None:
-        raise self.error
-
-
-def _report(error: BaseException) -> None:
-    _Failure(error)
+        error = self.error
+        # The traceback keeps this frame.
+        del self.error
+        try:
+            raise error
+        finally:
+            del error
 
 
 for _public in (WatchEvent, Watcher, watch):
