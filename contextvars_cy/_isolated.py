@@ -160,8 +160,12 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
                     raise
                 step, argument = inner.throw, _as_thrown(error)
     finally:
-        # What was awaited keeps what was thrown in.
-        body.inner = inner = None
+        try:
+            # An interrupt in here ends this one, and not the inner.
+            run(inner.close)
+        finally:
+            # What was awaited keeps what was thrown in.
+            body.inner = inner = None
 
 
 # Awaited as well as iterated over, as a generator of types.coroutine is: that marks the function it is given.
@@ -171,15 +175,20 @@ _ITERABLE_COROUTINE = _iterable_coroutine.__code__.co_flags & ~_generator.__code
 
 async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> AsyncGenerator[Any, Any]:
     body.inner = _first_step(inner)
-    while True:
-        try:
-            yielded = [await body]
-        except StopAsyncIteration:
-            return
-        try:
-            body.inner = inner.asend((yield yielded.pop()))
-        except BaseException as error:
-            body.inner = inner.athrow(_as_thrown(error))
+    try:
+        while True:
+            try:
+                yielded = [await body]
+            except StopAsyncIteration:
+                return
+            try:
+                body.inner = inner.asend((yield yielded.pop()))
+            except BaseException as error:
+                body.inner = inner.athrow(_as_thrown(error))
+    finally:
+        # As in `_generator`.
+        body.inner = inner.aclose()
+        await body
 
 
 def _as_thrown(error: BaseException) -> BaseException:
