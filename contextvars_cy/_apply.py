@@ -31,7 +31,7 @@ def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) ->
     'nobody'
     """
     if type(context) is not Context:
-        raise TypeError(f"apply() takes a Context, not {type(context).__name__}")
+        raise TypeError(f"apply() takes a Context of contextvars_cy, not {context!r}")
     return assign(values_of(context, only))
 
 

@@ -326,7 +326,7 @@ cdef class ContextVar:
         cdef Token made
         if is_type(<PyObject *>token, <PyTypeObject *>Token):
             made = token
-            if made._var is self and not made._used and <PyObject *>made._context is not _here():
+            if made._var is self and not made._used and <PyObject *>made._context is not _here(<PyObject *>made._context):
                 return False
         self.reset(token)
         return True
@@ -463,7 +463,7 @@ cdef PyObject *_note_origin(PyObject *token) except NULL:
 
 
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
-    cdef PyObject *here = _here()
+    cdef PyObject *here = _here(<PyObject *>token._context)
     if token._used:
         raise RuntimeError(f"{token!r} has already been used once{_made_where(token._origin)}")
     if token._var is not var:
@@ -573,7 +573,7 @@ cdef class Assignment:
         >>> colour.get()
         'blue'
         """
-        cdef PyObject *here = _here()
+        cdef PyObject *here = _here(<PyObject *>self._context)
         if self._used:
             raise RuntimeError(f"{self!r} has already been undone{_made_where(self._origin)}")
         if <PyObject *>self._context is not here:
@@ -1162,15 +1162,16 @@ cdef Hamt _exchange(Context context, Hamt changed, Hamt expected):
         return expected
 
 
-cdef PyObject *_here() except NULL:
-    # Borrowed from the thread.
+cdef PyObject *_here(PyObject *made_in=NULL) except NULL:
+    # Borrowed from the thread. A token that was made elsewhere is refused for that.
     cdef Hamt snapshot, expected, found
     cdef PyObject *here
     cdef PyObject *state
     if not NATIVE:
         state = _state()
         if (<ThreadState>state)._current is (<ThreadState>state)._base:
-            _refuse_event_loop(<ThreadState>state)
+            if made_in is NULL or made_in is <PyObject *>(<ThreadState>state)._current:
+                _refuse_event_loop(<ThreadState>state)
         return <PyObject *>(<ThreadState>state)._current
     here = native_current()
     if here is not NULL:

@@ -205,7 +205,7 @@ class ContextVar(Sealed, Generic[T]):
         if type(token) is not Token:
             raise TypeError(f"expected an instance of Token, got {token!r}")
         # Comes first, because it may run a finaliser, which may use the token.
-        here = _here()
+        here = _here(token)
         if token._used:
             raise RuntimeError(f"{token!r} has already been used once{_made_where(token)}")
         if token._var is not self:
@@ -227,7 +227,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> colour.try_reset(token)
         True
         """
-        if type(token) is Token and token._var is self and not token._used and token._context is not _here():
+        if type(token) is Token and token._var is self and not token._used and token._context is not _here(token):
             return False
         self.reset(token)
         return True
@@ -395,7 +395,7 @@ class Assignment(Sealed):
         'blue'
         """
         # Comes first, as in `reset`.
-        here = _here()
+        here = _here(self._token)
         if self._token._used:
             raise RuntimeError(f"{self!r} has already been undone{_made_where(self._token)}")
         if self._token._context is not here:
@@ -770,7 +770,7 @@ if host == "native":
                 set_value(_anchor, snapshot)
             raise
 
-    def _here() -> Any:
+    def _here(token: Token[Any] | None = None) -> Any:
         snapshot = expected = _load()
         while True:
             token = set_value(_anchor, snapshot)
@@ -859,9 +859,10 @@ else:
                 context._snapshot = changed
                 return
 
-    def _here() -> Any:
+    def _here(token: Token[Any] | None = None) -> Any:
         context = _current()
-        if context is thread_state()._base:
+        # A token from elsewhere is refused for that.
+        if context is thread_state()._base and (token is None or token._context is context):
             _refuse_event_loop()
         return context
 

@@ -94,6 +94,9 @@ class Thread(threading.Thread):
     ('ada', 'nobody')
     """
 
+    # For a subclass of another Thread too, such as a Timer, which calls that one's `__init__`.
+    _context_to_run_in: Context | None = None
+
     def __init__(
         self,
         group: None = None,
@@ -106,7 +109,7 @@ class Thread(threading.Thread):
         context: Context | None = None,
     ) -> None:
         if context is not None and type(context) is not Context:
-            raise TypeError(f"Thread() takes a Context as context, not {type(context).__name__}")
+            raise TypeError(f"Thread() takes a Context of contextvars_cy as context, not {context!r}")
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._context_to_run_in = context
 
