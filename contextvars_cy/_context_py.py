@@ -416,7 +416,16 @@ class Assignment(Sealed):
     __hash__ = None  # type: ignore[assignment]
 
 
-def assign(values: Mapping[ContextVar[Any], Any] | Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment:
+# Of a union, mypy takes no type for the keys of a dict of different variables.
+@overload
+def assign(values: Mapping[ContextVar[Any], Any], /) -> Assignment: ...
+
+
+@overload
+def assign(values: Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment: ...
+
+
+def assign(values: Any, /) -> Assignment:
     """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
 
     `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
@@ -513,6 +522,12 @@ class Context(Sealed):
         True
         """
         return _copy(self)
+
+    @overload
+    def get(self, key: ContextVar[T], /) -> T | None: ...
+
+    @overload
+    def get(self, key: ContextVar[T], default: D, /) -> T | D: ...
 
     def get(self, key: ContextVar[Any], default: Any = None, /) -> Any:
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -773,10 +788,10 @@ if host == "native":
     def _here(token: Token[Any] | None = None) -> Any:
         snapshot = expected = _load()
         while True:
-            token = set_value(_anchor, snapshot)
-            found = _old_snapshot(token)
+            native_token = set_value(_anchor, snapshot)
+            found = _old_snapshot(native_token)
             if found is expected:
-                return context_of(token)
+                return context_of(native_token)
             snapshot, expected = found, snapshot
 
     def _old_snapshot(token: contextvars.Token[Snapshot]) -> Snapshot:

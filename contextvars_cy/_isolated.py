@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
 from . import Context, copy_context
 
-T = TypeVar(
-    "T", bound=Union[Callable[..., Any], Generator[Any, Any, Any], AsyncGenerator[Any, Any], Coroutine[Any, Any, Any]]
-)
+# What generators and coroutines are usually annotated as.
+T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[Any], Awaitable[Any]])
 
 # Python's own, found quickly, and those of Cython and of others.
 _STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType, Generator, Coroutine, AsyncGenerator)
