@@ -110,7 +110,17 @@ def _is_asked_for(item: pytest.Item) -> bool:
 
 
 def _leave(config: pytest.Config) -> None:
-    _isolations.pop(config).context.__exit__(None, None, None)
+    from contextvars_cy import thread_state
+
+    context = _isolations.pop(config).context
+    state, left_entered = thread_state(), 0
+    # Or all later tests would run in there.
+    while not _is_current(context):
+        state.exit(state.context)
+        left_entered += 1
+    context.__exit__(None, None, None)
+    if left_entered:
+        pytest.fail(f"the test, or a fixture of it, has entered a Context and not left it ({left_entered})")
 
 
 def _is_current(context: Context) -> bool:

@@ -103,9 +103,7 @@ class Watcher:
         return f"<Watcher of {watched} by {self._callback!r}>"
 
 
-def _change(
-    variable: ContextVar[Any] | None, change: Callable[[tuple[Watcher, ...]], tuple[Watcher, ...]]
-) -> None:
+def _change(variable: ContextVar[Any] | None, change: Callable[[tuple[Watcher, ...]], tuple[Watcher, ...]]) -> None:
     global _watchers
     with _lock:
         while True:
