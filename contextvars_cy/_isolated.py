@@ -160,8 +160,10 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
                 step, argument = inner.throw, _as_thrown(error)
     finally:
         try:
-            # An interrupt in here ends this one, and not the inner.
-            run(inner.close)
+            # An interrupt in here ends this one, and not the inner. (Where the garbage collector has finalised the body
+            # first, that is about to close it.)
+            if body.inner is not None:
+                run(inner.close)
         finally:
             # What was awaited keeps what was thrown in.
             body.inner = inner = None

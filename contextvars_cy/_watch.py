@@ -72,13 +72,14 @@ class Watcher:
     >>> watcher.cancel()
     """
 
-    __slots__ = ("_callback", "_here", "_variable")
+    __slots__ = ("_callback", "_here", "_is_cancelled", "_variable")
 
     def __init__(self, variable: ContextVar[Any] | None, callback: Callable[[WatchEvent], object]) -> None:
         if not callable(callback):
             raise TypeError(f"watch() takes a callable, not {callback!r}")
         self._variable = variable
         self._callback = callback
+        self._is_cancelled = False
         self._here = _Here()
         if variable is not None:
             self._here.value = current_context().get(variable, MISSING)
@@ -86,6 +87,8 @@ class Watcher:
 
     def cancel(self) -> None:
         """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
+        # For the event that is being told.
+        self._is_cancelled = True
         # It keeps values.
         self._here = _Here()
         _change(self._variable, lambda watchers: tuple(watcher for watcher in watchers if watcher is not self))
@@ -202,7 +205,7 @@ def _tell_of_value(kind: str, variable: ContextVar[Any], old: Any, new: Any, con
 
 def _call(watcher: Watcher, event: WatchEvent) -> None:
     here = watcher._here
-    if here.busy:
+    if here.busy or watcher._is_cancelled:
         return
     here.busy = True
     try:
