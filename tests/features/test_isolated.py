@@ -1083,3 +1083,52 @@ def test_where_the_stack_ends_there_is_one_error(unraisable):
         with pytest.raises(RecursionError):
             from_depth(depth)
     assert unraisable == []
+
+
+def interrupt_after_the_step(frame, event, arg):
+    """As a signal may, when the step has been taken and is not yet told of."""
+    compiled = event == "c_return" and arg.__name__ == "run"
+    if compiled or event == "return" and frame.f_code.co_name == "run" and "_context_py" in frame.f_code.co_filename:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+def test_after_an_interrupt_the_body_is_closed_in_its_own_context(kind):
+    found = []
+
+    @isolated
+    def generator():
+        VAR.set("inside")
+        try:
+            while True:
+                yield
+        finally:
+            found.append(VAR.get())
+
+    @isolated
+    async def async_generator():
+        VAR.set("inside")
+        try:
+            while True:
+                yield
+        finally:
+            found.append(VAR.get())
+
+    steps = [generator() if kind == "generator" else async_generator()]
+
+    def step():
+        try:
+            next(steps[0]) if kind == "generator" else steps[0].__anext__().send(None)
+        except StopIteration:
+            pass
+
+    step()
+    sys.setprofile(interrupt_after_the_step)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            step()
+    finally:
+        sys.setprofile(None)
+    steps.clear()
+    gc.collect()
+    assert found == ["inside"]

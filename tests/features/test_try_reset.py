@@ -1,5 +1,6 @@
 """Cleaning up in another Context: `try_reset`, and what debug mode tells of a token."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -31,6 +32,22 @@ def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_a
         assert var.get() == 1
         assert var.try_reset(token) is True
         assert var.get() == "default"
+
+
+def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_under_a_loop():
+    var = ContextVar("var")
+    token = Context().run(var.set, 1)
+
+    async def clean_up():
+        with pytest.raises(ValueError, match="different Context"):
+            var.reset(token)
+        return var.try_reset(token)
+
+    refused = []
+    thread = threading.Thread(target=lambda: refused.append(asyncio.run(clean_up())))
+    thread.start()
+    thread.join()
+    assert refused == [False]
 
 
 def test_a_token_from_another_thread_is_refused_quietly():

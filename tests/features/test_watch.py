@@ -1,6 +1,7 @@
 """Being told of changes: `watch`, `ContextVar.watch`, their events and their end."""
 
 import gc
+import subprocess
 import sys
 import threading
 import weakref
@@ -266,6 +267,90 @@ def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(error, hom
     gc.collect()
     assert sorted(map(id, seen)) == [id(error)] * 2
     assert [event[0] for event in told(events)] == ["set", "reset"]
+
+
+def test_an_error_in_a_callback_keeps_nothing(home, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+
+    def fail(event):
+        raise ValueError
+
+    value = Value()
+    kept = weakref.ref(value)
+    if hasattr(sys, "getrefcount"):
+        gc.disable()
+    try:
+        with VAR.watch(fail), VAR.set(value):
+            del value
+        assert hasattr(sys, "getrefcount") or gc.collect() is not None
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def with_block(context):
+    with context:
+        pass
+
+
+@pytest.mark.parametrize("enter", [lambda context: context.run(int), with_block], ids=["run", "with"])
+def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+    entered = []
+
+    def go_down():
+        try:
+            go_down()
+        except RecursionError:
+            pass
+        before, context = current_context(), copy_context()
+        try:
+            enter(context)
+        except RecursionError:
+            if current_context() is not before:
+                thread_state().exit(context)
+                entered.append(context)
+
+    limit = sys.getrecursionlimit()
+    with watch(lambda event: None):
+        sys.setrecursionlimit(300)
+        try:
+            go_down()
+        except RecursionError:
+            pass
+        finally:
+            sys.setrecursionlimit(limit)
+    assert not entered
+
+
+def test_who_is_cancelled_by_another_callback_is_not_told_of_the_same_event(home, events):
+    with VAR.watch(lambda event: later.cancel()), VAR.watch(events.append) as later:
+        VAR.set(1)
+    assert not events
+
+
+FINALISER = """
+import gc
+from contextvars_cy import ContextVar, watch
+
+class Follower:
+    def __init__(self):
+        self.cycle, self.watcher = self, watch(int)
+
+    def __del__(self):
+        self.watcher.cancel()
+
+variables = [ContextVar(str(number)) for number in range(50)]
+gc.set_threshold(1)
+for _ in range(100):
+    Follower()
+    for watcher in [variable.watch(int) for variable in variables]:
+        watcher.cancel()
+"""
+
+
+def test_a_finaliser_may_cancel_while_its_thread_does():
+    subprocess.run([sys.executable, "-c", FINALISER], check=True, timeout=60)
 
 
 def test_a_change_in_another_thread_is_told_there(home, events):

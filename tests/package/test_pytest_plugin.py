@@ -287,11 +287,16 @@ def test_a_context_that_a_test_leaves_entered_is_its_error(run):
 @pytest.mark.isolated_context
 def test():
     Context().__enter__()
+
+@pytest.mark.isolated_context
+def test_after():
+    assert USER.get() == "nobody"
+
 """,
-        passed=1,
+        passed=2,
         errors=1,
     )
-    assert "cannot exit context: thread state references a different context object" in done.stdout.str()
+    assert "has entered a Context and not left it" in done.stdout.str()
 
 
 def test_unittest(run):
