@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import Context, ContextVar, assign, copy_context
+from . import Context, ContextVar, assign, copy_context, current_context
 from ._apply import values_of
+from ._isolated import mark_if_coroutine_function
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
@@ -40,12 +41,13 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
         context = copy_context()
     else:
         context = Context()
-        context.run(assign, values_of(copy_context(), only))
+        context.run(assign, values_of(current_context(), only))
 
     @functools.wraps(fn)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         return context.copy().run(fn, *args, **kwargs)
 
+    mark_if_coroutine_function(bound, fn)
     return bound
 
 

@@ -37,7 +37,11 @@ from ._sentinels import ABSENT, MISSING
 from ._trie_py import find
 
 if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
     from ._watch import Watcher, WatchEvent
+
+    P = ParamSpec("P")
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -497,7 +501,7 @@ class Context(Sealed):
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
         return _registered(self)._native
 
-    def run(self, callable: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+    def run(self, callable: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
 
         RuntimeError where the Context is entered already, in this thread or another.

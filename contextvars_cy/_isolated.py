@@ -70,11 +70,11 @@ def isolated(target: T, /) -> T:
             return _isolate(result, body)
         return result
 
-    _mark_if_coroutine_function(run_isolated, given)
+    mark_if_coroutine_function(run_isolated, given)
     return run_isolated  # type: ignore[return-value]
 
 
-def _mark_if_coroutine_function(function: Any, given: Any) -> None:
+def mark_if_coroutine_function(function: Any, given: Any) -> None:
     """Mark the function where the given one is a coroutine function."""
     # Here and below, because importing it took a third of the time of importing the package.
     import inspect

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
-from . import Context, ContextVar, backend, current_context
+from . import Context, ContextVar, backend, current_context, host
 from ._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING or backend == "pure":
     from ._context_py import tell_changes_to
 else:
     from ._context_cy import tell_changes_to
+
+
+_Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
+
+# Whether the engine tells of a switch, which the interpreter tells to C code from then on.
+_SWITCHES_ARE_TOLD = backend == "cython" and host == "native" and sys.version_info >= (3, 14)
 
 
 class WatchEvent(NamedTuple):
@@ -32,7 +39,7 @@ class WatchEvent(NamedTuple):
     reset red <Token.MISSING>
     """
 
-    kind: str
+    kind: _Kind
     """One of `set`, `reset`, `unset`, `enter`, `exit` and `switch`."""
 
     variable: ContextVar[Any] | None
@@ -59,7 +66,7 @@ class _Here(threading.local):
 
     # Whether it is in the middle of the callback.
     busy = False
-    # That of its variable, as far as it was told.
+    # That of its variable, where switches are told: elsewhere it would be kept for a task that is long gone.
     value: Any = MISSING
 
 
@@ -82,8 +89,12 @@ class Watcher:
         self._is_cancelled = False
         self._here = _Here()
         if variable is not None:
-            self._here.value = current_context().get(variable, MISSING)
+            self._remember(current_context().get(variable, MISSING))
         _change(variable, lambda watchers: (*watchers, self))
+
+    def _remember(self, value: Any) -> None:
+        if _SWITCHES_ARE_TOLD:
+            self._here.value = value
 
     def cancel(self) -> None:
         """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
@@ -161,7 +172,7 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
     return Watcher(None, callback)
 
 
-def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> None:
+def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> None:
     """For the engine: after the change, which no error here may undo. Without a variable, old and new are dicts of
     values; and for `enter`, `exit` and `switch` the Contexts that were left and entered, None for the current one."""
     try:
@@ -177,7 +188,7 @@ def _tell(kind: str, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
         _Failure().error = error
 
 
-def _tell_of_context(kind: str, left: Context | None, entered: Context) -> None:
+def _tell_of_context(kind: _Kind, left: Context | None, entered: Context) -> None:
     context = left if kind == "exit" and left is not None else entered
     event = WatchEvent(kind, None, MISSING, MISSING, context)
     for watcher in _watchers.get(None, ()):
@@ -189,15 +200,15 @@ def _tell_of_context(kind: str, left: Context | None, entered: Context) -> None:
         for watcher in _watchers.get(variable, ()):
             # Of a switch, the interpreter does not tell what was left.
             old_value = watcher._here.value if left is None else left.get(variable, MISSING)
-            watcher._here.value = value
+            watcher._remember(value)
             if old_value is not value:
                 _call(watcher, WatchEvent(kind, variable, old_value, value, context))
 
 
-def _tell_of_value(kind: str, variable: ContextVar[Any], old: Any, new: Any, context: Context) -> None:
+def _tell_of_value(kind: _Kind, variable: ContextVar[Any], old: Any, new: Any, context: Context) -> None:
     event = WatchEvent(kind, variable, MISSING if old is ABSENT else old, MISSING if new is ABSENT else new, context)
     for watcher in _watchers.get(variable, ()):
-        watcher._here.value = event.value
+        watcher._remember(event.value)
         _call(watcher, event)
     for watcher in _watchers.get(None, ()):
         _call(watcher, event)

@@ -21,9 +21,10 @@ from . import Context, bind, copy_context
 if TYPE_CHECKING:
     import asyncio
 
-    from typing_extensions import ParamSpec
+    from typing_extensions import ParamSpec, TypeVarTuple, Unpack
 
     P = ParamSpec("P")
+    Ts = TypeVarTuple("Ts")
 
 R = TypeVar("R")
 
@@ -52,7 +53,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         initargs: tuple[Any, ...] = (),
     ) -> None:
         # Without this the Context would be that of whoever happens to start a thread.
-        initializer = None if initializer is None else bind(initializer)
+        initializer = bind(initializer) if callable(initializer) else initializer
         super().__init__(max_workers, thread_name_prefix, initializer, initargs)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> concurrent.futures.Future[R]:
@@ -146,7 +147,7 @@ class Thread(threading.Thread):
 
 
 def run_in_executor(
-    executor: concurrent.futures.Executor | None, fn: Callable[..., R], /, *args: Any
+    executor: concurrent.futures.Executor | None, fn: Callable[[Unpack[Ts]], R], /, *args: Unpack[Ts]
 ) -> asyncio.Future[R]:
     """Run `fn(*args)` in the executor's thread, in a copy of the current Context; return asyncio's Future to await.
 
@@ -162,4 +163,5 @@ def run_in_executor(
     # Not before it is needed: it takes long to import, and some replace parts of it first.
     import asyncio
 
-    return asyncio.get_running_loop().run_in_executor(executor, copy_context().run, fn, *args)
+    run: Any = copy_context().run
+    return asyncio.get_running_loop().run_in_executor(executor, run, fn, *args)

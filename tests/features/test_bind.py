@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import sys
 import threading
 import weakref
 
@@ -184,6 +185,8 @@ def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound():
 
     with ONE.set("bound"):
         make_coroutine, make_generator = bind(coroutine), bind(generator)
+    asks = inspect if sys.version_info >= (3, 12) else asyncio
+    assert asks.iscoroutinefunction(make_coroutine) and not asks.iscoroutinefunction(make_generator)
     ONE.set("caller")
     with pytest.raises(StopIteration, match="^caller$"):
         make_coroutine().send(None)

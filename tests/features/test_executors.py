@@ -129,6 +129,11 @@ def test_the_initializer_runs_where_the_pool_was_made():
     assert seen == [("hello", "maker", "two unset")] * 2
 
 
+def test_an_initializer_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        ThreadPoolExecutor(1, initializer="no function")
+
+
 def test_an_initializer_that_fails_breaks_the_pool(caplog):
     with ThreadPoolExecutor(1, initializer=divmod, initargs=(1, 0)) as pool:
         with pytest.raises(concurrent.futures.thread.BrokenThreadPool):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import weakref
 
 import pytest
 import trio
@@ -55,6 +56,25 @@ def test_each_task_is_told_of_its_own_changes(loop):
         own = [event for event in events if number in event[1:]]
         assert own == [("set", MISSING, number), ("set", number, f"{number} in a thread"), ("reset", number, MISSING)]
     assert len(events) == 9
+
+
+class Value:
+    """Can be referred to weakly."""
+
+
+def test_a_watcher_keeps_no_value_of_a_task_that_is_done():
+    async def child():
+        value = Value()
+        VAR.set(value)
+        return weakref.ref(value)
+
+    async def main():
+        return await asyncio.create_task(child())
+
+    with VAR.watch(lambda event: None):
+        reference = asyncio.run(main())
+        gc.collect()
+        assert reference() is None
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
