@@ -277,12 +277,15 @@ def test_an_error_in_a_callback_keeps_nothing(home, monkeypatch):
 
     value = Value()
     kept = weakref.ref(value)
-    if hasattr(sys, "getrefcount"):
+    counted = sys.implementation.name == "cpython"
+    if counted:
         gc.disable()
     try:
         with VAR.watch(fail), VAR.set(value):
             del value
-        assert hasattr(sys, "getrefcount") or gc.collect() is not None
+        if not counted:
+            # One finalises, the next finds what that has let go of.
+            gc.collect(), gc.collect()
         assert kept() is None
     finally:
         gc.enable()
@@ -324,6 +327,8 @@ def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkey
             pass
         finally:
             sys.setrecursionlimit(limit)
+    # While the hook is there.
+    gc.collect()
     assert not entered
 
 
@@ -345,7 +350,8 @@ class Follower:
         self.watcher.cancel()
 
 variables = [ContextVar(str(number)) for number in range(50)]
-gc.set_threshold(1)
+if hasattr(gc, "set_threshold"):
+    gc.set_threshold(1)
 for _ in range(100):
     Follower()
     for watcher in [variable.watch(int) for variable in variables]:
