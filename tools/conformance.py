@@ -130,7 +130,9 @@ def pip(python: Path, *arguments: str) -> list[str]:
 def project_files() -> list[Path]:
     package = REPOSITORY / "contextvars_cy"
     sources = [path for ending in ("py", "pyx", "pxd", "typed") for path in package.glob(f"*.{ending}")]
-    return sorted([*(REPOSITORY / name for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")), *sources])
+    # With the pytest plugin, for which every pytest looks where the wheel says that it has one.
+    beside = [REPOSITORY / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    return sorted([*beside, *REPOSITORY.glob("*.py"), *sources])
 
 
 def prepare(interpreter: Interpreter, name: str, work: Path, package: Package | None = None) -> tuple[Path, Path]:

@@ -214,6 +214,10 @@ def pretender(folder, *said):
     return str(path)
 
 
+def test_the_wheel_is_built_with_the_plugin_that_every_pytest_loads():
+    assert conformance.REPOSITORY / "pytest_contextvars_cy.py" in conformance.project_files()
+
+
 def test_an_unknown_suite_is_refused():
     done = run_python([conformance.__file__, "--only", "nonsense"], cwd=".")
     assert done.returncode == 2
