@@ -13,6 +13,8 @@
 - `watch`, `WatchEvent`, `Watcher`: being told of what happens to variables and Contexts.
 - `install`, `uninstall`: put these in the place of the standard library's `contextvars`.
 - `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
+
+PYTEST_DONT_REWRITE: it would, because a plugin comes along, and warn wherever this was imported before.
 """
 
 from typing import TYPE_CHECKING

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,18 @@ def test_it_does_no_harm_where_the_package_cannot_be_imported(pytester, monkeypa
     monkeypatch.setenv("CONTEXTVARS_CY_BACKEND", "nonsense")
     pytester.makepyfile("def test(): pass")
     pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=1)
+
+
+def test_pytest_does_not_warn_that_the_package_was_there_before(pytester, monkeypatch):
+    installed = pytester.mkdir("installed-1.dist-info")
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1\n", encoding="utf-8")
+    (installed / "RECORD").write_text("contextvars_cy/__init__.py,,\n", encoding="utf-8")
+    plugin = "[pytest11]\npytest_contextvars_cy = pytest_contextvars_cy\n"
+    (installed / "entry_points.txt").write_text(plugin, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path), prepend=os.pathsep)
+    pytester.makepyfile("def test(): pass")
+    done = pytester.run(sys.executable, "-m", "contextvars_cy", "run", "-m", "pytest", *ALONE, "-W", "error")
+    done.assert_outcomes(passed=1)
 
 
 def test_the_mark_and_the_fixture_are_told(pytester):
