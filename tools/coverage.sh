@@ -42,7 +42,8 @@ names="not shared_by_threads and not hundred_thousand and not flat and not long 
 names="$names and not the_stack"
 export PYTHONPATH=.
 for backend in pure cython; do
-    [ $backend = cython ] && names="$names and not another_thread_sets_in and not in_the_middle_of_a_set"
+    [ $backend = cython ] && names="$names and not another_thread_sets_in and not another_threads_context"
+    [ $backend = cython ] && names="$names and not in_the_middle_of_a_set"
     for host in native thread; do
         echo "== tests on the $backend backend and $host host"
         map=; [ $host = native ] && map=tests/hamt
