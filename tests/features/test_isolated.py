@@ -1092,43 +1092,17 @@ def interrupt_after_the_step(frame, event, arg):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("kind", ["generator", "async generator"])
-def test_after_an_interrupt_the_body_is_closed_in_its_own_context(kind):
-    found = []
-
-    @isolated
-    def generator():
-        VAR.set("inside")
-        try:
-            while True:
-                yield
-        finally:
-            found.append(VAR.get())
-
-    @isolated
-    async def async_generator():
-        VAR.set("inside")
-        try:
-            while True:
-                yield
-        finally:
-            found.append(VAR.get())
-
-    steps = [generator() if kind == "generator" else async_generator()]
-
-    def step():
-        try:
-            next(steps[0]) if kind == "generator" else steps[0].__anext__().send(None)
-        except StopIteration:
-            pass
-
-    step()
+def test_after_an_interrupt_the_body_is_closed_in_its_own_context(function):
+    VAR.set("outside")
+    steps = [isolated(function)()]
+    send(steps[0])
+    VAR.set("changed outside")
     sys.setprofile(interrupt_after_the_step)
     try:
         with pytest.raises(KeyboardInterrupt):
-            step()
+            send(steps[0])
     finally:
         sys.setprofile(None)
     steps.clear()
     gc.collect()
-    assert found == ["inside"]
+    assert seen_at_the_end == ["outside"]
