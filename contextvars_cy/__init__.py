@@ -55,9 +55,13 @@ from ._hamt_merge import HamtDiff
 from ._hamt_set import HamtSet
 from ._install import install, uninstall
 from ._isolated import isolated
+from ._late import keep_builtins
 from ._local import Local
 from ._proxy import Proxy
 from ._watch import Watcher, WatchEvent, watch
+
+keep_builtins()
+del keep_builtins
 
 __version__ = "0.1.0"
 

@@ -16,13 +16,16 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
 from contextvars_cy._native_cy cimport (
+    known_thread_id,
     native_context_of,
     native_copy,
     native_current,
+    native_current_value,
     native_enter,
     native_exit,
     native_find,
     native_glance,
+    native_heard_thread_id,
     native_here,
     native_is_known,
     native_look,
@@ -59,17 +62,25 @@ from contextvars_cy._trie_cy cimport (
 
 import sys
 from collections.abc import Mapping
+from threading import get_ident, main_thread
 from types import GenericAlias
-from weakref import ref
 
-from _weakref import _remove_dead_weakref
+import _weakref
 
 from contextvars_cy._backend import debug, host
-from contextvars_cy._debug import origin
+from contextvars_cy._debug import origin as _origin
 from contextvars_cy._proxy import Proxy
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
+# When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _ABSENT
+cdef object MISSING = _MISSING
+cdef object ref = _weakref.ref
+cdef object remove_dead_weakref = _weakref._remove_dead_weakref
+cdef object getframe = sys._getframe
+cdef dict modules = sys.modules
+cdef object origin = _origin
+cdef object new_proxy = Proxy
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
 cdef bint WATCHED = False
@@ -82,18 +93,11 @@ cdef extern from *:
     """
     #ifndef Py_GIL_DISABLED
     #define HAMT_GIL 1
-    #define HAMT_THREAD_LOCAL
     #else
     #define HAMT_GIL 0
-    #ifdef _MSC_VER
-    #define HAMT_THREAD_LOCAL __declspec(thread)
-    #else
-    #define HAMT_THREAD_LOCAL __thread
-    #endif
     #endif
 
-    /* The thread that asked last for its ThreadState, which is borrowed, and forgets itself here when it is freed. */
-    static HAMT_THREAD_LOCAL uint64_t known_thread_id;
+    /* The known thread's, borrowed. */
     static HAMT_THREAD_LOCAL PyObject *known_thread_state;
 
     /* References move from the current one to those below and back, since a count that goes up and down at once waits
@@ -166,7 +170,6 @@ cdef extern from *:
     }
 
     """
-    uint64_t known_thread_id
     PyObject *known_thread_state
     # From a pointer that owns.
     Context as_context "(void *)"(PyObject *made)
@@ -188,7 +191,15 @@ cdef extern from *:
     PyObject **items_of "hamt_items_of"(list items) noexcept
 
 cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    ctypedef struct PyInterpreterState:
+        pass
     PyObject *PyThreadState_GetDict() noexcept
+    uint64_t PyThreadState_GetID(PyThreadState *thread) noexcept
+    PyInterpreterState *PyInterpreterState_Get() noexcept
+    PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *interpreter) noexcept
+    PyThreadState *PyThreadState_Next(PyThreadState *thread) noexcept
     void PyErr_Clear() noexcept
     bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
@@ -365,7 +376,7 @@ cdef class ContextVar:
         >>> current_user == "nobody"
         True
         """
-        return Proxy(self)
+        return new_proxy(self)
 
     def __hash__(self):
         return self._hash
@@ -509,7 +520,7 @@ cdef class Token:
     @property
     def old_value(self):
         """The value that the variable had before, or `Token.MISSING`."""
-        return _MISSING if self._old_value is ABSENT else self._old_value
+        return MISSING if self._old_value is ABSENT else self._old_value
 
     def __enter__(self):
         return self
@@ -844,11 +855,6 @@ cdef class ThreadState:
         self._check_thread()
         context_exit(_checked_context(context))
 
-    def __dealloc__(self):
-        global known_thread_id, known_thread_state
-        if known_thread_state is <PyObject *>self:
-            known_thread_id, known_thread_state = 0, NULL
-
     def _check_thread(self):
         if self is not _thread_state():
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
@@ -867,7 +873,35 @@ cdef Context _checked_context(object context):
     return context
 
 
-cdef str _STATE_KEY = "contextvars_cy._context_cy.ThreadState"
+def thread_state():
+    """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
+
+    >>> thread_state() is thread_state()
+    True
+    """
+    return _thread_state()
+
+
+cdef str _END_KEY = "contextvars_cy._context_cy.ThreadEnd"
+# By the number of their thread: of those that run, and, if a finaliser asked for one, of those that have begun to end.
+cdef dict _states = {}
+cdef dict _states_at_end = {}
+
+
+cdef class _ThreadEnd:
+    # Freed when its thread begins to end: the interpreter's dictionary of a thread goes before all of its Contexts.
+    cdef uint64_t _thread_id
+
+    def __dealloc__(self):
+        global known_thread_id, native_heard_thread_id
+        if self._thread_id == 0:
+            return
+        if known_thread_id == self._thread_id:
+            known_thread_id = 0
+        if native_heard_thread_id == self._thread_id:
+            native_heard_thread_id = 0
+        _states_at_end[self._thread_id] = None
+        _states.pop(self._thread_id, None)
 
 
 cdef ThreadState _thread_state():
@@ -881,31 +915,95 @@ cdef inline PyObject *_state() except NULL:
 
 cdef PyObject *_state_of_thread() except NULL:
     global known_thread_id, known_thread_state
-    # The interpreter's own dictionary of the thread: cleared when the thread ends, as a threading.local is.
-    cdef PyObject *thread = PyThreadState_GetDict()
-    if thread is NULL:
-        raise MemoryError
-    cdef PyObject *found = PyDict_GetItemWithError(<dict>thread, _STATE_KEY)
-    cdef ThreadState state
+    cdef uint64_t thread_id = native_thread_id()
+    cdef PyObject *found = PyDict_GetItemWithError(_states, thread_id)
     if found is NULL:
-        state = ThreadState.__new__(ThreadState)
-        state._below = []
-        if not NATIVE:
-            state._base = state._current = _with_snapshot(EMPTY)
-            state._base._home = ref(state)
-        state = (<dict>thread).setdefault(_STATE_KEY, state)
-        found = <PyObject *>state
-    known_thread_id, known_thread_state = native_thread_id(), found
+        if thread_id in _states_at_end:
+            return _state_at_end(thread_id)
+        found = _make_state(thread_id)
+    known_thread_id, known_thread_state = thread_id, found
     return found
 
 
-def thread_state():
-    """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
+cdef PyObject *_make_state(uint64_t thread_id) except NULL:
+    cdef PyObject *thread = PyThreadState_GetDict()
+    cdef _ThreadEnd end = _ThreadEnd.__new__(_ThreadEnd)
+    if thread is NULL:
+        raise MemoryError
+    _forget_threads()
+    state = _new_state()
+    # What a finaliser has made in the meantime stays. By no `setdefault`: CPython 3.13's goes on where memory lacks.
+    if _END_KEY not in <dict>thread:
+        (<dict>thread)[_END_KEY] = end
+    if thread_id not in _states:
+        _states[thread_id] = state
+    (<_ThreadEnd>(<dict>thread)[_END_KEY])._thread_id = thread_id
+    return PyDict_GetItemWithError(_states, thread_id)
 
-    >>> thread_state() is thread_state()
-    True
-    """
-    return _thread_state()
+
+cdef ThreadState _new_state():
+    cdef ThreadState state = ThreadState.__new__(ThreadState)
+    state._below = []
+    if not NATIVE:
+        state._base = state._current = _with_snapshot(EMPTY)
+        state._base._home = ref(state)
+    return state
+
+
+cdef PyObject *_state_at_end(uint64_t thread_id) except NULL:
+    # In the thread's dictionary, made anew, nobody would let go of it.
+    if _states_at_end[thread_id] is None:
+        state = _new_state()
+        if _states_at_end[thread_id] is None:
+            _states_at_end[thread_id] = state
+    return PyDict_GetItemWithError(_states_at_end, thread_id)
+
+
+cdef int _forget_threads() except -1:
+    # Those that are gone. Without the GIL they cannot be counted.
+    cdef PyThreadState *thread
+    if not GIL:
+        return 0
+    alive = set()
+    thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+    while thread is not NULL:
+        alive.add(PyThreadState_GetID(thread))
+        thread = PyThreadState_Next(thread)
+    for states in (_states, _states_at_end):
+        for thread_id in list(states):
+            if thread_id not in alive:
+                states.pop(thread_id, None)
+    return 0
+
+
+cdef uint64_t _main_thread_id = 0
+if get_ident() == main_thread().ident:
+    _main_thread_id = native_thread_id()
+    _state()
+
+
+cdef void _listen() noexcept:
+    # For the thread's end. If that has begun before anybody listened it is not heard: then nothing runs but finalisers,
+    # and the first frame is not the one that a thread starts with.
+    global native_heard_thread_id
+    cdef uint64_t thread_id = native_thread_id()
+    try:
+        if thread_id != _main_thread_id and thread_id not in _states_at_end and _began_in_threading():
+            _state()
+        elif thread_id != _main_thread_id:
+            return
+        if thread_id in _states:
+            native_heard_thread_id = thread_id
+    except MemoryError:
+        # The next look listens.
+        pass
+
+
+cdef bint _began_in_threading() except -1:
+    frame = getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_name == "_bootstrap" and frame.f_globals.get("__name__") == "threading"
 
 
 def current_context():
@@ -937,16 +1035,16 @@ def copy_context():
 
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
 if NATIVE:
-    native_look(_anchor, EMPTY)
+    native_look(_anchor, EMPTY, _listen)
 cdef dict _wrappers = {}
 
 
-class _Reference(ref):
-    __slots__ = ("address",)
+@cython.final
+cdef class _WrapperEnd:
+    cdef object _address
 
-
-def _forget(reference):
-    _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
+    def __call__(self, reference):
+        remove_dead_weakref(_wrappers, self._address)
 
 
 cdef Context _wrap(object native):
@@ -965,13 +1063,14 @@ cdef Context _wrap(object native):
 
 
 cdef Context _registered(Context context):
-    reference = _Reference(context, _forget)
-    reference.address = id(context._native)
+    cdef _WrapperEnd end = _WrapperEnd.__new__(_WrapperEnd)
+    end._address = id(context._native)
+    reference = ref(context, end)
     while True:
-        wrapper = _wrappers.setdefault(reference.address, reference)()
+        wrapper = _wrappers.setdefault(end._address, reference)()
         if wrapper is not None:
             return wrapper
-        _remove_dead_weakref(_wrappers, reference.address)
+        remove_dead_weakref(_wrappers, end._address)
 
 
 cdef Context _with_native(object native):
@@ -1024,7 +1123,7 @@ cdef inline PyObject *_loaded(PyObject *here) except NULL:
         return <PyObject *>(<Context>here)._snapshot
     snapshot = native_here() if here is NULL or not native_is_known else native_glance(here)
     if snapshot is NULL:
-        PyContextVar_Get(_anchor, NULL, &snapshot)
+        snapshot = native_current_value(_anchor)
         if snapshot is NULL:
             return <PyObject *>EMPTY
         decref_held(snapshot)
@@ -1040,11 +1139,11 @@ cdef Hamt _load():
 
 cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
-    cdef Hamt snapshot, expected, changed, found
+    cdef Hamt snapshot, expected, changed, found, before
     cdef PyObject *loaded = _loaded(here)
     if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
-    snapshot = expected = changed = <Hamt>loaded
+    snapshot = expected = changed = before = <Hamt>loaded
     try:
         while True:
             old_value = _old_value(snapshot, var, value)
@@ -1059,10 +1158,16 @@ cdef object _update(PyObject *here, ContextVar var, object value):
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
                 return old_value
-            snapshot, expected = found, changed if NATIVE else found
+            if NATIVE:
+                snapshot, expected = _with_changes(snapshot, expected, found), changed
+            else:
+                snapshot = expected = found
     except BaseException:
-        if NATIVE and changed is not snapshot and _load() is changed:
-            native_set(_anchor, snapshot)
+        if NATIVE:
+            if changed is not snapshot and _load() is changed:
+                expected = changed
+            if expected is not before:
+                native_set(_anchor, _with_changes(snapshot, expected, _load()))
         raise
 
 
@@ -1182,7 +1287,17 @@ cdef PyObject *_here(PyObject *made_in=NULL) except NULL:
         found = _old_snapshot(token)
         if found is expected:
             return native_context_of(token)
-        snapshot, expected = found, snapshot
+        snapshot, expected = _with_changes(snapshot, expected, found), snapshot
+
+
+cdef Hamt _with_changes(Hamt snapshot, Hamt before, Hamt after):
+    for var, value in iterate(after, ITEMS):
+        if before._find(var, (<ContextVar>var)._hash) is not value:
+            snapshot = _with(snapshot, var, value)
+    for var in iterate(before, KEYS):
+        if after._find(var, (<ContextVar>var)._hash) is ABSENT:
+            snapshot = _with(snapshot, var, ABSENT)
+    return snapshot
 
 
 cdef Hamt _old_snapshot(object token):
@@ -1362,7 +1477,7 @@ cdef int _refuse_event_loop(ThreadState state) except -1:
     cdef uint64_t version = native_version()
     if version == state._quiet_version:
         return 0
-    events = sys.modules.get("asyncio.events")
+    events = modules.get("asyncio.events")
     running_loop = getattr(events, "_get_running_loop", None)
     if running_loop is not None and running_loop() is not None:
         raise RuntimeError(_LEAK)
@@ -1440,10 +1555,10 @@ cdef dict _as_dict(list changes):
     return dict(zip(changes[::2], changes[1::2]))
 
 
-_ENTERED = "cannot enter context: {} is already entered"
-_NOT_ENTERED = "cannot exit context: {} has not been entered"
-_DIFFERENT = "cannot exit context: thread state references a different context object"
-_LEAK = (
+cdef str _ENTERED = "cannot enter context: {} is already entered"
+cdef str _NOT_ENTERED = "cannot exit context: {} has not been entered"
+cdef str _DIFFERENT = "cannot exit context: thread state references a different context object"
+cdef str _LEAK = (
     "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
     "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
     "in a Context of your own (Context.run)"

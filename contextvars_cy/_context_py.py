@@ -14,23 +14,25 @@ the difference between the hosts:
 
 from __future__ import annotations
 
-import contextvars
-import functools
-import itertools
-import sys
-import threading
-import weakref
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context as NativeContext
+from contextvars import ContextVar as NativeContextVar
+from contextvars import Token as NativeToken
+from contextvars import copy_context as copy_native_context
+from itertools import count
+from sys import modules
+from threading import get_ident, local
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final, overload
+from weakref import ref
 
 from ._backend import debug, host
 from ._debug import origin
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
 from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, enter, leave, run, set_value
+from ._native import context_of, enter, leave, reader, run, set_value
 from ._proxy import Proxy
 from ._sealed import Sealed
 from ._sentinels import ABSENT, MISSING
@@ -49,10 +51,13 @@ R = TypeVar("R")
 
 Snapshot = Hamt["ContextVar[Any]", Any]
 
-_serial = itertools.count()
+
+_serial = count()
 # What `_watch` has called after each change, while anybody watches.
 _tell: Callable[[str, Any, Any, Any], None] | None = None
-_threads = threading.local()
+# Each thread's ThreadState, weakly, and what tells of the thread's end.
+_threads = local()
+_states: dict[int, ThreadState] = {}
 
 
 @final
@@ -482,7 +487,7 @@ class Context(Sealed):
     # its thread.
     __slots__ = ("__weakref__", "_before", "_home", "_idle", "_is_registered", "_native", "_snapshot")
 
-    _native: contextvars.Context
+    _native: NativeContext
     _is_registered: bool
     _snapshot: Snapshot
     _before: Context | None
@@ -495,7 +500,7 @@ class Context(Sealed):
         return _new_context()
 
     @property
-    def native(self) -> contextvars.Context:
+    def native(self) -> NativeContext:
         """The native Context that this one wraps, for an API that insists on the real type; native host only."""
         if host == "thread":
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
@@ -685,12 +690,45 @@ def thread_state() -> ThreadState:
     True
     """
     try:
-        return _threads.state  # type: ignore[no-any-return]
+        state = _threads.state()
     except AttributeError:
-        state = object.__new__(ThreadState)
-        _equip(state)
+        state = None
+    return _make_thread_state() if state is None else state
+
+
+def _make_thread_state() -> ThreadState:
+    thread = get_ident()
+    made = object.__new__(ThreadState)
+    _equip(made)
+    end = _threads.__dict__.setdefault("end", _ThreadEnd(thread))
+    while True:
         # One step: an interrupt leaves a whole one or none, and where a finaliser has made one meanwhile, that stays.
-        return _threads.__dict__.setdefault("state", state)  # type: ignore[no-any-return]
+        state = end.__dict__.setdefault("state", ref(made))()
+        if state is not None:
+            break
+        _remove_dead_weakref(end.__dict__, "state")
+    # In the place of one that has ended, whose number this thread has now.
+    _states[thread] = state
+    _threads.state = end.state
+    return state  # type: ignore[no-any-return]
+
+
+class _ThreadEnd:
+    """Goes when its thread ends, and takes the ThreadState along.
+
+    Finalisers that run later may make another one. The interpreter does not come back to `_threads` for that thread, so
+    what is there is left behind. It is a weak reference: the state itself goes when the thread's number is given again.
+    """
+
+    state: Callable[[], ThreadState | None] = staticmethod(lambda: None)
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def __del__(self) -> None:
+        state = self.state()
+        if state is not None and _states.get(self._thread) is state:
+            del _states[self._thread]
 
 
 def current_context() -> Context:
@@ -721,14 +759,14 @@ def copy_context() -> Context:
 # ---- the hosts: how a snapshot is found and stored, and how Contexts are made, entered and left ----
 
 if host == "native":
-    _anchor: contextvars.ContextVar[Snapshot] = contextvars.ContextVar("contextvars_cy")
+    _anchor: NativeContextVar[Snapshot] = NativeContextVar("contextvars_cy")
 
     # The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its
     # own for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle.
     # No WeakValueDictionary, whose setdefault is several steps.
     _wrappers: dict[int, _Reference] = {}
 
-    class _Reference(weakref.ref[Context]):
+    class _Reference(ref[Context]):
         __slots__ = ("address",)
 
         address: int
@@ -737,7 +775,7 @@ if host == "native":
         # It has no address where the memory ran out before it had one.
         _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
 
-    def _wrap(native: contextvars.Context) -> Context:
+    def _wrap(native: NativeContext) -> Context:
         known = _wrappers.get(id(native))
         context = None if known is None else known()
         return _registered(_with_native(native)) if context is None else context
@@ -760,33 +798,40 @@ if host == "native":
                 return wrapper
             _remove_dead_weakref(_wrappers, address)
 
-    def _with_native(native: contextvars.Context) -> Context:
+    def _with_native(native: NativeContext) -> Context:
         context: Context = object.__new__(Context)
         context._native = native
         context._is_registered = False
         return context
 
-    _load = functools.partial(_anchor.get, EMPTY)
+    _load = reader(_anchor, EMPTY)
 
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
-        snapshot = expected = changed = _load()
+        snapshot = expected = changed = before = _load()
+        native_token = None
         try:
             while True:
                 old_value = _old_value(snapshot, var, value)
                 changed = _with(snapshot, var, value)
-                native_token = set_value(_anchor, changed)
+                # Called by an assignment: after a call the interpreter looks for signals. What one of them raised would
+                # leave nobody who knows what was replaced.
+                (native_token,) = map(set_value, (_anchor,), (changed,))
                 found = _old_snapshot(native_token)
                 if found is expected:
                     if token is not None:
                         # Not the native token, which keeps the whole old snapshot alive.
                         token._old_value, token._context = old_value, context_of(native_token)
                     return
-                # A signal handler or a finaliser has set a variable in the meantime: begin again from its snapshot.
-                snapshot, expected = found, changed
+                # A signal handler or a finaliser has set a variable in the meantime, and this has replaced it.
+                snapshot, expected, native_token = _with_changes(snapshot, expected, found), changed, None
         except BaseException:
-            # An interrupt, or no memory, which CPython may want for its token after it has set the variable.
-            if changed is not snapshot and _load() is changed:
-                set_value(_anchor, snapshot)
+            if native_token is not None:
+                snapshot, expected = _with_changes(snapshot, expected, _old_snapshot(native_token)), changed
+            elif _load() is changed:
+                # CPython had no memory for its token, after it had set the variable.
+                expected = changed
+            if expected is not before:
+                set_value(_anchor, _with_changes(snapshot, expected, _load()))
             raise
 
     def _here(token: Token[Any] | None = None) -> Any:
@@ -796,9 +841,20 @@ if host == "native":
             found = _old_snapshot(native_token)
             if found is expected:
                 return context_of(native_token)
-            snapshot, expected = found, snapshot
+            # As in `_update`.
+            snapshot, expected = _with_changes(snapshot, expected, found), snapshot
 
-    def _old_snapshot(token: contextvars.Token[Snapshot]) -> Snapshot:
+    def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
+        """The snapshot with what turned the one that was before into the one after: who set it knew nothing of this."""
+        for var, value in after.items():
+            if find(before._root, var._hash, var) is not value:
+                snapshot = _with(snapshot, var, value)
+        for var in before:
+            if find(after._root, var._hash, var) is ABSENT:
+                snapshot = _with(snapshot, var, ABSENT)
+        return snapshot
+
+    def _old_snapshot(token: NativeToken[Snapshot]) -> Snapshot:
         old_value = token.old_value
         return EMPTY if old_value is NATIVE_MISSING else old_value
 
@@ -812,13 +868,13 @@ if host == "native":
         return context._native.get(_anchor, EMPTY)
 
     def _new_context() -> Context:
-        return _with_native(contextvars.Context())
+        return _with_native(NativeContext())
 
     def _copy(context: Context) -> Context:
         return _with_native(context._native.copy())
 
     def _copy_current() -> Context:
-        return _with_native(contextvars.copy_context())
+        return _with_native(copy_native_context())
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:  # pyright: ignore
         _registered(context)
@@ -858,10 +914,12 @@ if host == "native":
                     error.args = (text.format(context),)
 
 else:
+    # When the interpreter ends, this module is gone before the thread's values are finalised, unless the thread has it.
+    NativeContextVar[Any]("contextvars_cy threads").set((_threads, _states))
 
-    def _load() -> Snapshot:  # type: ignore[misc]
+    def _load() -> Snapshot:
         try:
-            return _threads.state._current._snapshot  # type: ignore[no-any-return]
+            return _threads.state()._current._snapshot  # type: ignore[no-any-return]
         except AttributeError:
             return thread_state()._current._snapshot
 
@@ -887,7 +945,7 @@ else:
 
     def _refuse_event_loop() -> None:
         """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
-        events = sys.modules.get("asyncio.events")
+        events = modules.get("asyncio.events")
         # While asyncio is being imported, the function is not there yet, and no loop runs.
         running_loop = getattr(events, "_get_running_loop", None)
         if running_loop is not None and running_loop() is not None:
@@ -898,7 +956,7 @@ else:
 
     def _equip(state: ThreadState) -> None:
         state._base = state._current = _new_context()
-        state._base._home = weakref.ref(state)
+        state._base._home = ref(state)
 
     def _snapshot_of(context: Context) -> Snapshot:
         return context._snapshot

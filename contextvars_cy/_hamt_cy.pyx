@@ -26,16 +26,24 @@ from contextvars_cy._trie_cy cimport (
     xincref,
 )
 
+import collections.abc
 import sys
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, Set, ValuesView
 from types import GenericAlias
 
-from contextvars_cy._hamt_inspect import check, dump
-from contextvars_cy._hamt_merge import HamtDiff, merge
+from contextvars_cy import _hamt_inspect, _hamt_merge
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
+# When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _ABSENT
 cdef object MISSING = _MISSING
+cdef object Iterable = collections.abc.Iterable
+cdef object Mapping = collections.abc.Mapping
+cdef object Set = collections.abc.Set
+cdef object HamtDiff = _hamt_merge.HamtDiff
+cdef object check = _hamt_inspect.check
+cdef object dump = _hamt_inspect.dump
+cdef object merge_maps = _hamt_merge.merge
+cdef Py_ssize_t MAX_HASH = sys.maxsize
 
 cdef extern from *:
     """
@@ -236,7 +244,7 @@ cdef class Hamt:
         >>> base.set("a", 2).merge(base, base.set("a", 3), lambda key, base, own, other: max(own, other))["a"]
         3
         """
-        return merge(self, base, other, resolve)
+        return merge_maps(self, base, other, resolve)
 
     def keys(self):
         """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n).
@@ -299,7 +307,7 @@ cdef class Hamt:
         with cython.critical_section(self):
             known = self._hash
         if known <= 0:
-            known = hash((self._count, sum(map(hash, self.items())))) & sys.maxsize
+            known = hash((self._count, sum(map(hash, self.items())))) & MAX_HASH
             with cython.critical_section(self):
                 if self._hash == 0:
                     self._hash = known
@@ -870,9 +878,9 @@ cdef int match_as_mapping(object kind) except -1:
 
 
 Mapping.register(Hamt)
-KeysView.register(HamtKeys)
-ValuesView.register(HamtValues)
-ItemsView.register(HamtItems)
+collections.abc.KeysView.register(HamtKeys)
+collections.abc.ValuesView.register(HamtValues)
+collections.abc.ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
 publish(Hamt, "contextvars_cy.Hamt", <newfunc>_hamt_from_call)
 publish(HamtIterator, "contextvars_cy.HamtIterator", <newfunc>_refuse_call)

@@ -11,6 +11,7 @@ import itertools
 import reprlib
 import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from sys import maxsize
 from threading import RLock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
@@ -24,6 +25,7 @@ from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fol
 K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
+
 
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -253,7 +255,7 @@ class Hamt(Sealed, Generic[K, V]):
     def __hash__(self) -> int:
         if not hasattr(self, "_hash"):
             # Not negative: the twin has other uses for such numbers.
-            self._hash = hash((self._count, sum(map(hash, self.items())))) & sys.maxsize
+            self._hash = hash((self._count, sum(map(hash, self.items())))) & maxsize
         return self._hash
 
     def __or__(self, other: Mapping[K, V]) -> Hamt[K, V]:

@@ -1,40 +1,78 @@
 """The interpreter's own contexts, as far as Python code can reach them: for the pure backend on the native host.
 
 Python has words for running a function in a native Context, but none for three things that this module finds ways to:
-learning in which Context a native token was made, entering a Context, and leaving it. And PyPy's own words for setting
-a variable and for running a function are not quite as good as CPython's.
+learning in which Context a native token was made, entering a Context, and leaving it. CPython's own word for reading a
+variable is not to be trusted when a thread ends; and PyPy's for setting one and for running a function are not quite as
+good as CPython's.
 """
 
 from __future__ import annotations
 
-import contextvars
-import functools
 import gc
 import sys
+from atexit import register
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from contextvars import Context, ContextVar, Token, copy_context
+from functools import cache, partial
+from gc import get_referents
+from typing import TYPE_CHECKING, Any, TypeVar
+
+T = TypeVar("T")
+
 
 # What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
-MISSING = contextvars.Context().run(contextvars.ContextVar[None]("first").set, None).old_value
+MISSING = Context().run(ContextVar[None]("first").set, None).old_value
 
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
-    def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
+    def context_of(token: Token[Any]) -> Context:
         """The Context that the token was made in; a token keeps no public reference, but shows it to the collector."""
-        for referent in gc.get_referents(token):
-            if type(referent) is contextvars.Context:
+        for referent in get_referents(token):
+            if type(referent) is Context:
                 return referent
         raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
 
-    # The methods themselves: a function around `run` would stand in every traceback.
-    run = contextvars.Context.run
-    set_value = contextvars.ContextVar.set
+    def reader(variable: ContextVar[T], default: T) -> Callable[[], T]:
+        """A function that reads the variable in the current Context.
 
-    def enter(context: contextvars.Context) -> None:
+        `variable.get` believes what CPython remembers of the Context that it last looked at. While a thread ends, that is
+        freed memory: its values are finalised when its Context is gone, and what they set makes another Context, which
+        CPython takes for the first. A copy is asked without remembering.
+        """
+
+        def read() -> T:
+            return copy_context().get(variable, default)
+
+        return read
+
+    # The methods themselves: a function around `run` would stand in every traceback.
+    run = Context.run
+    if sys.version_info >= (3, 12):
+        set_value = ContextVar.set
+    else:
+
+        def set_value(variable: ContextVar[T], value: T) -> Token[T]:
+            # Any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser set
+            # there would be lost (CPython issue 148891).
+            if not _collects():
+                return variable.set(value)
+            try:
+                # One step, so that no signal handler and no other thread finds the collector stopped.
+                _, token, _ = map(_call_partial, (_stop, partial(variable.set, value), _resume))
+            except BaseException:
+                _resume()
+                raise
+            return token  # type: ignore[no-any-return]
+
+        _call_partial = partial.__call__
+        _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
+
+    def enter(context: Context) -> None:
         enter, _, refusal = _enter_and_leave()
         _call(enter, context, refusal)
 
-    def leave(context: contextvars.Context) -> None:
+    def leave(context: Context) -> None:
         _, leave, refusal = _enter_and_leave()
         try:
             _call(leave, context, refusal)
@@ -42,7 +80,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             # Once more, since a Context that is not left stays the current one.
             _call(leave, context, refusal)
 
-    def _call(function: Callable[..., Any], context: contextvars.Context, refusal: type[Exception]) -> None:
+    def _call(function: Callable[..., Any], context: Context, refusal: type[Exception]) -> None:
         try:
             # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
             # raised there would leave the Context entered, and nobody to know.
@@ -51,10 +89,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             # A Context is never refused but for a lack of memory.
             raise MemoryError from error
 
-    @functools.cache
+    @cache
     def _enter_and_leave() -> tuple[Callable[..., Any], Callable[..., Any], type[Exception]]:
-        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes. Both
-        # functions at once, because a Context may be left when the interpreter ends and imports nothing more.
+        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
         try:
             import ctypes
         except ImportError as error:
@@ -67,18 +104,27 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         enter, leave = (prototype((name, ctypes.pythonapi)) for name in ("PyContext_Enter", "PyContext_Exit"))
         return enter, leave, ctypes.ArgumentError
 
+    @register
+    def _prepare_for_the_end() -> None:
+        # Finalisers that run when the interpreter ends may enter a Context, and can import nothing.
+        with suppress(RuntimeError):
+            _enter_and_leave()
+
 else:
-    import threading
+    from threading import local
 
     from __pypy__ import get_contextvar_context, set_contextvar_context
 
-    # Each thread's Context for what is set while it runs in none.
-    _first = threading.local()
+    def reader(variable: ContextVar[T], default: T) -> Callable[[], T]:
+        return partial(variable.get, default)
 
-    def context_of(token: contextvars.Token[Any]) -> contextvars.Context:
+    # Each thread's Context for what is set while it runs in none.
+    _first = local()
+
+    def context_of(token: Token[Any]) -> Context:
         return token._context
 
-    def enter(context: contextvars.Context) -> None:
+    def enter(context: Context) -> None:
         # One step, so that of two threads one enters. PyPy's own `run` looks at the flag alone.
         before = [get_contextvar_context()]
         if context._is_entered or context.__dict__.setdefault("_before_contextvars_cy", before) is not before:
@@ -86,7 +132,7 @@ else:
         context._is_entered = True
         set_contextvar_context(context)
 
-    def leave(context: contextvars.Context) -> None:
+    def leave(context: Context) -> None:
         if not context._is_entered:
             raise RuntimeError(f"cannot exit context: {context!r} has not been entered")
         if get_contextvar_context() is not context:
@@ -96,7 +142,7 @@ else:
         # Last, because from here on another thread may enter.
         del context._before_contextvars_cy
 
-    def run(context: contextvars.Context, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def run(context: Context, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         # PyPy's own takes some keywords for its parameters.
         enter(context)
         try:
@@ -106,16 +152,16 @@ else:
             # As in `Context.run`: a kept exception keeps this frame.
             del context, callable, args, kwargs
 
-    def set_value(variable: contextvars.ContextVar[Any], value: object) -> contextvars.Token[Any]:
+    def set_value(variable: ContextVar[Any], value: object) -> Token[Any]:
         # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
         context = get_contextvar_context()
         if context is None:
             # One step, so that of two, made here and by a finaliser in between, the first stays.
-            context = _first.__dict__.setdefault("context", contextvars.Context())
+            context = _first.__dict__.setdefault("context", Context())
             set_contextvar_context(context)
         while True:
             data = context._data
             changed = data.set(variable, value)
             if context._data is data:
                 context._data = changed
-                return contextvars.Token(context, variable, data.get(variable, MISSING))
+                return Token(context, variable, data.get(variable, MISSING))

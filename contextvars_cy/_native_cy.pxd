@@ -33,6 +33,17 @@ cdef extern from *:
     #endif
     }
 
+    #ifndef Py_GIL_DISABLED
+    #define HAMT_THREAD_LOCAL
+    #elif defined(_MSC_VER)
+    #define HAMT_THREAD_LOCAL __declspec(thread)
+    #else
+    #define HAMT_THREAD_LOCAL __thread
+    #endif
+
+    /* The thread that asked last for its ThreadState. */
+    static HAMT_THREAD_LOCAL uint64_t known_thread_id;
+
     /* Moves whenever this thread enters or leaves a native Context. */
     static inline uint64_t native_version(void) {
     #if NATIVE_FIELDS_ARE_KNOWN
@@ -174,6 +185,15 @@ cdef extern from *:
         return value;
     }
 
+    /* The value in the current Context, owned, or NULL: as PyContextVar_Get finds it, but in the Context itself. */
+    static PyObject *native_current_value(PyObject *variable) {
+        PyObject *context = PyContext_CopyCurrent(), *value;
+        if (context == NULL) return NULL;
+        value = native_value(context, variable);
+        Py_DECREF(context);
+        return value;
+    }
+
     static int native_visit_map(PyObject *referent, void *found) {
         if (strcmp(Py_TYPE(referent)->tp_name, "hamt") != 0) return 0;
         *(PyObject **)found = referent;
@@ -270,18 +290,33 @@ cdef extern from *:
     }
 
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+    /* A thread that ends lets go of its first Context and leaves the version as it is. What a finaliser sets from then on
+       makes another first Context of the same version, and what the anchor keeps of the old one is freed memory. So it is
+       believed in a Context that was entered, which moved the version, and in the thread that will be heard to end. */
+    static uint64_t native_heard_thread_id;
+    static void (*native_listen)(void);
+
+    static inline int native_is_believed(PyThreadState *thread) {
+        return native_heard_thread_id == thread->id || ((native_context *)thread->context)->previous != NULL;
+    }
+
     /* At the second look at one version CPython's own function is asked, which has the variable keep the value. */
     static PyObject *native_look_up(PyThreadState *thread) {
         static uint64_t version = 0;
         PyObject *value = NULL;
         if (version == thread->context_ver) {
-            PyContextVar_Get(native_anchor, NULL, &value);
-            Py_XDECREF(value);
-            return value;
+            if (!native_is_believed(thread)) native_listen();
+            if (native_is_believed(thread)) {
+                PyContextVar_Get(native_anchor, NULL, &value);
+                Py_XDECREF(value);
+                return value;
+            }
         }
         version = thread->context_ver;
         return native_glance(thread->context);
     }
+    #else
+    static uint64_t native_heard_thread_id;
     #endif
 
     /* The anchor's value in the current Context, borrowed; NULL where there is none, or CPython has to be asked. */
@@ -289,9 +324,10 @@ cdef extern from *:
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
         native_variable *anchor = (native_variable *)native_anchor;
         PyThreadState *thread = native_thread();
-        /* A thread that ends lets go of its Context and leaves the version as it is. */
         if (native_is_known && thread->context != NULL) {
-            if (anchor->version == thread->context_ver && anchor->thread_id == thread->id) return anchor->value;
+            if (anchor->version == thread->context_ver && anchor->thread_id == thread->id && native_is_believed(thread)) {
+                return anchor->value;
+            }
             return native_look_up(thread);
         }
     #endif
@@ -345,16 +381,21 @@ cdef extern from *:
         PyObject *copy = PyContext_Copy(context);
         if (copy == NULL) return -1;
         as_described = as_described && native_is_as_described(context, value, 1);
+        int failed = PyContext_Enter(copy) < 0;
+        as_described = as_described && ((native_context *)copy)->previous == context;
+        failed = failed || PyContext_Exit(copy) < 0;
         Py_DECREF(copy);
+        if (failed) return -1;
         return as_described && native_bitmap_type != NULL && native_array_type != NULL;
     }
 
     #endif
 
     /* To be called once, with the variable that is looked for from then on. */
-    static int native_look(PyObject *anchor, PyObject *value) {
+    static int native_look(PyObject *anchor, PyObject *value, void (*listen)(void)) {
         native_anchor = anchor;
     #if NATIVE_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+        native_listen = listen;
         PyObject *context = PyContext_New();
         Py_hash_t hash = PyObject_Hash(anchor);
         int answer = -1;
@@ -415,6 +456,8 @@ cdef extern from *:
     }
     #endif
     """
+    uint64_t known_thread_id
+    uint64_t native_heard_thread_id
     uint64_t native_thread_id() noexcept
     uint64_t native_version() noexcept
     PyObject *native_current() noexcept
@@ -425,11 +468,12 @@ cdef extern from *:
     PyObject *native_old_value(object token, object variable) noexcept
     object native_set(object variable, object value)
     PyObject *native_value(object context, object variable) except? NULL
+    PyObject *native_current_value(object variable) except? NULL
     PyObject *native_map(object context) noexcept
     bint native_is_known
     PyObject *native_find(PyObject *context, bint *alone) noexcept
     PyObject *native_glance(PyObject *context) noexcept
     PyObject *native_here() noexcept
-    int native_look(object anchor, object value) except -1
+    int native_look(object anchor, object value, void (*listen)() noexcept) except -1
     int native_moves
     int native_watch(void (*told)() noexcept) except -1

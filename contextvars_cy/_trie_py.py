@@ -33,9 +33,9 @@ side by side, so a subtree that both share costs one look.
 
 from __future__ import annotations
 
-import operator
 import sys
 from collections.abc import Iterator
+from operator import is_
 from typing import Any, Final
 
 from ._sentinels import ABSENT
@@ -404,7 +404,7 @@ def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
         children |= bit
         slots.insert(len(slots) - from_right + 1, child)
         added += more
-    if slots is old_slots or not added and all(map(operator.is_, slots, old_slots)):
+    if slots is old_slots or not added and all(map(is_, slots, old_slots)):
         return node, 0
     return (entries, children, slots), added
 

@@ -17,6 +17,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import Context, bind, copy_context
+from ._late import keep_builtins
 
 if TYPE_CHECKING:
     import asyncio
@@ -165,3 +166,6 @@ def run_in_executor(
 
     run: Any = copy_context().run
     return asyncio.get_running_loop().run_in_executor(executor, run, fn, *args)
+
+
+keep_builtins()

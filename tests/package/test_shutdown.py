@@ -1,5 +1,7 @@
 """The interpreter's end: whatever still runs, holds or finalises something then, its exit is silent and successful."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers import run_python
@@ -83,6 +85,11 @@ for number in range(4):
     threading.Thread(target=work, args=[number], daemon=True).start()
 time.sleep(0.01)
 """,
+    "an interrupt hook keeps a Context": """
+def install(context, before=sys.excepthook):
+    sys.excepthook = sys.unraisablehook = threading.excepthook = lambda *given: (context.get(var), before(*given))
+install(current_context())
+""",
     "a thread is still to end": """
 def work():
     threading.main_thread().join()
@@ -106,3 +113,12 @@ def test_the_exit_is_silent(program, backend, host, tmp_path):
     for _ in range(TIMES):
         done = run_python(["-X", "dev", "-c", BEGIN + PROGRAMS[program]], cwd=tmp_path, env=env)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("host", ["native", "thread"])
+@pytest.mark.parametrize("backend", ["pure", "cython"])
+@pytest.mark.parametrize("seed", range(15))
+def test_random_finalisers_are_silent(seed, backend, host, tmp_path):
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = run_python(["-c", f"import endings; endings.main({seed})"], cwd=tmp_path, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,189 @@
+"""Random programs for the end of a thread or of the process: finalisers that use native variables, decimal and ours.
+
+Decimal is used at the end alone, and the values of a program are all held in one way: CPython's own variables crash
+when they are read in a thread's first Context and again after it is gone. So decimal is left out on the thread host,
+where values go before that Context, or with the next thread.
+
+`main(SEED)` fills the main thread, for a process that ends then.
+"""
+
+from __future__ import annotations
+
+import _thread
+import builtins
+import contextvars
+import functools
+import random
+import sys
+import threading
+import traceback
+from decimal import Decimal
+
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    Hamt,
+    assign,
+    copy_context,
+    current_context,
+    host,
+    thread_state,
+)
+
+# What follows runs when the interpreter has emptied `builtins`.
+globals().update({name: value for name, value in vars(builtins).items() if not name.startswith("_")})
+
+VARIABLES = [ContextVar(f"variable {number}", default=None) for number in range(40)]
+NATIVE = contextvars.ContextVar("native")
+
+
+def set_and_reset(variable, value):
+    variable.reset(variable.set(value))
+
+
+def set_natively(variable, value):
+    NATIVE.set(None)
+
+
+def compute(variable, value):
+    Decimal(1) / 3
+
+
+def run(variable, value):
+    context = Context()
+    context.run(variable.set, value)
+    context.run(variable.get)
+    context.copy()
+
+
+def enter(variable, value):
+    with copy_context() as context:
+        variable.set(value)
+        assert current_context() == context
+
+
+def assign_and_undo(variable, value):
+    with assign({variable: value, VARIABLES[0]: value}):
+        VARIABLES[0].get()
+
+
+def look_around(variable, value):
+    context = current_context()
+    assert current_context() is context
+    for _ in range(3):
+        variable.get()
+    variable.is_set()
+    dict(context.items())
+
+
+def step_by_hand(variable, value):
+    state, context = thread_state(), Context()
+    assert state is thread_state()
+    state.enter(context)
+    variable.set(value)
+    state.exit(context)
+
+
+def change_a_map(variable, value):
+    assert Hamt({1: value}).set(2, value).delete(1)[2] is value
+
+
+STEPS = [
+    ContextVar.set,
+    lambda variable, value: variable.get(),
+    lambda variable, value: variable.unset(),
+    lambda variable, value: variable.try_reset(variable.set(value)),
+    set_and_reset,
+    set_natively,
+    run,
+    enter,
+    assign_and_undo,
+    look_around,
+    step_by_hand,
+    change_a_map,
+]
+if host == "native":
+    STEPS.append(compute)
+
+
+class Value:
+    """Its finaliser takes some steps, with values whose finalisers take fewer."""
+
+    def __init__(self, choose, alive, ended, failed, depth=2):
+        self.alive = alive
+        self.ended = ended
+        self.failed = failed
+        self.steps = [(step, choose.choice(VARIABLES)) for step in choose.choices(STEPS, k=3)]
+        self.values = [Value(choose, alive, ended, failed, depth - 1) if depth else None for _ in self.steps]
+
+    def __del__(self):
+        step = None
+        try:
+            while self.steps:
+                step, variable = self.steps.pop()
+                value = self.values.pop()
+                if not (self.alive and step is compute):
+                    step(variable, value)
+        except BaseException as error:
+            self.failed(step, error)
+        self.ended()
+
+
+def fill(choose, value):
+    """Put values into the thread's first Context, and look at some."""
+    if choose.random() < 0.2:
+        NATIVE.set(value())
+        VARIABLES[0].set(None)
+    else:
+        for _ in range(choose.randrange(1, 6)):
+            choose.choice(VARIABLES[:4]).set(value())
+    for _ in range(choose.randrange(4)):
+        choose.choice([look_around, enter, assign_and_undo])(choose.choice(VARIABLES), None)
+
+
+def in_threads(seed, threads):
+    """Fill threads of both kinds and see them end: how many values have ended, and what failed in their finalisers."""
+    choose = random.Random(seed)
+    made, ended, failures = [], [], []
+
+    def value():
+        made.append(None)
+        return Value(choose, alive, functools.partial(ended.append, None), lambda *failure: failures.append(failure))
+
+    def work():
+        try:
+            fill(choose, value)
+        except BaseException:
+            failures.append(traceback.format_exc())
+        finally:
+            alive.clear()
+            filled.set()
+
+    for _ in range(threads):
+        alive, filled = ["the thread"], threading.Event()
+        if choose.random() < 0.5:
+            _thread.start_new_thread(work, ())
+            filled.wait()
+        else:
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+    return made, ended, failures
+
+
+def main(seed):
+    choose = random.Random(seed)
+    write = sys.stderr.write
+    alive = ["the process"]
+    value = functools.partial(Value, choose, alive, int, lambda *failure: write(f"{failure}\n"))
+    if choose.random() < 0.5:
+        fill(choose, value)
+    else:
+        VARIABLES[0].set(None)
+        cycle = value()
+        cycle.cycle = cycle
+        choose.choice([local, sys, Value]).value = value()
+    alive.clear()
+
+
+local = threading.local()

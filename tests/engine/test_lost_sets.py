@@ -1,0 +1,146 @@
+"""Sets that are interrupted by code that sets, once, twice, at any depth: none is lost."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import sys
+
+import pytest
+
+import contextvars_cy
+from contextvars_cy import Context, ContextVar, assign, current_context
+
+VAR = ContextVar("VAR", default="default")
+OTHER = ContextVar("OTHER", default="default")
+MARKS = [ContextVar(f"mark {number}") for number in range(50)]
+DEPTH = 40
+
+
+class Scene:
+    """What an operation begins with. Each operation says what the variables have in the end."""
+
+    def __init__(self):
+        self.token = VAR.set("old")
+        self.assignment = assign({OTHER: "old"})
+
+    def set(self):
+        VAR.set("new")
+        return "new", "old"
+
+    def reset(self):
+        VAR.reset(self.token)
+        return "default", "old"
+
+    def unset(self):
+        VAR.unset()
+        return "default", "old"
+
+    def with_token(self):
+        with VAR.set("new"):
+            pass
+        return "old", "old"
+
+    def assign(self):
+        assign({VAR: "new", OTHER: "new"})
+        return "new", "new"
+
+    def undo(self):
+        self.assignment.undo()
+        return "old", "default"
+
+    def look(self):
+        current_context()
+        return "old", "old"
+
+
+OPERATIONS = [name for name in vars(Scene) if not name.startswith("_")]
+
+
+class Cycle:
+    """Garbage whose finaliser sets a mark, and leaves more garbage."""
+
+    def __init__(self, left, done):
+        self.cycle = self
+        self.left = left
+        self.done = done
+
+    def __del__(self):
+        MARKS[self.left].set("set")
+        self.done.append(MARKS[self.left])
+        if self.left:
+            Cycle(self.left - 1, self.done)
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_finalisers_that_set(operation):
+    def work():
+        done, scenes = [], []
+        before = gc.get_threshold()
+        gc.set_threshold(1)
+        Cycle(DEPTH, done)
+        try:
+            while len(done) <= DEPTH:
+                # The collector runs when more has been made than let go of.
+                scenes.append(Scene())
+                expected = getattr(scenes[-1], operation)()
+                assert (VAR.get(), OTHER.get()) == expected
+                VAR.unset()
+                OTHER.unset()
+        finally:
+            gc.set_threshold(*before)
+        assert [mark.name for mark in done if not mark.is_set()] == []
+
+    Context().run(work)
+
+
+class Interrupted:
+    """Has `interrupt(number)` called before certain lines of our modules, while a function runs."""
+
+    def __init__(self, function, moments, interrupt):
+        self.lines = 0
+        self.moments = moments
+        self.interrupt = interrupt
+        before = sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            self.result = function()
+        finally:
+            sys.settrace(before)
+
+    def trace(self, frame, event, argument):
+        if not frame.f_globals["__name__"].startswith("contextvars_cy."):
+            return None
+        if event == "line":
+            if self.lines in self.moments:
+                self.interrupt(self.moments.index(self.lines))
+            self.lines += 1
+        return self.trace
+
+
+def set_and_unset(number):
+    MARKS[2].set("never seen")
+    MARKS[2].unset()
+    MARKS[number].set(number)
+    assert MARKS[number].get() == number
+
+
+if contextvars_cy.backend == "pure" and contextvars_cy.host == "native":
+    # The compiled twin has no lines. On the thread host a set has two that nothing but a trace function comes between.
+
+    @pytest.mark.parametrize("operation", ["set", "unset", "undo"])
+    def test_every_pair_of_lines(operation):
+        def work(moments):
+            scene = Scene()
+            interrupted = Interrupted(getattr(scene, operation), moments, set_and_unset)
+            assert (VAR.get(), OTHER.get()) == interrupted.result
+            for number, moment in enumerate(moments):
+                assert not moment < interrupted.lines or MARKS[number].get(None) == number, moments
+            assert not MARKS[2].is_set()
+            return interrupted.lines
+
+        lines = Context().run(work, ())
+        assert lines > 5
+        for moments in itertools.combinations(range(lines + 20), 2):
+            Context().run(work, moments)
