@@ -1,4 +1,4 @@
-"""For finalisers that run when the interpreter ends: it has emptied `builtins` by then, and leaves a module its names."""
+"""For finalisers that run when the interpreter ends: it has emptied `builtins`, and left a module its own names."""
 
 from __future__ import annotations
 

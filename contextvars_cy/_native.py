@@ -36,9 +36,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     def reader(variable: ContextVar[T], default: T) -> Callable[[], T]:
         """A function that reads the variable in the current Context.
 
-        `variable.get` believes what CPython remembers of the Context that it last looked at. While a thread ends, that is
-        freed memory: its values are finalised when its Context is gone, and what they set makes another Context, which
-        CPython takes for the first. A copy is asked without remembering.
+        `variable.get` believes what CPython remembers of the Context that it last looked at. While a thread ends, that
+        is freed memory: its values are finalised when its Context is gone, and what they set makes another Context,
+        which CPython takes for the first. A copy is asked without remembering.
         """
 
         def read() -> T:
