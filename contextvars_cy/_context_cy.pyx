@@ -584,27 +584,13 @@ cdef class Assignment:
         >>> colour.get()
         'blue'
         """
-        cdef PyObject *here = _here(<PyObject *>self._context)
-        if self._used:
-            raise RuntimeError(f"{self!r} has already been undone{_made_where(self._origin)}")
-        if <PyObject *>self._context is not here:
-            raise ValueError(f"{self!r} was made in a different Context{_made_where(self._origin)}")
-        self._used = True
-        # The list may become one of what was before.
-        changes = _as_dict(self._old_values) if WATCHED else None
-        try:
-            before = _update(here, None, self._old_values)
-        except BaseException:
-            self._used = False
-            raise
-        if WATCHED and changes is not None:
-            _tell("reset", None, _as_dict(before), changes)
+        _undo_assignment(self)
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback, /):
-        self.undo()
+        _undo_assignment(self)
 
     def __repr__(self):
         return f"<Assignment{' undone' if self._used else ''} at {id(self):#x}>"
@@ -613,6 +599,25 @@ cdef class Assignment:
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.Assignment' object")
+
+
+cdef int _undo_assignment(Assignment assignment) except -1:
+    cdef PyObject *here = _here(<PyObject *>assignment._context)
+    if assignment._used:
+        raise RuntimeError(f"{assignment!r} has already been undone{_made_where(assignment._origin)}")
+    if <PyObject *>assignment._context is not here:
+        raise ValueError(f"{assignment!r} was made in a different Context{_made_where(assignment._origin)}")
+    assignment._used = True
+    # The list may become one of what was before.
+    changes = _as_dict(assignment._old_values) if WATCHED else None
+    try:
+        before = _update(here, None, assignment._old_values)
+    except BaseException:
+        assignment._used = False
+        raise
+    if WATCHED and changes is not None:
+        _tell("reset", None, _as_dict(before), changes)
+    return 0
 
 
 cdef object _refuse_assignment(PyTypeObject *cls, PyObject *args, PyObject *kwargs):

@@ -21,7 +21,7 @@ from contextvars import ContextVar as NativeContextVar
 from contextvars import Token as NativeToken
 from contextvars import copy_context as copy_native_context
 from itertools import count
-from sys import modules
+from sys import getrecursionlimit, modules, setrecursionlimit
 from threading import get_ident, local
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final, overload
@@ -344,7 +344,12 @@ class Token(Sealed, Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        self._var.reset(self)
+        try:
+            self._var.reset(self)
+        except RecursionError:
+            if self._used:
+                raise
+            _with_more_room(self._var.reset, self)
 
     def __repr__(self) -> str:
         return f"<Token{' used' if self._used else ''} var={self._var!r} at {id(self):#x}>"
@@ -356,6 +361,16 @@ class Token(Sealed, Generic[T]):
 
 def _made_where(token: Token[Any]) -> str:
     return f"; it was made {token._origin}" if debug else ""
+
+
+def _with_more_room(undo: Callable[..., None], *args: Any) -> None:
+    """For the end of a `with` block where the stack ends, which a C function would reach all the same."""
+    limit = getrecursionlimit()
+    setrecursionlimit(limit + 100)
+    try:
+        undo(*args)
+    finally:
+        setrecursionlimit(limit)
 
 
 def _undo(token: Token[Any]) -> None:
@@ -417,7 +432,12 @@ class Assignment(Sealed):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        self.undo()
+        try:
+            self.undo()
+        except RecursionError:
+            if self._token._used:
+                raise
+            _with_more_room(self.undo)
 
     def __repr__(self) -> str:
         return f"<Assignment{' undone' if self._token._used else ''} at {id(self):#x}>"

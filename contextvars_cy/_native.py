@@ -76,7 +76,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         _, leave, refusal = _enter_and_leave()
         try:
             _call(leave, context, refusal)
-        except MemoryError:
+        except (MemoryError, RecursionError):
             # Once more, since a Context that is not left stays the current one.
             _call(leave, context, refusal)
 
@@ -86,8 +86,8 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             # raised there would leave the Context entered, and nobody to know.
             (_,) = map(function, (context,))
         except refusal as error:
-            # A Context is never refused but for a lack of memory.
-            raise MemoryError from error
+            # A Context is never refused but for a lack of memory, or of room on the stack before Python 3.12.
+            raise (RecursionError if "RecursionError" in str(error) else MemoryError) from error
 
     @cache
     def _enter_and_leave() -> tuple[Callable[..., Any], Callable[..., Any], type[Exception]]:

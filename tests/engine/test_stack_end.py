@@ -1,0 +1,72 @@
+"""Where the stack ends: a `with` block that was entered is left, whatever room there is."""
+
+from __future__ import annotations
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, assign, current_context
+
+LEVELS = 80
+
+
+def at_the_end_of_the_stack(attempt):
+    """Call the function once at each of the last levels of the stack, with its number; what it cannot do it raises."""
+    raised = []
+
+    def dive():
+        try:
+            dive()
+        except RecursionError:
+            pass
+        if len(raised) < LEVELS:
+            try:
+                attempt(len(raised))
+            except BaseException as error:
+                raised.append(type(error))
+            else:
+                raised.append(None)
+
+    dive()
+    assert raised[0] is RecursionError and raised[-1] is None
+    return set(raised) - {None}
+
+
+@pytest.fixture
+def variables():
+    return [ContextVar(f"variable {level}") for level in range(LEVELS)]
+
+
+def with_token(variables, level):
+    with variables[level].set(level):
+        pass
+
+
+def with_unset(variables, level):
+    with variables[level].unset():
+        pass
+
+
+def with_assign(variables, level):
+    with assign({variables[level]: level, variables[0]: level}):
+        pass
+
+
+def with_context(variables, level):
+    with Context():
+        pass
+
+
+def with_all(variables, level):
+    with Context(), variables[level].set(level), assign({variables[0]: level}):
+        pass
+
+
+@pytest.mark.parametrize("attempt", [with_token, with_unset, with_assign, with_context, with_all])
+def test_nothing_stays(attempt, variables):
+    def work():
+        here = current_context()
+        assert at_the_end_of_the_stack(lambda level: attempt(variables, level)) == {RecursionError}
+        assert current_context() is here
+        assert [variable.name for variable in variables if variable.is_set()] == []
+
+    Context().run(work)
