@@ -67,8 +67,8 @@ from types import GenericAlias
 
 import _weakref
 
+from contextvars_cy import _debug, _messages
 from contextvars_cy._backend import debug, host
-from contextvars_cy._debug import origin as _origin
 from contextvars_cy._proxy import Proxy
 from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
@@ -79,7 +79,15 @@ cdef object ref = _weakref.ref
 cdef object remove_dead_weakref = _weakref._remove_dead_weakref
 cdef object getframe = sys._getframe
 cdef dict modules = sys.modules
-cdef object origin = _origin
+cdef object origin = _debug.origin
+cdef object warn_of_shared_default = _debug.warn_of_shared_default
+cdef object noted = _messages.noted
+cdef object refuse_arguments = _messages.refuse_arguments
+cdef object refuse_to_pickle = _messages.refuse_to_pickle
+cdef object whose = _messages.whose
+cdef str ASSIGNS = _messages.ASSIGNS
+cdef str ELSEWHERE = _messages.ELSEWHERE
+cdef str UNSET = _messages.UNSET
 cdef object new_proxy = Proxy
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
@@ -207,7 +215,7 @@ cdef extern from "Python.h":
 
 @cython.final
 cdef class ContextVar:
-    """ContextVar(name, /, *, default=ABSENT, default_factory=None)\n--\n
+    """ContextVar(name, /, *, default=..., default_factory=None)\n--\n
     A variable of which every Context holds a value of its own (PEP 567).
 
     `name` is for people to read; `default` is what `get` returns where the current Context has no value. In its place
@@ -223,10 +231,10 @@ cdef class ContextVar:
     'nobody'
     """
 
-    def __cinit__(self, name=ABSENT, /, *, default=ABSENT, default_factory=None):
+    def __cinit__(self, name=ABSENT, /, *more, default=ABSENT, default_factory=None, **unknown):
         global _serial
-        if name is ABSENT:
-            raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
+        if name is ABSENT or more or unknown:
+            refuse_arguments((name is not ABSENT) + len(more), unknown)
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
         hash(name)
@@ -235,6 +243,8 @@ cdef class ContextVar:
                 raise TypeError("ContextVar() takes a default or a default_factory, not both")
             if not callable(default_factory):
                 raise TypeError(f"default_factory must be callable, not {default_factory!r}")
+        if DEBUG:
+            warn_of_shared_default(name, default)
         self._name = name
         self._default = default
         self._default_factory = default_factory
@@ -248,7 +258,7 @@ cdef class ContextVar:
         """The name that the variable was created with."""
         return self._name
 
-    def get(self, default=ABSENT, /):
+    def get(self, default=..., /):
         """Return the variable's value in the current Context. O(log n) in the number of variables set there.
 
         Where there is none: the argument, else the variable's own default, or what its `default_factory` makes and
@@ -318,7 +328,7 @@ cdef class ContextVar:
         'none'
         """
         if not is_type(<PyObject *>token, <PyTypeObject *>Token):
-            raise TypeError(f"expected an instance of Token, got {token!r}")
+            raise TypeError(f"expected an instance of Token, got {token!r}{whose(token)}")
         contextvar_reset(self, <Token>token)
 
     def try_reset(self, token, /):
@@ -388,7 +398,7 @@ cdef class ContextVar:
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.ContextVar' object")
+        refuse_to_pickle("ContextVar")
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -420,7 +430,7 @@ cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count)
         if value is <PyObject *>ABSENT:
             if var._default_factory is not None:
                 return _make_default(var)
-            raise LookupError(var)
+            raise noted(LookupError(var), UNSET)
     return <object>value
 
 
@@ -480,7 +490,9 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token._origin)}")
     if <PyObject *>token._context is not here:
-        raise ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}")
+        raise noted(
+            ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}"), ELSEWHERE
+        )
     token._used = True
     cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
     if old_value is not NULL:
@@ -534,7 +546,7 @@ cdef class Token:
     __hash__ = None
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.Token' object")
+        refuse_to_pickle("Token")
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -598,7 +610,7 @@ cdef class Assignment:
     __hash__ = None
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.Assignment' object")
+        refuse_to_pickle("Assignment")
 
 
 cdef int _undo_assignment(Assignment assignment) except -1:
@@ -624,8 +636,10 @@ cdef object _refuse_assignment(PyTypeObject *cls, PyObject *args, PyObject *kwar
     raise RuntimeError("Assignments can only be created by assign()")
 
 
-def assign(values, /):
-    """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
+@cython.embedsignature(False)
+def assign(values=ABSENT, /, *more):
+    """assign(values, /)\n--\n
+    Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
 
     `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
     Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. Faster than as many
@@ -638,7 +652,9 @@ def assign(values, /):
     >>> user.get(), tenant.get(None)
     ('nobody', None)
     """
-    cdef dict pairs = <dict>values if type(values) is dict else dict(values)
+    if values is ABSENT or more:
+        raise TypeError(f"{ASSIGNS}, not {(values is not ABSENT) + len(more)} arguments")
+    cdef dict pairs = <dict>values if type(values) is dict else _pairs(values)
     cdef list changes
     cdef Py_ssize_t position = 0, index = 0
     cdef PyObject *key
@@ -662,6 +678,12 @@ def assign(values, /):
     if WATCHED and told is not None:
         _tell("set", None, _as_dict(assignment._old_values), told)
     return assignment
+
+
+cdef dict _pairs(object values):
+    if type(values) is ContextVar or type(values) is tuple and values and type(values[0]) is ContextVar:
+        raise TypeError(f"{ASSIGNS}, not a {type(values).__name__}")
+    return dict(values)
 
 
 @cython.final
@@ -791,7 +813,7 @@ cdef class Context:
         return f"<contextvars_cy.Context object at {id(self):#x}>"
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.Context' object")
+        refuse_to_pickle("Context")
 
 
 cdef free_list _free_contexts
@@ -821,7 +843,7 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
 
 cdef inline int _checked(object key) except -1:
     if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
-        raise TypeError(f"a ContextVar key was expected, got {key!r}")
+        raise TypeError(f"a ContextVar key was expected, got {key!r}{whose(key)}")
     return 0
 
 
@@ -865,7 +887,7 @@ cdef class ThreadState:
             raise RuntimeError(f"{self!r} belongs to another thread; call thread_state() in this one")
 
     def __reduce__(self):
-        raise TypeError("cannot pickle 'contextvars_cy.ThreadState' object")
+        refuse_to_pickle("ThreadState")
 
 
 cdef object _refuse_thread_state(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
@@ -874,7 +896,7 @@ cdef object _refuse_thread_state(PyTypeObject *cls, PyObject *args, PyObject *kw
 
 cdef Context _checked_context(object context):
     if type(context) is not Context:
-        raise TypeError("an instance of Context was expected")
+        raise TypeError(f"an instance of Context was expected{whose(context)}")
     return context
 
 

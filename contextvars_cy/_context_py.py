@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final,
 from weakref import ref
 
 from ._backend import debug, host
-from ._debug import origin
+from ._debug import origin, warn_of_shared_default
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
+from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, whose
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, reader, run, set_value
 from ._proxy import Proxy
@@ -93,9 +94,11 @@ class ContextVar(Sealed, Generic[T]):
     @overload
     def __new__(cls, name: str, /, *, default_factory: Callable[[], T]) -> ContextVar[T]: ...
 
-    def __new__(cls, name: Any = ABSENT, /, *, default: Any = ABSENT, default_factory: Any = None) -> ContextVar[T]:
-        if name is ABSENT:
-            raise TypeError("ContextVar() takes exactly 1 positional argument (0 given)")
+    def __new__(
+        cls, name: Any = ABSENT, /, *more: Any, default: Any = ABSENT, default_factory: Any = None, **unknown: Any
+    ) -> ContextVar[T]:
+        if name is ABSENT or more or unknown:
+            refuse_arguments((name is not ABSENT) + len(more), unknown)
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
         # Only for its error: the standard library refuses a name that has no hash, so this does too.
@@ -105,6 +108,8 @@ class ContextVar(Sealed, Generic[T]):
                 raise TypeError("ContextVar() takes a default or a default_factory, not both")
             if not callable(default_factory):
                 raise TypeError(f"default_factory must be callable, not {default_factory!r}")
+        if debug:
+            warn_of_shared_default(name, default)
         self = object.__new__(cls)
         self._name = name
         self._default = default
@@ -148,7 +153,7 @@ class ContextVar(Sealed, Generic[T]):
             return self._default
         if self._default_factory is not None:
             return _make_default(self)
-        raise LookupError(self)
+        raise noted(LookupError(self), UNSET)
 
     def is_set(self) -> bool:
         """Whether the current Context has a value for the variable; a default is none. O(log n).
@@ -212,7 +217,7 @@ class ContextVar(Sealed, Generic[T]):
         'none'
         """
         if type(token) is not Token:
-            raise TypeError(f"expected an instance of Token, got {token!r}")
+            raise TypeError(f"expected an instance of Token, got {token!r}{whose(token)}")
         # Comes first, because it may run a finaliser, which may use the token.
         here = _here(token)
         if token._used:
@@ -220,7 +225,7 @@ class ContextVar(Sealed, Generic[T]):
         if token._var is not self:
             raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token)}")
         if token._context is not here:
-            raise ValueError(f"{token!r} was created in a different Context{_made_where(token)}")
+            raise noted(ValueError(f"{token!r} was created in a different Context{_made_where(token)}"), ELSEWHERE)
         _undo(token)
 
     def try_reset(self, token: Token[T], /) -> bool:
@@ -454,7 +459,7 @@ def assign(values: Mapping[ContextVar[Any], Any], /) -> Assignment: ...
 def assign(values: Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment: ...
 
 
-def assign(values: Any, /) -> Assignment:
+def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
 
     `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
@@ -468,6 +473,10 @@ def assign(values: Any, /) -> Assignment:
     >>> user.get(), tenant.get(None)
     ('nobody', None)
     """
+    if values is ABSENT or more:
+        raise TypeError(f"{ASSIGNS}, not {(values is not ABSENT) + len(more)} arguments")
+    if type(values) is ContextVar or type(values) is tuple and values and type(values[0]) is ContextVar:
+        raise TypeError(f"{ASSIGNS}, not a {type(values).__name__}")
     changes: dict[ContextVar[Any], Any] = dict(values)
     for var in changes:
         _checked(var)
@@ -605,13 +614,13 @@ class Context(Sealed):
         """
         return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
 
-    def __getitem__(self, key: ContextVar[T]) -> T:
+    def __getitem__(self, key: ContextVar[T], /) -> T:
         value = _snapshot_of(self)._find(_checked(key), key._hash)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object, /) -> bool:
         return _checked(key) in _snapshot_of(self)
 
     def __len__(self) -> int:
@@ -620,7 +629,7 @@ class Context(Sealed):
     def __iter__(self) -> HamtIterator:
         return self.keys()
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object, /) -> bool:
         if type(other) is not Context:
             return NotImplemented
         # Not looked at twice, since another thread may be setting variables in it.
@@ -644,7 +653,7 @@ class Context(Sealed):
 
 def _checked(key: object) -> ContextVar[Any]:
     if type(key) is not ContextVar:
-        raise TypeError(f"a ContextVar key was expected, got {key!r}")
+        raise TypeError(f"a ContextVar key was expected, got {key!r}{whose(key)}")
     return key
 
 
@@ -699,7 +708,7 @@ class ThreadState(Sealed):
 
 def _checked_context(context: object) -> Context:
     if type(context) is not Context:
-        raise TypeError("an instance of Context was expected")
+        raise TypeError(f"an instance of Context was expected{whose(context)}")
     return context
 
 

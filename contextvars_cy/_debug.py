@@ -1,21 +1,43 @@
-"""Where a token is made, for the errors about it: asked in debug mode only."""
+"""What debug mode alone asks for: where a token is made, for the errors about it, and which defaults can change."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from types import FrameType
 
 
 def origin() -> str:
     """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
-        frame = frame.f_back
+    frame = _frame()
     place = "in C code"
     if frame is not None:
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
     return f"{place}, thread {threading.current_thread().name}{_task()}"
+
+
+def warn_of_shared_default(name: str, default: object) -> None:
+    """Warn, at the program's line that runs, of a default that can change: a list can, and what has a hash cannot."""
+    frame = _frame()
+    if type(default).__hash__ is None and frame is not None:
+        warnings.warn_explicit(
+            f"every Context shares the default of ContextVar({name!r}), {default!r}, and what is changed in it: use "
+            f"default_factory, as in ContextVar({name!r}, default_factory={type(default).__name__})",
+            RuntimeWarning,
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            frame.f_globals.get("__name__"),
+            frame.f_globals.setdefault("__warningregistry__", {}),
+        )
+
+
+def _frame() -> FrameType | None:
+    """The program's, which called into this package."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+        frame = frame.f_back
+    return frame
 
 
 def _task() -> str:

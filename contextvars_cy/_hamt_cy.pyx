@@ -707,8 +707,10 @@ cdef class HamtMutation:
         """
         self._store(key, value)
 
-    def pop(self, key, default=_ABSENT, /):
-        """Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
+    @cython.embedsignature(False)
+    def pop(self, key, default=ABSENT, /):
+        """pop($self, key, default=..., /)\n--\n
+        Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
@@ -798,6 +800,7 @@ cdef class HamtMutation:
         finally:
             Py_ReprLeave(self)
 
+    __reversed__ = None
     __hash__ = None
     __iter__ = None
     __class_getitem__ = classmethod(GenericAlias)

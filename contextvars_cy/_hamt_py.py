@@ -232,13 +232,13 @@ class Hamt(Sealed, Generic[K, V]):
         view._mapping = self
         return view
 
-    def __getitem__(self, key: object) -> V:
+    def __getitem__(self, key: object, /) -> V:
         value = find(self._root, fold(key), key)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object, /) -> bool:
         return find(self._root, fold(key), key) is not ABSENT
 
     def __len__(self) -> int:
@@ -247,7 +247,7 @@ class Hamt(Sealed, Generic[K, V]):
     def __iter__(self) -> HamtIterator:
         return iterate(self, "keys")
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object, /) -> bool:
         if type(other) is not Hamt:
             return NotImplemented
         return self._count == other._count and equal(self._root, other._root)
@@ -258,10 +258,10 @@ class Hamt(Sealed, Generic[K, V]):
             self._hash = hash((self._count, sum(map(hash, self.items())))) & maxsize
         return self._hash
 
-    def __or__(self, other: Mapping[K, V]) -> Hamt[K, V]:
+    def __or__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
         return self.update(other) if isinstance(other, Mapping) else NotImplemented
 
-    def __ror__(self, other: Mapping[K, V]) -> Hamt[K, V]:
+    def __ror__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
         return Hamt(other).update(self) if isinstance(other, Mapping) else NotImplemented
 
     @reprlib.recursive_repr("Hamt({...})")
@@ -392,7 +392,7 @@ class HamtKeys(Sealed, KeysView[K]):
     def __repr__(self) -> str:
         return f"HamtKeys({list(self)!r})"
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self, other: Any, /) -> Any:
         # Set's own answer is a union of two results, of which the second is of the other's type.
         return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
 
@@ -413,7 +413,7 @@ class HamtValues(Sealed, ValuesView[V]):
     def __iter__(self) -> Iterator[V]:
         return iterate(self._mapping, "values")
 
-    def __contains__(self, value: object) -> bool:
+    def __contains__(self, value: object, /) -> bool:
         for other in self:
             if value is other or value == other:
                 return True
@@ -437,7 +437,7 @@ class HamtItems(Sealed, ItemsView[K, V]):
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return iterate(self._mapping, "items")
 
-    def __contains__(self, item: object) -> bool:
+    def __contains__(self, item: object, /) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         value = self._mapping._find(item[0], fold(item[0]))
@@ -446,7 +446,7 @@ class HamtItems(Sealed, ItemsView[K, V]):
     def __repr__(self) -> str:
         return f"HamtItems({list(self)!r})"
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self, other: Any, /) -> Any:
         return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
 
     __rxor__ = __xor__
@@ -568,19 +568,19 @@ class HamtMutation(Sealed, Generic[K, V]):
         self._finished = True
         return hamt
 
-    def __getitem__(self, key: object) -> V:
+    def __getitem__(self, key: object, /) -> V:
         value = self._find(key)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
-    def __setitem__(self, key: K, value: V) -> None:
+    def __setitem__(self, key: K, value: V, /) -> None:
         self.set(key, value)
 
-    def __delitem__(self, key: object) -> None:
+    def __delitem__(self, key: object, /) -> None:
         self.pop(key)
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: object, /) -> bool:
         return self._find(key) is not ABSENT
 
     @_exclusive
@@ -594,7 +594,7 @@ class HamtMutation(Sealed, Generic[K, V]):
     def __exit__(self, *exception: object) -> None:
         self.finish()
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object, /) -> bool:
         if not isinstance(other, HamtMutation):
             return NotImplemented
         return bool(self._settled() == other._settled())
@@ -603,6 +603,7 @@ class HamtMutation(Sealed, Generic[K, V]):
     def __repr__(self) -> str:
         return f"HamtMutation({_braced(self._settled())})"
 
+    __reversed__ = None
     __hash__ = None  # type: ignore[assignment]
     __iter__ = None
 

@@ -145,7 +145,7 @@ class HamtSet(Sealed, Set[T], Hashable):
 
     __copy__ = copy
 
-    def __contains__(self, element: object) -> bool:
+    def __contains__(self, element: object, /) -> bool:
         return element in self._hamt
 
     def __iter__(self) -> Iterator[T]:
@@ -154,43 +154,43 @@ class HamtSet(Sealed, Set[T], Hashable):
     def __len__(self) -> int:
         return len(self._hamt)
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object, /) -> bool:
         return len(self) == len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
 
-    def __le__(self, other: Set[Any]) -> bool:
+    def __le__(self, other: Set[Any], /) -> bool:
         return len(self) <= len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
 
-    def __ge__(self, other: Set[Any]) -> bool:
+    def __ge__(self, other: Set[Any], /) -> bool:
         return len(self) >= len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
 
-    def __lt__(self, other: Set[Any]) -> bool:
+    def __lt__(self, other: Set[Any], /) -> bool:
         return len(self) < len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
 
-    def __gt__(self, other: Set[Any]) -> bool:
+    def __gt__(self, other: Set[Any], /) -> bool:
         return len(self) > len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
 
-    def __or__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __or__(self, other: Set[Any], /) -> HamtSet[Any]:
         return self.union(other) if isinstance(other, Set) else NotImplemented
 
-    def __and__(self, other: Set[Any]) -> HamtSet[T]:
+    def __and__(self, other: Set[Any], /) -> HamtSet[T]:
         return self.intersection(other) if isinstance(other, Set) else NotImplemented
 
-    def __sub__(self, other: Set[Any]) -> HamtSet[T]:
+    def __sub__(self, other: Set[Any], /) -> HamtSet[T]:
         return self.difference(other) if isinstance(other, Set) else NotImplemented
 
-    def __xor__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __xor__(self, other: Set[Any], /) -> HamtSet[Any]:
         return self.symmetric_difference(other) if isinstance(other, Set) else NotImplemented
 
-    def __ror__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __ror__(self, other: Set[Any], /) -> HamtSet[Any]:
         return HamtSet(other).union(self) if isinstance(other, Set) else NotImplemented
 
-    def __rand__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __rand__(self, other: Set[Any], /) -> HamtSet[Any]:
         return HamtSet(other).intersection(self) if isinstance(other, Set) else NotImplemented
 
-    def __rsub__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __rsub__(self, other: Set[Any], /) -> HamtSet[Any]:
         return HamtSet(other).difference(self) if isinstance(other, Set) else NotImplemented
 
-    def __rxor__(self, other: Set[Any]) -> HamtSet[Any]:
+    def __rxor__(self, other: Set[Any], /) -> HamtSet[Any]:
         return HamtSet(other).symmetric_difference(self) if isinstance(other, Set) else NotImplemented
 
     def __hash__(self) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._messages import refuse_to_pickle
+
 
 class Sealed:
     """The base of every public class."""
@@ -17,4 +19,4 @@ class Sealed:
                 raise TypeError(f"type 'contextvars_cy.{base.__name__}' is not an acceptable base type")
 
     def __reduce__(self) -> Any:
-        raise TypeError(f"cannot pickle 'contextvars_cy.{type(self).__name__}' object")
+        refuse_to_pickle(type(self).__name__)

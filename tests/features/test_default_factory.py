@@ -1,10 +1,13 @@
 """Unset, asked, made on demand: `unset`, `is_set`, and a default that is made for each Context."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, Token, copy_context
+from contextvars_cy import Context, ContextVar, Token, backend, copy_context, host
 
 
 def test_unset_takes_the_value_away_and_its_token_brings_it_back():
@@ -164,3 +167,32 @@ def test_each_thread_makes_its_own():
     for thread in threads:
         thread.join()
     assert found == [[1]] * 4 and len(set(map(id, found))) == 4
+
+
+SHARED = """
+import collections, dataclasses, sys, warnings
+from contextvars_cy import ContextVar
+
+@dataclasses.dataclass
+class Cart:
+    total: int = 0
+
+warnings.simplefilter("always")
+for default in ([], {}, set(), bytearray(), collections.deque(), Cart()):
+    ContextVar("shared", default=default)
+ContextVar("own", default_factory=list), ContextVar("fixed", default=()), ContextVar("none")
+"""
+
+
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_debug_mode_warns_of_a_default_that_every_context_shares(debug, tmp_path):
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED, encoding="utf-8")
+    choices = {"BACKEND": backend, "HOST": host, "DEBUG": debug}
+    env = {**os.environ, **{f"CONTEXTVARS_CY_{name}": choice for name, choice in choices.items()}}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True)
+    warned = [line for line in done.stderr.splitlines() if "Warning" in line]
+    assert done.returncode == 0
+    assert len(warned) == (6 if debug == "1" else 0)
+    assert all(line.startswith(f"{script}:11: RuntimeWarning: every Context shares") for line in warned)
+    assert not warned or "ContextVar('shared', default_factory=list)" in warned[0]

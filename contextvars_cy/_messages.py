@@ -1,0 +1,49 @@
+"""What both twins say in an error beyond CPython's own words."""
+
+from __future__ import annotations
+
+from contextvars import Context, ContextVar, Token
+from typing import NoReturn, TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
+ASSIGNS = "assign() takes one mapping from ContextVar to value, as in assign({variable: value}), or pairs of both"
+ELSEWHERE = (
+    "A token is for the Context where it was made. In another one variable.try_reset(token) returns False and changes "
+    "nothing."
+)
+UNSET = "Set the variable first, ask variable.get(default), or create it with a default or a default_factory."
+
+
+def noted(error: E, note: str) -> E:
+    """The error with the way out as a note, which Python has from 3.11 on: `str(error)` stays CPython's."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    return error
+
+
+def whose(thing: object) -> str:
+    """For what is of the right name and from the wrong module."""
+    kind = type(thing)
+    if kind is not Context and kind is not ContextVar and kind is not Token:
+        return ""
+    return (
+        f"; that is a {kind.__name__} of the standard library, and here one of contextvars_cy is needed: import "
+        "ContextVar and copy_context from there, or call contextvars_cy.install() before they are imported"
+    )
+
+
+def refuse_to_pickle(name: str) -> NoReturn:
+    error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
+    if name in ("Context", "ContextVar"):
+        raise noted(error, "It stays in its process. Send the values, by names of your own, and set them there.")
+    raise error
+
+
+def refuse_arguments(given: int, unknown: dict[str, object]) -> NoReturn:
+    """For ContextVar(), which has one positional argument and two names."""
+    if given != 1:
+        hint = "; a default is named: default=" if given == 2 else ""
+        raise TypeError(f"ContextVar() takes exactly 1 positional argument ({given} given){hint}")
+    name = next(iter(unknown))
+    raise TypeError(f"ContextVar() got an unexpected keyword argument {name!r}; it has default and default_factory")
