@@ -16,6 +16,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 MODULES = ("_trie_cy", "_hamt_cy", "_context_cy")
+VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 
 
 def obstacle():
@@ -52,6 +53,10 @@ def extensions():
     return [Extension(f"contextvars_cy.{name}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
 
 
+for variable in os.environ:
+    if variable.startswith("CONTEXTVARS_CY_") and variable not in VARIABLES:
+        hint = f"there are {', '.join(VARIABLES)}"
+        print(f"contextvars_cy: the environment variable {variable} does nothing; {hint}", file=sys.stderr)
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
 setup(ext_modules=[] if undecided else extensions())

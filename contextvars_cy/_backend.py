@@ -1,9 +1,12 @@
 """Which twin runs, on which host, and why: the only reader of the environment.
 
-`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or an ImportError) or `pure`.
+`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or a RuntimeError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
 `CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made), `0`, or unset: `1` under `python -X dev`.
+
+What is wrong with these is no ImportError: programs that can do without the package catch that, and would run on the
+standard library's variables unseen.
 """
 
 from __future__ import annotations
@@ -16,14 +19,26 @@ from importlib.util import find_spec
 
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
+NAMES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 EXTENSIONS = ("contextvars_cy._trie_cy", "contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
     value = os.environ.get(variable, "")
     if value and value not in choices:
-        raise ImportError(f"{variable}={value!r}: choose one of {', '.join(choices)}, or leave it unset")
+        raise ValueError(f"{variable}={value!r}: choose one of {', '.join(choices)}, or leave it unset")
     return value
+
+
+def _warn_of_misspelt_names() -> None:
+    for name in os.environ:
+        if name.startswith("CONTEXTVARS_CY_") and name not in NAMES:
+            # Imported where it is needed, because few programs need it.
+            from difflib import get_close_matches
+
+            nearest = get_close_matches(name, NAMES, 1, 0.9)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(NAMES)}"
+            warnings.warn(f"the environment variable {name} does nothing; {hint}", RuntimeWarning, stacklevel=2)
 
 
 def obstacle() -> tuple[str, Exception | None]:
@@ -42,7 +57,7 @@ def _check_host() -> None:
     """A package that was taken out of `sys.modules` is imported afresh, but the interpreter keeps its extensions."""
     at_work = import_module(EXTENSIONS[-1]).host
     if at_work != host:
-        raise ImportError(
+        raise RuntimeError(
             f"CONTEXTVARS_CY_HOST asks for the {host} host, but in this process the compiled backend runs on the "
             f"{at_work} host already; set the variable before contextvars_cy is imported for the first time"
         )
@@ -58,7 +73,7 @@ def _choose_backend() -> tuple[str, str]:
         _check_host()
         return "cython", "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
     if chosen:
-        raise ImportError(
+        raise RuntimeError(
             f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works, "
             "or choose the pure backend"
         ) from error
@@ -67,6 +82,7 @@ def _choose_backend() -> tuple[str, str]:
     return "pure", why_not
 
 
+_warn_of_misspelt_names()
 # The compiled twin asks for both while it is imported, so these come first.
 host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
 debug = {"": sys.flags.dev_mode, "0": False, "1": True}[_choice("CONTEXTVARS_CY_DEBUG", ("0", "1"))]

@@ -53,7 +53,9 @@ def test_environment_decides(backend, host, tmp_path):
     assert (report["twins"], report["homes"]) == (TWINS[expected], HOMES[expected])
 
 
-CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread"}
+CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread", "DEBUG": "0, 1"}
+# As a library writes it that can do without the package.
+OPTIONAL = "try:\n    import contextvars_cy\nexcept ImportError:\n    print('without')\n"
 
 
 @pytest.mark.parametrize(
@@ -61,13 +63,44 @@ CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread"}
     [
         *[("BACKEND", value) for value in ("Pure", "cython ", "native", "cython, pure", "1")],
         *[("HOST", value) for value in ("Native", "thread ", "pure", "native, thread", "1")],
+        *[("DEBUG", value) for value in ("2", "true", "0, 1")],
     ],
 )
-def test_unknown_value_is_an_import_error(variable, value, tmp_path):
-    done = run_report(tmp_path, **{variable: value})
-    assert done.returncode == 1
-    message = f"ImportError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
+def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(variable, value, tmp_path):
+    done = run_python(["-c", OPTIONAL], tmp_path, {f"CONTEXTVARS_CY_{variable}": value})
+    assert (done.returncode, done.stdout) == (1, "")
+    message = f"ValueError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
     assert done.stderr.splitlines()[-1] == message
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [
+        ("BACKENDS", "BACKEND"),
+        ("BACK_END", "BACKEND"),
+        ("HOSTS", "HOST"),
+        ("DEBUGGING", "DEBUG"),
+        ("COLOUR", None),
+        ("", None),
+    ],
+)
+def test_a_misspelt_name_is_named_in_a_warning(name, nearest, tmp_path):
+    done = run_report(tmp_path, **{name: "pure"})
+    assert (done.returncode, json.loads(done.stdout)["backend"]) == (0, "cython")
+    assert done.stderr.count("Warning: ") == 1
+    if nearest:
+        hint = f"did you mean CONTEXTVARS_CY_{nearest}?"
+    else:
+        hint = "there are CONTEXTVARS_CY_BACKEND, CONTEXTVARS_CY_DEBUG, CONTEXTVARS_CY_HOST"
+    assert f"RuntimeWarning: the environment variable CONTEXTVARS_CY_{name} does nothing; {hint}" in done.stderr
+
+
+def test_names_that_are_right_or_of_others_are_no_matter(tmp_path):
+    env = dict.fromkeys(
+        ["CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CYTHON"], ""
+    )
+    done = run_python(["-W", "error", "-c", REPORT], tmp_path, env)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +163,12 @@ REASON = "the compiled extension cannot be loaded: ImportError: "
 
 
 @SOME
-def test_broken_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy):
     copy.break_modules(modules)
-    done = copy.run("-c", REPORT, backend="cython")
-    assert done.returncode == 1
+    done = copy.run("-c", OPTIONAL, backend="cython")
+    assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"ImportError: CONTEXTVARS_CY_BACKEND=cython, but {REASON}")
+    assert last.startswith(f"RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but {REASON}")
     assert any(copy.extension_file(module).name in last for module in modules)
 
 
@@ -184,12 +217,12 @@ def test_half_an_extension_is_not_used(copy):
 
 
 @SOME
-def test_missing_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy):
     copy.remove_modules(modules)
-    done = copy.run("-c", REPORT, backend="cython")
-    assert done.returncode == 1
+    done = copy.run("-c", OPTIONAL, backend="cython")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: CONTEXTVARS_CY_BACKEND=cython, but no compiled extension is installed for this Python; "
+        "RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but no compiled extension is installed for this Python; "
         "reinstall contextvars_cy where a C compiler works, or choose the pure backend"
     )
 

@@ -153,8 +153,11 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
 
 
 def test_a_pure_build_can_be_asked_for(tree, tmp_path):
-    wheel, output = build_wheel(tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure"})
+    wheel, output = build_wheel(
+        tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOSTS": "thread"}
+    )
     assert wheel.name.endswith("-py3-none-any.whl")
+    assert "contextvars_cy: the environment variable CONTEXTVARS_CY_HOSTS does nothing; there are" in output
     assert output.count(PURE_BUILD + "CONTEXTVARS_CY_BACKEND asks for it") == output.count(PURE_BUILD) == 1
 
 
