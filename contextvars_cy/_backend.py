@@ -20,6 +20,7 @@ from importlib.util import find_spec
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
 NAMES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
+MISSING = "no compiled extension is installed for this Python"
 EXTENSIONS = ("contextvars_cy._trie_cy", "contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
 
 
@@ -44,13 +45,22 @@ def _warn_of_misspelt_names() -> None:
 def obstacle() -> tuple[str, Exception | None]:
     """Why the compiled backend cannot run here, and the error behind it; an empty text where it can."""
     if not all(find_spec(name) for name in EXTENSIONS):
-        return "no compiled extension is installed for this Python", None
+        return MISSING, None
     try:
         for name in EXTENSIONS:
             import_module(name)
     except Exception as error:
         return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
     return "", None
+
+
+def explained(why_not: str) -> tuple[str, str]:
+    """The obstacle with what is behind it, and what to do; an empty text where that is nothing."""
+    if why_not != MISSING:
+        return why_not, "reinstall contextvars_cy where a C compiler works"
+    from ._why_pure import explanation
+
+    return explanation()
 
 
 def _check_host() -> None:
@@ -73,10 +83,9 @@ def _choose_backend() -> tuple[str, str]:
         _check_host()
         return "cython", "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
     if chosen:
-        raise RuntimeError(
-            f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works, "
-            "or choose the pure backend"
-        ) from error
+        reason, remedy = explained(why_not)
+        ways = f"{remedy}; or choose the pure backend" if remedy else "choose the pure backend"
+        raise RuntimeError(f"CONTEXTVARS_CY_BACKEND=cython, but {reason}; {ways}") from error
     if error:
         warnings.warn(f"contextvars_cy runs the pure backend, because {why_not}", RuntimeWarning, stacklevel=2)
     return "pure", why_not

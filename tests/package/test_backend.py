@@ -117,7 +117,11 @@ class Copy:
     def __init__(self, installed_package, folder):
         self.folder = folder
         self.package = folder / "contextvars_cy"
-        shutil.copytree(installed_package, self.package, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        # An editable installation may have been built for other Pythons too.
+        other = [file.name for file in installed_package.glob("*.so") if not file.name.endswith(suffix)]
+        left_out = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "_pure_build.txt", *other)
+        shutil.copytree(installed_package, self.package, ignore=left_out)
 
     def extension_file(self, module):
         return self.package / f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -160,6 +164,7 @@ def test_unspoilt_copy_runs_the_compiled_twin(copy):
 
 SOME = pytest.mark.parametrize("modules", [MODULES, *([module] for module in MODULES)], ids=["all", *MODULES])
 REASON = "the compiled extension cannot be loaded: ImportError: "
+MISSING = "no compiled extension is installed for this Python"
 
 
 @SOME
@@ -221,10 +226,10 @@ def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy):
     copy.remove_modules(modules)
     done = copy.run("-c", OPTIONAL, backend="cython")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1] == (
-        "RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but no compiled extension is installed for this Python; "
-        "reinstall contextvars_cy where a C compiler works, or choose the pure backend"
-    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but {MISSING}")
+    assert "; where a C compiler works: CONTEXTVARS_CY_BACKEND=cython " in last
+    assert last.endswith("; or choose the pure backend")
 
 
 @SOME
@@ -242,7 +247,7 @@ def test_missing_extension_is_told_by_info(modules, copy):
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert (done.returncode, done.stderr) == (0, "")
-    assert row("backend", done) == "pure (no compiled extension is installed for this Python)"
+    assert row("backend", done) == f"pure ({MISSING})"
     expected = "none" if "_context_cy" in modules else str(copy.extension_file("_context_cy"))
     assert row("extension", done) == expected
 
@@ -252,6 +257,35 @@ def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "run", "--backend", "cython", "-m", "this")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "python -m contextvars_cy: --backend cython: no compiled extension is installed for this Python\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"python -m contextvars_cy: --backend cython: {MISSING}; where a C compiler works: ")
+
+
+def test_info_tells_of_an_extension_for_another_python(copy):
+    copy.remove_modules(MODULES)
+    other = copy.package / f"_context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
+    other.write_bytes(b"")
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", done) == f"pure (the extension that is installed is for another Python: {other.name})"
+
+
+def test_info_tells_of_a_pure_build(copy):
+    copy.remove_modules(MODULES)
+    (copy.package / "_pure_build.txt").write_text("CPython 3.8.1: no C compiler works here\n", encoding="utf-8")
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", done) == "pure (a pure build, made by CPython 3.8.1: no C compiler works here)"
+
+
+def test_info_tells_of_sources_in_front_of_the_installed_package(copy, tmp_path):
+    """As in a clone's folder, once the package is installed."""
+    clone = tmp_path / "clone"
+    shutil.copytree(copy.package, clone / "contextvars_cy", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
+    done = run_python(["-S", "-m", "contextvars_cy", "info"], clone, {"PYTHONPATH": str(copy.folder)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row("backend", done) == (
+        f"pure (no extension is built in {clone / 'contextvars_cy'}, which Python finds before the installed package, "
+        f"{copy.package})"
     )
+    assert row("remedy", done) == f"run Python in another folder than {clone}, without that on PYTHONPATH"
+    elsewhere = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", elsewhere) == "cython (the compiled extension works)"

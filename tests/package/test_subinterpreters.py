@@ -70,7 +70,7 @@ def test_the_compiled_backend_is_an_error_that_says_so(kind, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "CONTEXTVARS_CY_BACKEND=cython, but the compiled extension cannot be loaded: ImportError: "
-        f"{REASONS[kind]}; reinstall contextvars_cy where a C compiler works, or choose the pure backend\n"
+        f"{REASONS[kind]}; reinstall contextvars_cy where a C compiler works; or choose the pure backend\n"
     )
 
 
