@@ -21,14 +21,14 @@ import sys
 import threading
 import weakref
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final, overload
 
 from ._backend import debug, host
 from ._debug import origin
 from ._hamt_merge import HamtDiff
-from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
+from ._hamt_py import EMPTY, Hamt, iterate
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, enter, leave, run, set_value
 from ._proxy import Proxy
@@ -42,6 +42,17 @@ if TYPE_CHECKING:
     from ._watch import Watcher, WatchEvent
 
     P = ParamSpec("P")
+    E = TypeVar("E", covariant=True)
+
+    class HamtIterator(Iterator[E]):
+        """With the type of its elements. And with a length, as a native Context's: the views that checkers have a
+        Mapping return are something else."""
+
+        def __next__(self) -> E: ...
+
+        def __len__(self) -> int: ...
+else:
+    from ._hamt_py import HamtIterator
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -460,8 +471,16 @@ def assign(values: Any, /) -> Assignment:
     return assignment
 
 
+if TYPE_CHECKING:
+
+    class _Mapping(Sealed, Mapping[ContextVar[Any], Any]): ...
+else:
+    # Registered as a Mapping below, which as a base would bring methods of its own.
+    _Mapping = Sealed
+
+
 @final
-class Context(Sealed):
+class Context(_Mapping):
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
@@ -531,6 +550,9 @@ class Context(Sealed):
     def get(self, key: ContextVar[T], /) -> T | None: ...
 
     @overload
+    def get(self, key: ContextVar[T], default: T, /) -> T: ...
+
+    @overload
     def get(self, key: ContextVar[T], default: D, /) -> T | D: ...
 
     def get(self, key: ContextVar[Any], default: Any = None, /) -> Any:
@@ -542,29 +564,29 @@ class Context(Sealed):
         value = _snapshot_of(self)._find(_checked(key), key._hash)
         return default if value is ABSENT else value
 
-    def keys(self) -> HamtIterator:
+    def keys(self) -> HamtIterator[ContextVar[Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the variables; O(n).
 
         >>> list(Context().keys())
         []
         """
-        return iterate(_snapshot_of(self), "keys")
+        return iterate(_snapshot_of(self), "keys")  # type: ignore[return-value]
 
-    def values(self) -> HamtIterator:
+    def values(self) -> HamtIterator[Any]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the values; O(n).
 
         >>> list(Context().values())
         []
         """
-        return iterate(_snapshot_of(self), "values")
+        return iterate(_snapshot_of(self), "values")  # type: ignore[return-value]
 
-    def items(self) -> HamtIterator:
+    def items(self) -> HamtIterator[tuple[ContextVar[Any], Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the (variable, value) pairs; O(n).
 
         >>> list(Context().items())
         []
         """
-        return iterate(_snapshot_of(self), "items")
+        return iterate(_snapshot_of(self), "items")  # type: ignore[return-value]
 
     def diff(self, other: Context, /) -> HamtDiff:
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -592,7 +614,7 @@ class Context(Sealed):
     def __len__(self) -> int:
         return len(_snapshot_of(self))
 
-    def __iter__(self) -> HamtIterator:
+    def __iter__(self) -> HamtIterator[ContextVar[Any]]:
         return self.keys()
 
     def __eq__(self, other: object) -> bool:

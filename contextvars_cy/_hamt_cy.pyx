@@ -699,8 +699,10 @@ cdef class HamtMutation:
         """
         self._store(key, value)
 
+    @cython.embedsignature(False)
     def pop(self, key, default=_ABSENT, /):
-        """Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
+        """pop($self, key, default=..., /)\n--\n
+        Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
