@@ -13,13 +13,12 @@ from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
-import contextvars_cy
-from contextvars_cy import _backend
+from . import __version__, _backend, install
 
-USAGE = """\
-usage: python -m contextvars_cy info
-       python -m contextvars_cy run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
-       python -m contextvars_cy --version | --help
+USAGE = f"""\
+usage: python -m {__package__} info
+       python -m {__package__} run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
+       python -m {__package__} --version | --help
 """
 HELP = f"""\
 {USAGE}
@@ -38,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if command in HELP_OPTIONS or command == "info" and any(option in arguments for option in HELP_OPTIONS):
         _say(HELP)
     elif command in ("-V", "--version"):
-        _say(f"contextvars_cy {contextvars_cy.__version__}\n")
+        _say(f"contextvars_cy {__version__}\n")
     elif command == "info":
         if len(arguments) > 1:
             _refuse(f"info takes no arguments but --help, got {' '.join(arguments[1:])}")
@@ -55,7 +54,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _refuse(what: str, status: int = 2) -> NoReturn:
-    print(f"python -m contextvars_cy: {what}", file=sys.stderr)
+    print(f"python -m {__package__}: {what}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -74,12 +73,12 @@ def _say(text: str) -> None:
 def _info() -> str:
     import platform
 
-    extension = find_spec("contextvars_cy._context_cy")
+    extension = find_spec(_backend.EXTENSIONS[-1])
     reason, remedy = _backend.reason, ""
     if reason == _backend.MISSING:
         reason, remedy = _backend.explained(reason)
     rows = {
-        "version": contextvars_cy.__version__,
+        "version": __version__,
         "backend": f"{_backend.backend} ({reason})",
         "remedy": remedy,
         "host": _backend.host,
@@ -110,7 +109,7 @@ def _run(arguments: list[str]) -> None:
     if not as_module and not os.path.exists(program[0]):
         _refuse(f"can't open file {program[0]!r}: no such file")
     _restart_with(chosen, arguments)
-    contextvars_cy.install()
+    install()
     _become(program, as_module)
 
 
@@ -146,7 +145,7 @@ def _interpreter_arguments() -> list[str]:
     # What that function leaves out, or knows only in part.
     options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     options += ["-u"] if getattr(sys.stdout, "write_through", False) else []
-    return [*options, "-m", "contextvars_cy"]
+    return [*options, "-m", __package__]
 
 
 def _become(program: list[str], as_module: bool) -> None:

@@ -21,7 +21,7 @@ BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
 NAMES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 MISSING = "no compiled extension is installed for this Python"
-EXTENSIONS = ("contextvars_cy._trie_cy", "contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
+EXTENSIONS = tuple(f"{__package__}.{name}" for name in ("_trie_cy", "_hamt_cy", "_context_cy"))
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -47,11 +47,23 @@ def obstacle() -> tuple[str, Exception | None]:
     if not all(find_spec(name) for name in EXTENSIONS):
         return MISSING, None
     try:
-        for name in EXTENSIONS:
-            import_module(name)
+        _import_extensions()
+        # The interpreter keeps an extension from one `Py_Initialize` to the next, and clears its names in between.
+        if getattr(import_module(EXTENSIONS[-1]), "host", None) is None:
+            raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
     except Exception as error:
         return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
     return "", None
+
+
+def _import_extensions() -> None:
+    for name in EXTENSIONS:
+        module = import_module(name)
+        # Cython enters a module also under the name that it was compiled with, which in a copy of the package that has
+        # another name is the name of another copy's.
+        compiled_name = f"contextvars_cy.{name.rpartition('.')[2]}"
+        if compiled_name != name and sys.modules.get(compiled_name) is module:
+            del sys.modules[compiled_name]
 
 
 def explained(why_not: str) -> tuple[str, str]:

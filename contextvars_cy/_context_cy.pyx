@@ -14,8 +14,9 @@ from cpython.list cimport PyList_New
 from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
-from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
-from contextvars_cy._native_cy cimport (
+from . cimport _siblings_cy
+from ._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
+from ._native_cy cimport (
     native_context_of,
     native_copy,
     native_current,
@@ -35,7 +36,7 @@ from contextvars_cy._native_cy cimport (
     native_version,
     native_watch,
 )
-from contextvars_cy._objects_cy cimport (
+from ._objects_cy cimport (
     METH_FASTCALL,
     METH_KEYWORDS,
     call,
@@ -46,7 +47,7 @@ from contextvars_cy._objects_cy cimport (
     make,
     take_arguments,
 )
-from contextvars_cy._trie_cy cimport (
+from ._trie_cy cimport (
     Node,
     decref,
     find_identical,
@@ -64,10 +65,10 @@ from weakref import ref
 
 from _weakref import _remove_dead_weakref
 
-from contextvars_cy._backend import debug, host
-from contextvars_cy._debug import origin
-from contextvars_cy._proxy import Proxy
-from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+from ._backend import debug, host
+from ._debug import origin
+from ._proxy import Proxy
+from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 cdef object ABSENT = _ABSENT
 cdef bint NATIVE = host == "native"
@@ -347,7 +348,7 @@ cdef class ContextVar:
         'blue'
         reset <Token.MISSING>
         """
-        from contextvars_cy._watch import Watcher
+        from ._watch import Watcher
 
         return Watcher(self, callback)
 
@@ -867,7 +868,8 @@ cdef Context _checked_context(object context):
     return context
 
 
-cdef str _STATE_KEY = "contextvars_cy._context_cy.ThreadState"
+# The type itself: of two copies of the package, each has its own.
+cdef object _STATE_KEY = ThreadState
 
 
 cdef ThreadState _thread_state():
@@ -1453,13 +1455,13 @@ _LEAK = (
 
 Mapping.register(Context)
 match_as_mapping(Context)
-publish(ContextVar, "contextvars_cy.ContextVar", NULL)
-publish(Token, "contextvars_cy.Token", <newfunc>_refuse_token)
-publish(Assignment, "contextvars_cy.Assignment", <newfunc>_refuse_assignment)
-publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)
-publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state)
+publish(ContextVar, __package__, NULL)
+publish(Token, __package__, <newfunc>_refuse_token)
+publish(Assignment, __package__, <newfunc>_refuse_assignment)
+publish(Context, __package__, <newfunc>_context_from_call)
+publish(ThreadState, __package__, <newfunc>_refuse_thread_state)
 for _public in (assign, thread_state, current_context, copy_context):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = __package__
 
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context

@@ -14,7 +14,6 @@ the difference between the hosts:
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import itertools
 import sys
@@ -30,9 +29,9 @@ from ._debug import origin
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
 from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, enter, leave, run, set_value
+from ._native import context_of, contextvars, enter, leave, run, set_value
 from ._proxy import Proxy
-from ._sealed import Sealed
+from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
 from ._trie_py import find
 
@@ -1090,4 +1089,4 @@ for _public in (
     current_context,
     copy_context,
 ):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = PACKAGE

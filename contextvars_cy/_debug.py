@@ -10,7 +10,7 @@ from types import FrameType
 def origin() -> str:
     """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):
         frame = frame.f_back
     place = "in C code"
     if frame is not None:

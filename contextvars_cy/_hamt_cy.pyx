@@ -6,7 +6,8 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, inquiry, newfunc
 from libc.stdint cimport uint32_t
 
-from contextvars_cy._trie_cy cimport (
+from . cimport _siblings_cy
+from ._trie_cy cimport (
     EMPTY_NODE,
     Node,
     assoc,
@@ -30,9 +31,9 @@ import sys
 from collections.abc import ItemsView, Iterable, KeysView, Mapping, Set, ValuesView
 from types import GenericAlias
 
-from contextvars_cy._hamt_inspect import check, dump
-from contextvars_cy._hamt_merge import HamtDiff, merge
-from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+from ._hamt_inspect import check, dump
+from ._hamt_merge import HamtDiff, merge
+from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 cdef object ABSENT = _ABSENT
 cdef object MISSING = _MISSING
@@ -876,12 +877,12 @@ KeysView.register(HamtKeys)
 ValuesView.register(HamtValues)
 ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
-publish(Hamt, "contextvars_cy.Hamt", <newfunc>_hamt_from_call)
-publish(HamtIterator, "contextvars_cy.HamtIterator", <newfunc>_refuse_call)
-publish(HamtKeys, "contextvars_cy.HamtKeys", <newfunc>_refuse_call)
-publish(HamtValues, "contextvars_cy.HamtValues", <newfunc>_refuse_call)
-publish(HamtItems, "contextvars_cy.HamtItems", <newfunc>_refuse_call)
-publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_call)
+publish(Hamt, __package__, <newfunc>_hamt_from_call)
+publish(HamtIterator, __package__, <newfunc>_refuse_call)
+publish(HamtKeys, __package__, <newfunc>_refuse_call)
+publish(HamtValues, __package__, <newfunc>_refuse_call)
+publish(HamtItems, __package__, <newfunc>_refuse_call)
+publish(HamtMutation, __package__, <newfunc>_refuse_call)
 # What can be subscripted would be taken for a sequence, and iterated.
 no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import MISSING, ContextVar, Hamt
+from ._sealed import PACKAGE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,4 +130,4 @@ def _unset(local: Local, name: str) -> AttributeError:
     return AttributeError(f"{type(local).__name__!r} object has no attribute {name!r} in the current Context")
 
 
-Local.__module__ = "contextvars_cy"
+Local.__module__ = PACKAGE

@@ -7,12 +7,19 @@ a variable and for running a function are not quite as good as CPython's.
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import gc
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import contextvars as contextvars
+else:
+    import contextvars
+
+    # Another copy of this package, under another name, may have put its own in the place of the interpreter's.
+    contextvars = getattr(contextvars, "_native", contextvars)
 
 # What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
 MISSING = contextvars.Context().run(contextvars.ContextVar[None]("first").set, None).old_value

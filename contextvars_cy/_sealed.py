@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# Where users find the public names: a copy of the package may have a name of its own.
+PACKAGE = __name__.rpartition(".")[0]
+
 
 class Sealed:
     """The base of every public class."""

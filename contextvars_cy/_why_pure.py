@@ -37,6 +37,8 @@ def explanation() -> tuple[str, str]:
         reason = "no compiled extension is installed for this Python"
     if sys.implementation.name != "cpython":
         return reason, ""
+    if __package__ != "contextvars_cy":
+        return reason, f"copy the files of a contextvars_cy that was compiled for this Python to {_FOLDER}"
     # A cached wheel may be the pure one. And asked for, a build that cannot compile fails with the reason.
     pip = f"{shlex.quote(sys.executable)} -m pip install --no-cache-dir --force-reinstall"
     source = f"-e {shlex.quote(os.path.dirname(_FOLDER))}" if are_sources else _source()
