@@ -108,8 +108,9 @@ lint: $(VENV)/test-tools
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py
-	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py
+	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
+		tests/features/test_types.py
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \
@@ -133,6 +134,6 @@ $(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@touch $(VENV)/built $@
 
 clean:
-	rm -rf .venv* build dist *.egg-info contextvars_cy/*.c contextvars_cy/*.so .pytest_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info contextvars_cy/*.c contextvars_cy/*.so contextvars_cy/_pure_build.txt .pytest_cache .hypothesis
 	rm -rf .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -2,7 +2,8 @@
 
 `CONTEXTVARS_CY_BACKEND` is unset (compiled where possible), `cython` (compiled or an error) or `pure`. A pure build
 declares no extensions, so its wheel is tagged py3-none-any; an extension that is declared optional and fails would
-leave a wheel with a platform's tag, which pip caches.
+leave a wheel with a platform's tag, which pip caches. It records in the package why it is pure, since pip shows what a
+build prints only if it fails; `python -m contextvars_cy info` tells it.
 """
 
 import os
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CCompilerError
 
 MODULES = ("_trie_cy", "_hamt_cy", "_context_cy")
+VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 
 
 def obstacle():
@@ -39,19 +42,35 @@ def obstacle():
     return None
 
 
-def extensions():
+def reason_for_a_pure_build():
     choice = os.environ.get("CONTEXTVARS_CY_BACKEND", "")
     if choice not in ("", "cython", "pure"):
         sys.exit(f"CONTEXTVARS_CY_BACKEND={choice!r}: choose one of cython, pure, or leave it unset")
-    reason = "CONTEXTVARS_CY_BACKEND asks for it" if choice == "pure" else obstacle()
+    reason = "CONTEXTVARS_CY_BACKEND=pure asks for it" if choice == "pure" else obstacle()
     if reason and choice == "cython":
         sys.exit(f"CONTEXTVARS_CY_BACKEND=cython, but {reason}")
     if reason:
         print(f"contextvars_cy: a pure build, without the compiled extension: {reason}", file=sys.stderr)
-        return []
-    return [Extension(f"contextvars_cy.{name}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
+    return reason
 
 
+class RecordingBuild(build_py):
+    def run(self):
+        super().run()
+        record = Path("" if self.editable_mode else self.build_lib, "contextvars_cy", "_pure_build.txt")
+        if reason:
+            python = f"{platform.python_implementation()} {platform.python_version()}"
+            record.write_text(f"{python}: {' '.join(reason.split())}\n", encoding="utf-8")
+        elif record.exists():
+            record.unlink()
+
+
+for variable in os.environ:
+    if variable.startswith("CONTEXTVARS_CY_") and variable not in VARIABLES:
+        hint = f"there are {', '.join(VARIABLES)}"
+        print(f"contextvars_cy: the environment variable {variable} does nothing; {hint}", file=sys.stderr)
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
-setup(ext_modules=[] if undecided else extensions())
+reason = None if undecided else reason_for_a_pure_build()
+extensions = [Extension(f"contextvars_cy.{name}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
+setup(ext_modules=[] if undecided or reason else extensions, cmdclass={"build_py": RecordingBuild})

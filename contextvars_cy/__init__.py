@@ -93,3 +93,8 @@ __all__ = [
     "uninstall",
     "watch",
 ]
+
+
+def __dir__() -> list[str]:
+    """What to complete a name with: not what this module imports for itself."""
+    return [name for name in globals() if name in __all__ or name == "executors" or name.startswith("__")]

@@ -13,54 +13,80 @@ from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
-import contextvars_cy
-from contextvars_cy import _backend
+from . import __version__, _backend, install
 
-USAGE = """\
-usage: python -m contextvars_cy info
-       python -m contextvars_cy run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
-
+USAGE = f"""\
+usage: python -m {__package__} info
+       python -m {__package__} run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
+       python -m {__package__} --version | --help
+"""
+HELP = f"""\
+{USAGE}
 info   tells the version, the backend, the host, why, the Python, and where the extension lies
 run    runs an unmodified program with `contextvars` replaced by ours, like `python SCRIPT` otherwise
 
   --backend B   cython or pure; unset, CONTEXTVARS_CY_BACKEND or the better one that works
   --host H      native or thread; unset, CONTEXTVARS_CY_HOST or native
 """
+HELP_OPTIONS = ("-h", "--help")
 CHOICES = {"--backend": _backend.BACKENDS, "--host": _backend.HOSTS}
 
 
 def main(arguments: list[str]) -> None:
-    command = arguments[0] if arguments else "no command"
-    if command in ("-h", "--help") or command == "run" and arguments[1:2] in (["-h"], ["--help"]):
-        print(USAGE, end="")
+    command = arguments[0] if arguments else ""
+    if command in HELP_OPTIONS or command == "info" and any(option in arguments for option in HELP_OPTIONS):
+        _say(HELP)
+    elif command in ("-V", "--version"):
+        _say(f"contextvars_cy {__version__}\n")
     elif command == "info":
         if len(arguments) > 1:
-            _refuse(f"info takes no arguments, got {' '.join(arguments[1:])}")
-        print(_info())
+            _refuse(f"info takes no arguments but --help, got {' '.join(arguments[1:])}")
+        _say(_info())
     elif command == "run":
         _run(arguments[1:])
+    elif not command:
+        print(USAGE, end="", file=sys.stderr)
+        _refuse("a command is needed: info or run")
+    elif command.startswith("-"):
+        _refuse(f"there is no option {command}: choose one of info, run, --version, --help")
     else:
-        _refuse(f"{command}: choose one of info, run")
+        _refuse(f"there is no command {command}: choose one of info, run")
 
 
 def _refuse(what: str, status: int = 2) -> NoReturn:
-    print(f"python -m contextvars_cy: {what}", file=sys.stderr)
+    print(f"python -m {__package__}: {what}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        # What was not written stays in the buffer, and would fail once more at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _refuse(f"the output cannot be written: {error}", status=1)
+        # The reader has enough.
+        raise SystemExit(1) from None
 
 
 def _info() -> str:
     import platform
 
-    extension = find_spec("contextvars_cy._context_cy")
+    extension = find_spec(_backend.EXTENSIONS[-1])
+    reason, remedy = _backend.reason, ""
+    if reason == _backend.MISSING:
+        reason, remedy = _backend.explained(reason)
     rows = {
-        "version": contextvars_cy.__version__,
-        "backend": f"{_backend.backend} ({_backend.reason})",
+        "version": __version__,
+        "backend": f"{_backend.backend} ({reason})",
+        "remedy": remedy,
         "host": _backend.host,
         "Python": f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})",
         "package": os.path.dirname(__file__),
         "extension": extension.origin if extension else "none",
     }
-    return "\n".join(f"{name:<10} {value}" for name, value in rows.items())
+    return "".join(f"{name:<10} {value}\n" for name, value in rows.items() if value)
 
 
 def _run(arguments: list[str]) -> None:
@@ -70,18 +96,20 @@ def _run(arguments: list[str]) -> None:
         if not equals:
             value = arguments.pop(0) if arguments else ""
         if value not in CHOICES[option]:
-            _refuse(f"{option} {value}: choose one of {', '.join(CHOICES[option])}")
+            _refuse(f"{option} {value or 'needs a value'}: choose one of {', '.join(CHOICES[option])}")
         chosen[option] = value
+    if arguments and arguments[0] in HELP_OPTIONS:
+        return _say(HELP)
     as_module = arguments[:1] == ["-m"]
     program = arguments[1:] if as_module else arguments
     if not program:
         _refuse("run needs a SCRIPT or -m MODULE")
     if not as_module and program[0].startswith("-"):
-        _refuse(f"run has no option {program[0]}; it has --backend, --host and -m")
+        _refuse(f"run has no option {program[0]}; it has --backend, --host, -m and --help")
     if not as_module and not os.path.exists(program[0]):
         _refuse(f"can't open file {program[0]!r}: no such file")
     _restart_with(chosen, arguments)
-    contextvars_cy.install()
+    install()
     _become(program, as_module)
 
 
@@ -93,7 +121,7 @@ def _restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
     if chosen.get("--backend") == "cython":
         why_not, _ = _backend.obstacle()
         if why_not:
-            _refuse(f"--backend cython: {why_not}")
+            _refuse(f"--backend cython: {'; '.join(filter(None, _backend.explained(why_not)))}")
     for option, value in chosen.items():
         os.environ[f"CONTEXTVARS_CY_{option[2:].upper()}"] = value
     command = [sys.executable, *_interpreter_arguments(), "run", *arguments]
@@ -117,7 +145,7 @@ def _interpreter_arguments() -> list[str]:
     # What that function leaves out, or knows only in part.
     options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     options += ["-u"] if getattr(sys.stdout, "write_through", False) else []
-    return [*options, "-m", "contextvars_cy"]
+    return [*options, "-m", __package__]
 
 
 def _become(program: list[str], as_module: bool) -> None:

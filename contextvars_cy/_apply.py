@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import Assignment, Context, ContextVar, assign
+from ._sealed import PACKAGE
 
 
 def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:
@@ -44,4 +45,4 @@ def values_of(context: Context, only: Iterable[ContextVar[Any]] | None) -> dict[
     return {var: context[var] for var in only if var in context}
 
 
-apply.__module__ = "contextvars_cy"
+apply.__module__ = PACKAGE

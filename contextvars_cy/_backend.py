@@ -1,9 +1,12 @@
 """Which twin runs, on which host, and why: the only reader of the environment.
 
-`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or an ImportError) or `pure`.
+`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or a RuntimeError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
 `CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made), `0`, or unset: `1` under `python -X dev`.
+
+What is wrong with these is no ImportError: programs that can do without the package catch that, and would run on the
+standard library's variables unseen.
 """
 
 from __future__ import annotations
@@ -16,33 +19,67 @@ from importlib.util import find_spec
 
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
-EXTENSIONS = ("contextvars_cy._trie_cy", "contextvars_cy._hamt_cy", "contextvars_cy._context_cy")
+NAMES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
+MISSING = "no compiled extension is installed for this Python"
+EXTENSIONS = tuple(f"{__package__}.{name}" for name in ("_trie_cy", "_hamt_cy", "_context_cy"))
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
     value = os.environ.get(variable, "")
     if value and value not in choices:
-        raise ImportError(f"{variable}={value!r}: choose one of {', '.join(choices)}, or leave it unset")
+        raise ValueError(f"{variable}={value!r}: choose one of {', '.join(choices)}, or leave it unset")
     return value
+
+
+def _warn_of_misspelt_names() -> None:
+    for name in os.environ:
+        if name.startswith("CONTEXTVARS_CY_") and name not in NAMES:
+            # Imported where it is needed, because few programs need it.
+            from difflib import get_close_matches
+
+            nearest = get_close_matches(name, NAMES, 1, 0.9)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(NAMES)}"
+            warnings.warn(f"the environment variable {name} does nothing; {hint}", RuntimeWarning, stacklevel=2)
 
 
 def obstacle() -> tuple[str, Exception | None]:
     """Why the compiled backend cannot run here, and the error behind it; an empty text where it can."""
     if not all(find_spec(name) for name in EXTENSIONS):
-        return "no compiled extension is installed for this Python", None
+        return MISSING, None
     try:
-        for name in EXTENSIONS:
-            import_module(name)
+        _import_extensions()
+        # The interpreter keeps an extension from one `Py_Initialize` to the next, and clears its names in between.
+        if getattr(import_module(EXTENSIONS[-1]), "host", None) is None:
+            raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
     except Exception as error:
         return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
     return "", None
+
+
+def _import_extensions() -> None:
+    for name in EXTENSIONS:
+        module = import_module(name)
+        # Cython enters a module also under the name that it was compiled with, which in a copy of the package that has
+        # another name is the name of another copy's.
+        compiled_name = f"contextvars_cy.{name.rpartition('.')[2]}"
+        if compiled_name != name and sys.modules.get(compiled_name) is module:
+            del sys.modules[compiled_name]
+
+
+def explained(why_not: str) -> tuple[str, str]:
+    """The obstacle with what is behind it, and what to do; an empty text where that is nothing."""
+    if why_not != MISSING:
+        return why_not, "reinstall contextvars_cy where a C compiler works"
+    from ._why_pure import explanation
+
+    return explanation()
 
 
 def _check_host() -> None:
     """A package that was taken out of `sys.modules` is imported afresh, but the interpreter keeps its extensions."""
     at_work = import_module(EXTENSIONS[-1]).host
     if at_work != host:
-        raise ImportError(
+        raise RuntimeError(
             f"CONTEXTVARS_CY_HOST asks for the {host} host, but in this process the compiled backend runs on the "
             f"{at_work} host already; set the variable before contextvars_cy is imported for the first time"
         )
@@ -58,15 +95,15 @@ def _choose_backend() -> tuple[str, str]:
         _check_host()
         return "cython", "CONTEXTVARS_CY_BACKEND asks for it" if chosen else "the compiled extension works"
     if chosen:
-        raise ImportError(
-            f"CONTEXTVARS_CY_BACKEND=cython, but {why_not}; reinstall contextvars_cy where a C compiler works, "
-            "or choose the pure backend"
-        ) from error
+        reason, remedy = explained(why_not)
+        ways = f"{remedy}; or choose the pure backend" if remedy else "choose the pure backend"
+        raise RuntimeError(f"CONTEXTVARS_CY_BACKEND=cython, but {reason}; {ways}") from error
     if error:
         warnings.warn(f"contextvars_cy runs the pure backend, because {why_not}", RuntimeWarning, stacklevel=2)
     return "pure", why_not
 
 
+_warn_of_misspelt_names()
 # The compiled twin asks for both while it is imported, so these come first.
 host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
 debug = {"": sys.flags.dev_mode, "0": False, "1": True}[_choice("CONTEXTVARS_CY_DEBUG", ("0", "1"))]

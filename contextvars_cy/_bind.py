@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import Context, ContextVar, assign, copy_context, current_context
 from ._apply import values_of
 from ._isolated import mark_if_coroutine_function
+from ._sealed import PACKAGE
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
@@ -51,4 +52,4 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
     return bound
 
 
-bind.__module__ = "contextvars_cy"
+bind.__module__ = PACKAGE

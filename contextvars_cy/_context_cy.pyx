@@ -14,8 +14,9 @@ from cpython.list cimport PyList_New
 from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
-from contextvars_cy._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
-from contextvars_cy._native_cy cimport (
+from ._siblings_cy cimport import_sibling
+from ._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
+from ._native_cy cimport (
     known_thread_id,
     native_context_of,
     native_copy,
@@ -38,7 +39,7 @@ from contextvars_cy._native_cy cimport (
     native_version,
     native_watch,
 )
-from contextvars_cy._objects_cy cimport (
+from ._objects_cy cimport (
     METH_FASTCALL,
     METH_KEYWORDS,
     call,
@@ -49,7 +50,7 @@ from contextvars_cy._objects_cy cimport (
     make,
     take_arguments,
 )
-from contextvars_cy._trie_cy cimport (
+from ._trie_cy cimport (
     Node,
     decref,
     find_identical,
@@ -67,10 +68,10 @@ from types import GenericAlias
 
 import _weakref
 
-from contextvars_cy import _debug, _messages
-from contextvars_cy._backend import debug, host
-from contextvars_cy._proxy import Proxy
-from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+from . import _debug, _messages
+from ._backend import debug, host
+from ._proxy import Proxy
+from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _ABSENT
@@ -368,7 +369,7 @@ cdef class ContextVar:
         'blue'
         reset <Token.MISSING>
         """
-        from contextvars_cy._watch import Watcher
+        from ._watch import Watcher
 
         return Watcher(self, callback)
 
@@ -909,7 +910,6 @@ def thread_state():
     return _thread_state()
 
 
-cdef str _END_KEY = "contextvars_cy._context_cy.ThreadEnd"
 # By the number of their thread: of those that run, and, if a finaliser asked for one, of those that have begun to end.
 cdef dict _states = {}
 cdef dict _states_at_end = {}
@@ -929,6 +929,10 @@ cdef class _ThreadEnd:
             native_heard_thread_id = 0
         _states_at_end[self._thread_id] = None
         _states.pop(self._thread_id, None)
+
+
+# The type itself: of two copies of the package, each has its own.
+cdef object _END_KEY = _ThreadEnd
 
 
 cdef ThreadState _thread_state():
@@ -1595,13 +1599,13 @@ cdef str _LEAK = (
 
 Mapping.register(Context)
 match_as_mapping(Context)
-publish(ContextVar, "contextvars_cy.ContextVar", NULL)
-publish(Token, "contextvars_cy.Token", <newfunc>_refuse_token)
-publish(Assignment, "contextvars_cy.Assignment", <newfunc>_refuse_assignment)
-publish(Context, "contextvars_cy.Context", <newfunc>_context_from_call)
-publish(ThreadState, "contextvars_cy.ThreadState", <newfunc>_refuse_thread_state)
+publish(ContextVar, __package__, NULL)
+publish(Token, __package__, <newfunc>_refuse_token)
+publish(Assignment, __package__, <newfunc>_refuse_assignment)
+publish(Context, __package__, <newfunc>_context_from_call)
+publish(ThreadState, __package__, <newfunc>_refuse_thread_state)
 for _public in (assign, thread_state, current_context, copy_context):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = __package__
 
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context

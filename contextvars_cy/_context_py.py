@@ -15,11 +15,8 @@ the difference between the hosts:
 from __future__ import annotations
 
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import Context as NativeContext
-from contextvars import ContextVar as NativeContextVar
-from contextvars import Token as NativeToken
-from contextvars import copy_context as copy_native_context
+from atexit import register
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from sys import getrecursionlimit, modules, setrecursionlimit
 from threading import get_ident, local
@@ -30,13 +27,14 @@ from weakref import ref
 from ._backend import debug, host
 from ._debug import origin, warn_of_shared_default
 from ._hamt_merge import HamtDiff
-from ._hamt_py import EMPTY, Hamt, HamtIterator, iterate
+from ._hamt_py import EMPTY, Hamt, iterate
 from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, whose
 from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, enter, leave, reader, run, set_value
+from ._native import context_of, enter, leave, prepare_for_the_end, reader, run, set_value
 from ._proxy import Proxy
-from ._sealed import Sealed
+from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
+from ._standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
 from ._trie_py import find
 
 if TYPE_CHECKING:
@@ -45,6 +43,17 @@ if TYPE_CHECKING:
     from ._watch import Watcher, WatchEvent
 
     P = ParamSpec("P")
+    E = TypeVar("E", covariant=True)
+
+    class HamtIterator(Iterator[E]):
+        """With the type of its elements. And with a length, as a native Context's: the views that checkers have a
+        Mapping return are something else."""
+
+        def __next__(self) -> E: ...
+
+        def __len__(self) -> int: ...
+else:
+    from ._hamt_py import HamtIterator
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -494,8 +503,16 @@ def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     return assignment
 
 
+if TYPE_CHECKING:
+
+    class _Mapping(Sealed, Mapping[ContextVar[Any], Any]): ...
+else:
+    # Registered as a Mapping below, which as a base would bring methods of its own.
+    _Mapping = Sealed
+
+
 @final
-class Context(Sealed):
+class Context(_Mapping):
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
@@ -565,6 +582,9 @@ class Context(Sealed):
     def get(self, key: ContextVar[T], /) -> T | None: ...
 
     @overload
+    def get(self, key: ContextVar[T], default: T, /) -> T: ...
+
+    @overload
     def get(self, key: ContextVar[T], default: D, /) -> T | D: ...
 
     def get(self, key: ContextVar[Any], default: Any = None, /) -> Any:
@@ -576,29 +596,29 @@ class Context(Sealed):
         value = _snapshot_of(self)._find(_checked(key), key._hash)
         return default if value is ABSENT else value
 
-    def keys(self) -> HamtIterator:
+    def keys(self) -> HamtIterator[ContextVar[Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the variables; O(n).
 
         >>> list(Context().keys())
         []
         """
-        return iterate(_snapshot_of(self), "keys")
+        return iterate(_snapshot_of(self), "keys")  # type: ignore[return-value]
 
-    def values(self) -> HamtIterator:
+    def values(self) -> HamtIterator[Any]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the values; O(n).
 
         >>> list(Context().values())
         []
         """
-        return iterate(_snapshot_of(self), "values")
+        return iterate(_snapshot_of(self), "values")  # type: ignore[return-value]
 
-    def items(self) -> HamtIterator:
+    def items(self) -> HamtIterator[tuple[ContextVar[Any], Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the (variable, value) pairs; O(n).
 
         >>> list(Context().items())
         []
         """
-        return iterate(_snapshot_of(self), "items")
+        return iterate(_snapshot_of(self), "items")  # type: ignore[return-value]
 
     def diff(self, other: Context, /) -> HamtDiff:
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -626,7 +646,7 @@ class Context(Sealed):
     def __len__(self) -> int:
         return len(_snapshot_of(self))
 
-    def __iter__(self) -> HamtIterator:
+    def __iter__(self) -> HamtIterator[ContextVar[Any]]:
         return self.keys()
 
     def __eq__(self, other: object, /) -> bool:
@@ -834,6 +854,7 @@ if host == "native":
         return context
 
     _load = reader(_anchor, EMPTY)
+    register(prepare_for_the_end)
 
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
         snapshot = expected = changed = before = _load()
@@ -1155,4 +1176,4 @@ for _public in (
     current_context,
     copy_context,
 ):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = PACKAGE

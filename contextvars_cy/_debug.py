@@ -35,7 +35,7 @@ def warn_of_shared_default(name: str, default: object) -> None:
 def _frame() -> FrameType | None:
     """The program's, which called into this package."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == __package__:
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):
         frame = frame.f_back
     return frame
 

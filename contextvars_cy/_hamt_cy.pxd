@@ -3,20 +3,31 @@
 from cpython.object cimport PyObject, newfunc
 from libc.stdint cimport uint32_t
 
-from contextvars_cy._trie_cy cimport Node, fold
+from ._trie_cy cimport Node, fold
 
 cdef extern from *:
     """
     /* Give a static type the name that users import, and what Python code gets from calling it. */
-    static inline void hamt_publish(PyObject *type, const char *name, newfunc called) {
-        ((PyTypeObject *)type)->tp_name = name;
-        if (called != NULL) {
-            ((PyTypeObject *)type)->tp_new = called;
-            ((PyTypeObject *)type)->tp_vectorcall = NULL;
+    static inline int hamt_publish(PyObject *type, PyObject *package, newfunc called) {
+        PyTypeObject *published = (PyTypeObject *)type;
+        const char *name = strrchr(published->tp_name, '.'), *prefix = PyUnicode_AsUTF8(package);
+        if (prefix == NULL) return -1;
+        /* Never freed, as the type is not. */
+        char *whole = PyMem_RawMalloc(strlen(prefix) + strlen(name) + 1);
+        if (whole == NULL) {
+            PyErr_NoMemory();
+            return -1;
         }
+        strcat(strcpy(whole, prefix), name);
+        published->tp_name = whole;
+        if (called != NULL) {
+            published->tp_new = called;
+            published->tp_vectorcall = NULL;
+        }
+        return 0;
     }
     """
-    void publish "hamt_publish"(object type, const char *name, newfunc called) noexcept
+    int publish "hamt_publish"(object type, object package, newfunc called) except -1
 
 
 cdef class Hamt:

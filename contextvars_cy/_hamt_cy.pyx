@@ -6,7 +6,8 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, inquiry, newfunc
 from libc.stdint cimport uint32_t
 
-from contextvars_cy._trie_cy cimport (
+from ._siblings_cy cimport import_sibling
+from ._trie_cy cimport (
     EMPTY_NODE,
     Node,
     assoc,
@@ -30,8 +31,8 @@ import collections.abc
 import sys
 from types import GenericAlias
 
-from contextvars_cy import _hamt_inspect, _hamt_merge
-from contextvars_cy._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+from . import _hamt_inspect, _hamt_merge
+from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _ABSENT
@@ -885,12 +886,12 @@ collections.abc.KeysView.register(HamtKeys)
 collections.abc.ValuesView.register(HamtValues)
 collections.abc.ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
-publish(Hamt, "contextvars_cy.Hamt", <newfunc>_hamt_from_call)
-publish(HamtIterator, "contextvars_cy.HamtIterator", <newfunc>_refuse_call)
-publish(HamtKeys, "contextvars_cy.HamtKeys", <newfunc>_refuse_call)
-publish(HamtValues, "contextvars_cy.HamtValues", <newfunc>_refuse_call)
-publish(HamtItems, "contextvars_cy.HamtItems", <newfunc>_refuse_call)
-publish(HamtMutation, "contextvars_cy.HamtMutation", <newfunc>_refuse_call)
+publish(Hamt, __package__, <newfunc>_hamt_from_call)
+publish(HamtIterator, __package__, <newfunc>_refuse_call)
+publish(HamtKeys, __package__, <newfunc>_refuse_call)
+publish(HamtValues, __package__, <newfunc>_refuse_call)
+publish(HamtItems, __package__, <newfunc>_refuse_call)
+publish(HamtMutation, __package__, <newfunc>_refuse_call)
 # What can be subscripted would be taken for a sequence, and iterated.
 no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation

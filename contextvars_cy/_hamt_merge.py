@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ._sealed import PACKAGE
 from ._sentinels import MISSING
 
 
@@ -59,4 +60,4 @@ def _same(value: Any, other: Any) -> bool:
     return value is other or value is not MISSING and other is not MISSING and bool(value == other)
 
 
-HamtDiff.__module__ = "contextvars_cy"
+HamtDiff.__module__ = PACKAGE

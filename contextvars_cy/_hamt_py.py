@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
 from ._hamt_inspect import check, dump
 from ._hamt_merge import HamtDiff, merge
-from ._sealed import Sealed
+from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
 from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
 
@@ -632,4 +632,4 @@ class HamtMutation(Sealed, Generic[K, V]):
 
 Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]
 for _public in (Hamt, HamtIterator, HamtKeys, HamtValues, HamtItems, HamtMutation):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = PACKAGE

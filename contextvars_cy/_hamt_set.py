@@ -8,7 +8,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from . import Hamt
-from ._sealed import Sealed
+from ._sealed import PACKAGE, Sealed
 
 T = TypeVar("T")
 
@@ -213,4 +213,4 @@ def _of(hamt: Hamt[Any, None]) -> HamtSet[Any]:
     return elements
 
 
-HamtSet.__module__ = "contextvars_cy"
+HamtSet.__module__ = PACKAGE

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from ._backend import host
 from ._install_loops import LoopsFinder
+from ._standard_library import contextvars
 
 _NAMES = ("contextvars", "_contextvars")
 _replaced: dict[str, ModuleType | None] = {}
@@ -30,13 +31,14 @@ def install() -> None:
     global _finder
     if _replaced:
         return
-    import contextvars_cy
+    from . import Context, ContextVar, Token, copy_context
 
-    exported = ("Context", "ContextVar", "Token", "copy_context")
+    exported = (Context, ContextVar, Token, copy_context)
+    names = tuple(export.__name__ for export in exported)
     for name in _NAMES:
         module = ModuleType(name, "Context variables after PEP 567, by contextvars_cy.")
-        module.__spec__ = ModuleSpec(name, loader=None, origin="contextvars_cy")
-        module.__dict__.update({export: getattr(contextvars_cy, export) for export in exported}, __all__=exported)
+        module.__spec__ = ModuleSpec(name, loader=None, origin=__package__)
+        module.__dict__.update(zip(names, exported), __all__=names, _native=contextvars)
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
     if host == "native":

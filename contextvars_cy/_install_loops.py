@@ -7,13 +7,14 @@ gives to such a loop, is handed on as the native one that it wraps.
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from ._standard_library import contextvars
 
 # By the module to wait for: the class of its loops, and their methods in C that take a Context.
 LOOPS = {
@@ -78,7 +79,7 @@ class LoopsFinder:
 
 
 def in_native_context(method: Callable[..., Any]) -> Callable[..., Any]:
-    from contextvars_cy import Context
+    from . import Context
 
     @functools.wraps(method)
     def run(loop: Any, /, *args: Any, **options: Any) -> Any:

@@ -15,6 +15,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, TypeVar, Union
 
 from . import Context, copy_context
+from ._sealed import PACKAGE
 
 # What generators and coroutines are usually annotated as.
 T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[Any], Awaitable[Any]])
@@ -223,4 +224,4 @@ def _leave_to_the_outer_one(generator: AsyncGenerator[Any, Any]) -> None:
     pass
 
 
-isolated.__module__ = "contextvars_cy"
+isolated.__module__ = PACKAGE

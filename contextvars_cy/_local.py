@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import MISSING, ContextVar, Hamt
+from ._sealed import PACKAGE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class _Signature:
+    """That of a subclass's `__init__`, which `inspect` would not see behind `__new__`."""
+
+    def __get__(self, local: Local | None, kind: type[Local]) -> Any:
+        # Here, because importing it takes long.
+        from inspect import Signature, signature
+
+        if kind.__new__ is not Local.__new__:
+            return None
+        if kind.__init__ is object.__init__:
+            return Signature()
+        whole = signature(kind.__init__)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
 class Local:
@@ -39,7 +58,9 @@ class Local:
     # gone, and the Local a table of them. And `del` needs no value that stands for none.
     __slots__ = ("__weakref__", "_variable")
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    __signature__ = _Signature()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if (args or kwargs) and cls.__init__ is object.__init__:
             raise TypeError(f"{cls.__name__}() takes no arguments; set attributes, or give a subclass an __init__")
         self = object.__new__(cls)
@@ -109,4 +130,4 @@ def _unset(local: Local, name: str) -> AttributeError:
     return AttributeError(f"{type(local).__name__!r} object has no attribute {name!r} in the current Context")
 
 
-Local.__module__ = "contextvars_cy"
+Local.__module__ = PACKAGE

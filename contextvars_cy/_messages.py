@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextvars import Context, ContextVar, Token
 from typing import NoReturn, TypeVar
+
+from ._standard_library import NativeContext, NativeContextVar, NativeToken
 
 E = TypeVar("E", bound=BaseException)
 
@@ -25,7 +26,7 @@ def noted(error: E, note: str) -> E:
 def whose(thing: object) -> str:
     """For what is of the right name and from the wrong module."""
     kind = type(thing)
-    if kind is not Context and kind is not ContextVar and kind is not Token:
+    if kind not in (NativeContext, NativeContextVar, NativeToken):
         return ""
     return (
         f"; that is a {kind.__name__} of the standard library, and here one of contextvars_cy is needed: import "

@@ -10,30 +10,30 @@ from __future__ import annotations
 
 import gc
 import sys
-from atexit import register
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context, ContextVar, Token, copy_context
 from functools import cache, partial
 from gc import get_referents
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
 
 T = TypeVar("T")
 
 
 # What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
-MISSING = Context().run(ContextVar[None]("first").set, None).old_value
+MISSING = NativeContext().run(NativeContextVar[None]("first").set, None).old_value
 
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
-    def context_of(token: Token[Any]) -> Context:
+    def context_of(token: NativeToken[Any]) -> NativeContext:
         """The Context that the token was made in; a token keeps no public reference, but shows it to the collector."""
         for referent in get_referents(token):
-            if type(referent) is Context:
+            if type(referent) is NativeContext:
                 return referent
         raise RuntimeError("this interpreter's tokens do not show their Context; please report it")
 
-    def reader(variable: ContextVar[T], default: T) -> Callable[[], T]:
+    def reader(variable: NativeContextVar[T], default: T) -> Callable[[], T]:
         """A function that reads the variable in the current Context.
 
         `variable.get` believes what CPython remembers of the Context that it last looked at. While a thread ends, that
@@ -42,17 +42,17 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         """
 
         def read() -> T:
-            return copy_context().get(variable, default)
+            return copy_native_context().get(variable, default)
 
         return read
 
     # The methods themselves: a function around `run` would stand in every traceback.
-    run = Context.run
+    run = NativeContext.run
     if sys.version_info >= (3, 12):
-        set_value = ContextVar.set
+        set_value = NativeContextVar.set
     else:
 
-        def set_value(variable: ContextVar[T], value: T) -> Token[T]:
+        def set_value(variable: NativeContextVar[T], value: T) -> NativeToken[T]:
             # Any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser set
             # there would be lost (CPython issue 148891).
             if not _collects():
@@ -68,11 +68,11 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         _call_partial = partial.__call__
         _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
 
-    def enter(context: Context) -> None:
+    def enter(context: NativeContext) -> None:
         enter, _, refusal = _enter_and_leave()
         _call(enter, context, refusal)
 
-    def leave(context: Context) -> None:
+    def leave(context: NativeContext) -> None:
         _, leave, refusal = _enter_and_leave()
         try:
             _call(leave, context, refusal)
@@ -80,7 +80,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             # Once more, since a Context that is not left stays the current one.
             _call(leave, context, refusal)
 
-    def _call(function: Callable[..., Any], context: Context, refusal: type[Exception]) -> None:
+    def _call(function: Callable[..., Any], context: NativeContext, refusal: type[Exception]) -> None:
         try:
             # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
             # raised there would leave the Context entered, and nobody to know.
@@ -104,9 +104,8 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         enter, leave = (prototype((name, ctypes.pythonapi)) for name in ("PyContext_Enter", "PyContext_Exit"))
         return enter, leave, ctypes.ArgumentError
 
-    @register
-    def _prepare_for_the_end() -> None:
-        # Finalisers that run when the interpreter ends may enter a Context, and can import nothing.
+    def prepare_for_the_end() -> None:
+        """Finalisers that run when the interpreter ends may enter a Context, and can import nothing."""
         with suppress(RuntimeError):
             _enter_and_leave()
 
@@ -115,16 +114,19 @@ else:
 
     from __pypy__ import get_contextvar_context, set_contextvar_context
 
-    def reader(variable: ContextVar[T], default: T) -> Callable[[], T]:
+    def prepare_for_the_end() -> None:
+        pass
+
+    def reader(variable: NativeContextVar[T], default: T) -> Callable[[], T]:
         return partial(variable.get, default)
 
     # Each thread's Context for what is set while it runs in none.
     _first = local()
 
-    def context_of(token: Token[Any]) -> Context:
+    def context_of(token: NativeToken[Any]) -> NativeContext:
         return token._context
 
-    def enter(context: Context) -> None:
+    def enter(context: NativeContext) -> None:
         # One step, so that of two threads one enters. PyPy's own `run` looks at the flag alone.
         before = [get_contextvar_context()]
         if context._is_entered or context.__dict__.setdefault("_before_contextvars_cy", before) is not before:
@@ -132,7 +134,7 @@ else:
         context._is_entered = True
         set_contextvar_context(context)
 
-    def leave(context: Context) -> None:
+    def leave(context: NativeContext) -> None:
         if not context._is_entered:
             raise RuntimeError(f"cannot exit context: {context!r} has not been entered")
         if get_contextvar_context() is not context:
@@ -142,7 +144,7 @@ else:
         # Last, because from here on another thread may enter.
         del context._before_contextvars_cy
 
-    def run(context: Context, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def run(context: NativeContext, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         # PyPy's own takes some keywords for its parameters.
         enter(context)
         try:
@@ -152,16 +154,16 @@ else:
             # As in `Context.run`: a kept exception keeps this frame.
             del context, callable, args, kwargs
 
-    def set_value(variable: ContextVar[Any], value: object) -> Token[Any]:
+    def set_value(variable: NativeContextVar[Any], value: object) -> NativeToken[Any]:
         # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
         context = get_contextvar_context()
         if context is None:
             # One step, so that of two, made here and by a finaliser in between, the first stays.
-            context = _first.__dict__.setdefault("context", Context())
+            context = _first.__dict__.setdefault("context", NativeContext())
             set_contextvar_context(context)
         while True:
             data = context._data
             changed = data.set(variable, value)
             if context._data is data:
                 context._data = changed
-                return Token(context, variable, data.get(variable, MISSING))
+                return NativeToken(context, variable, data.get(variable, MISSING))

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 # For its C code, of which there is some use below.
-from contextvars_cy._trie_cy cimport popcount
+from ._trie_cy cimport popcount
 
 cdef extern from *:
     """

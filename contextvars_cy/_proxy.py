@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any, final
 
-from ._sealed import Sealed
+from ._sealed import PACKAGE, Sealed
 
 
 @final
@@ -169,4 +169,4 @@ for _name in _BINARY:
 setattr(Proxy, "__rdivmod__", _reflected(divmod))  # noqa: B010
 for _name in "__enter__ __exit__ __aenter__ __aexit__ __aiter__ __anext__".split():
     setattr(Proxy, _name, _Special(_name))
-Proxy.__module__ = "contextvars_cy"
+Proxy.__module__ = PACKAGE

@@ -6,6 +6,9 @@ from typing import Any
 
 from ._messages import refuse_to_pickle
 
+# Where users find the public names: a copy of the package may have a name of its own.
+PACKAGE = __name__.rpartition(".")[0]
+
 
 class Sealed:
     """The base of every public class."""

@@ -25,4 +25,5 @@ class _Sentinel:
 
 
 MISSING = _Sentinel("<Token.MISSING>")
-ABSENT = _Sentinel("ABSENT")
+# Its text is what signatures show: an argument that may be left out.
+ABSENT = _Sentinel("...")

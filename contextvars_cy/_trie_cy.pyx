@@ -10,7 +10,7 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t
 
-from contextvars_cy._sentinels import ABSENT as _ABSENT
+from ._sentinels import ABSENT as _ABSENT
 
 cdef object ABSENT = _ABSENT
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 from . import Context, ContextVar, backend, current_context, host
+from ._sealed import PACKAGE
 from ._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING or backend == "pure":
@@ -247,4 +248,4 @@ class _Failure:
 
 
 for _public in (WatchEvent, Watcher, watch):
-    _public.__module__ = "contextvars_cy"
+    _public.__module__ = PACKAGE

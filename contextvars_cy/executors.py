@@ -32,6 +32,10 @@ R = TypeVar("R")
 __all__ = ["Thread", "ThreadPoolExecutor", "run_in_executor"]
 
 
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name.startswith("__")]
+
+
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     """A thread pool that runs each call in a copy of the Context in which it was submitted.
 
@@ -68,7 +72,14 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         """
         return super().submit(copy_context().run, fn, *args, **kwargs)
 
-    def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any) -> Iterator[R]:
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[R]:
         """Return an iterator like `map(fn, *iterables)`: each call in a copy of its own of the current Context.
 
         The current Context is that of the call of `map`, also for what is submitted later, where Python 3.14's
@@ -78,7 +89,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         ...     list(pool.map(abs, [-1, -2]))
         [1, 2]
         """
-        return super().map(bind(fn), *iterables, **options)
+        return super().map(bind(fn), *iterables, timeout=timeout, chunksize=chunksize, **options)
 
 
 class Thread(threading.Thread):

@@ -53,7 +53,9 @@ def test_environment_decides(backend, host, tmp_path):
     assert (report["twins"], report["homes"]) == (TWINS[expected], HOMES[expected])
 
 
-CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread"}
+CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread", "DEBUG": "0, 1"}
+# As a library writes it that can do without the package.
+OPTIONAL = "try:\n    import contextvars_cy\nexcept ImportError:\n    print('without')\n"
 
 
 @pytest.mark.parametrize(
@@ -61,13 +63,44 @@ CHOICES = {"BACKEND": "cython, pure", "HOST": "native, thread"}
     [
         *[("BACKEND", value) for value in ("Pure", "cython ", "native", "cython, pure", "1")],
         *[("HOST", value) for value in ("Native", "thread ", "pure", "native, thread", "1")],
+        *[("DEBUG", value) for value in ("2", "true", "0, 1")],
     ],
 )
-def test_unknown_value_is_an_import_error(variable, value, tmp_path):
-    done = run_report(tmp_path, **{variable: value})
-    assert done.returncode == 1
-    message = f"ImportError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
+def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(variable, value, tmp_path):
+    done = run_python(["-c", OPTIONAL], tmp_path, {f"CONTEXTVARS_CY_{variable}": value})
+    assert (done.returncode, done.stdout) == (1, "")
+    message = f"ValueError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
     assert done.stderr.splitlines()[-1] == message
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [
+        ("BACKENDS", "BACKEND"),
+        ("BACK_END", "BACKEND"),
+        ("HOSTS", "HOST"),
+        ("DEBUGGING", "DEBUG"),
+        ("COLOUR", None),
+        ("", None),
+    ],
+)
+def test_a_misspelt_name_is_named_in_a_warning(name, nearest, tmp_path):
+    done = run_report(tmp_path, **{name: "pure"})
+    assert (done.returncode, json.loads(done.stdout)["backend"]) == (0, "cython")
+    assert done.stderr.count("Warning: ") == 1
+    if nearest:
+        hint = f"did you mean CONTEXTVARS_CY_{nearest}?"
+    else:
+        hint = "there are CONTEXTVARS_CY_BACKEND, CONTEXTVARS_CY_DEBUG, CONTEXTVARS_CY_HOST"
+    assert f"RuntimeWarning: the environment variable CONTEXTVARS_CY_{name} does nothing; {hint}" in done.stderr
+
+
+def test_names_that_are_right_or_of_others_are_no_matter(tmp_path):
+    env = dict.fromkeys(
+        ["CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CYTHON"], ""
+    )
+    done = run_python(["-W", "error", "-c", REPORT], tmp_path, env)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +117,11 @@ class Copy:
     def __init__(self, installed_package, folder):
         self.folder = folder
         self.package = folder / "contextvars_cy"
-        shutil.copytree(installed_package, self.package, ignore=shutil.ignore_patterns("__pycache__", "*.c"))
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        # An editable installation may have been built for other Pythons too.
+        other = [file.name for file in installed_package.glob("*.so") if not file.name.endswith(suffix)]
+        left_out = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "_pure_build.txt", *other)
+        shutil.copytree(installed_package, self.package, ignore=left_out)
 
     def extension_file(self, module):
         return self.package / f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -127,15 +164,16 @@ def test_unspoilt_copy_runs_the_compiled_twin(copy):
 
 SOME = pytest.mark.parametrize("modules", [MODULES, *([module] for module in MODULES)], ids=["all", *MODULES])
 REASON = "the compiled extension cannot be loaded: ImportError: "
+MISSING = "no compiled extension is installed for this Python"
 
 
 @SOME
-def test_broken_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy):
     copy.break_modules(modules)
-    done = copy.run("-c", REPORT, backend="cython")
-    assert done.returncode == 1
+    done = copy.run("-c", OPTIONAL, backend="cython")
+    assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"ImportError: CONTEXTVARS_CY_BACKEND=cython, but {REASON}")
+    assert last.startswith(f"RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but {REASON}")
     assert any(copy.extension_file(module).name in last for module in modules)
 
 
@@ -184,14 +222,14 @@ def test_half_an_extension_is_not_used(copy):
 
 
 @SOME
-def test_missing_extension_is_an_import_error_where_it_was_asked_for(modules, copy):
+def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy):
     copy.remove_modules(modules)
-    done = copy.run("-c", REPORT, backend="cython")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
-        "ImportError: CONTEXTVARS_CY_BACKEND=cython, but no compiled extension is installed for this Python; "
-        "reinstall contextvars_cy where a C compiler works, or choose the pure backend"
-    )
+    done = copy.run("-c", OPTIONAL, backend="cython")
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"RuntimeError: CONTEXTVARS_CY_BACKEND=cython, but {MISSING}")
+    assert "; where a C compiler works: CONTEXTVARS_CY_BACKEND=cython " in last
+    assert last.endswith("; or choose the pure backend")
 
 
 @SOME
@@ -209,7 +247,7 @@ def test_missing_extension_is_told_by_info(modules, copy):
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert (done.returncode, done.stderr) == (0, "")
-    assert row("backend", done) == "pure (no compiled extension is installed for this Python)"
+    assert row("backend", done) == f"pure ({MISSING})"
     expected = "none" if "_context_cy" in modules else str(copy.extension_file("_context_cy"))
     assert row("extension", done) == expected
 
@@ -219,6 +257,35 @@ def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "run", "--backend", "cython", "-m", "this")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "python -m contextvars_cy: --backend cython: no compiled extension is installed for this Python\n"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"python -m contextvars_cy: --backend cython: {MISSING}; where a C compiler works: ")
+
+
+def test_info_tells_of_an_extension_for_another_python(copy):
+    copy.remove_modules(MODULES)
+    other = copy.package / f"_context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
+    other.write_bytes(b"")
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", done) == f"pure (the extension that is installed is for another Python: {other.name})"
+
+
+def test_info_tells_of_a_pure_build(copy):
+    copy.remove_modules(MODULES)
+    (copy.package / "_pure_build.txt").write_text("CPython 3.8.1: no C compiler works here\n", encoding="utf-8")
+    done = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", done) == "pure (a pure build, made by CPython 3.8.1: no C compiler works here)"
+
+
+def test_info_tells_of_sources_in_front_of_the_installed_package(copy, tmp_path):
+    """As in a clone's folder, once the package is installed."""
+    clone = tmp_path / "clone"
+    shutil.copytree(copy.package, clone / "contextvars_cy", ignore=shutil.ignore_patterns("*.so", "*.pyd"))
+    done = run_python(["-S", "-m", "contextvars_cy", "info"], clone, {"PYTHONPATH": str(copy.folder)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert row("backend", done) == (
+        f"pure (no extension is built in {clone / 'contextvars_cy'}, which Python finds before the installed package, "
+        f"{copy.package})"
     )
+    assert row("remedy", done) == f"run Python in another folder than {clone}, without that on PYTHONPATH"
+    elsewhere = copy.run("-m", "contextvars_cy", "info")
+    assert row("backend", elsewhere) == "cython (the compiled extension works)"

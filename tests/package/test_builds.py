@@ -1,6 +1,9 @@
 """Installing: compiled where a compiler works, pure where none does, from the tree and from the source distribution."""
 
 import os
+import platform
+import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import run_python
+from helpers import environment, run_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NO_COMPILER = {"CC": "/bin/false"}
@@ -91,12 +94,30 @@ def extensions_in(wheel):
     return sorted(Path(name).name.partition(".")[0] for name in names_in(wheel) if name.endswith((".so", ".pyd")))
 
 
-def installed(wheel, folder):
-    """What `info` says where only this wheel is installed."""
+def install(folder, *arguments, env=None):
+    """What `info` says where this alone is installed, as rows by their names, and the interpreter."""
     python = make_venv(folder / "venv")
-    done = pip(["install", "--no-index", wheel], python=python)
+    done = pip(["install", *arguments], python=python, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    return run_python(["-m", "contextvars_cy", "info"], cwd=folder, env={"PYTHONPATH": None}, python=python).stdout
+    return info(folder, python), python
+
+
+def info(folder, python):
+    done = run_python(["-m", "contextvars_cy", "info"], cwd=folder, env={"PYTHONPATH": None}, python=python)
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(line.split(None, 1) for line in done.stdout.splitlines())
+
+
+def follow(remedy, folder):
+    """Run the command that `info` names, as it stands."""
+    command = remedy.partition(": ")[2]
+    assert command.startswith("CONTEXTVARS_CY_BACKEND=cython ")
+    env = environment({"PYTHONPATH": None})
+    done = subprocess.run(command, cwd=folder, env=env, shell=True, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 
 
 def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path):
@@ -104,7 +125,9 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path)
     assert "none-any" not in wheel.name
     assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
     assert PURE_BUILD not in output
-    assert "backend    cython (the compiled extension works)" in installed(wheel, tmp_path)
+    rows, _ = install(tmp_path, "--no-index", wheel)
+    assert rows["backend"] == "cython (the compiled extension works)"
+    assert "remedy" not in rows
 
 
 def test_where_the_interpreters_structs_are_not_those_that_are_known(tree, tmp_path):
@@ -124,9 +147,25 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
     assert wheel.name.endswith("-py3-none-any.whl")
     assert extensions_in(wheel) == []
     assert output.count(PURE_BUILD + "no C compiler works here") == output.count(PURE_BUILD) == 1
-    said = installed(wheel, tmp_path)
-    assert "backend    pure (no compiled extension is installed for this Python)" in said
-    assert "extension  none" in said
+    rows, python = install(tmp_path, "--no-index", wheel)
+    assert rows["backend"].startswith(f"pure (a pure build, made by {PYTHON}: no C compiler works here: ")
+    assert rows["extension"] == "none"
+    assert rows["remedy"] == (
+        f"where a C compiler works: CONTEXTVARS_CY_BACKEND=cython {shlex.quote(str(python))} -m pip install "
+        "--no-cache-dir --force-reinstall --no-binary contextvars_cy contextvars_cy"
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["-e"]], ids=["installed", "editable"])
+def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path):
+    sources = tmp_path / "the sources"
+    shutil.copytree(tree, sources, ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    rows, python = install(tmp_path, *options, sources, env=NO_COMPILER)
+    assert rows["backend"].startswith(f"pure (a pure build, made by {PYTHON}: no C compiler works here: ")
+    follow(rows["remedy"], tmp_path)
+    rows = info(tmp_path, python)
+    assert rows["backend"] == "cython (the compiled extension works)"
+    assert not Path(rows["package"], "_pure_build.txt").exists()
 
 
 @pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
@@ -153,9 +192,12 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
 
 
 def test_a_pure_build_can_be_asked_for(tree, tmp_path):
-    wheel, output = build_wheel(tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure"})
+    wheel, output = build_wheel(
+        tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOSTS": "thread"}
+    )
     assert wheel.name.endswith("-py3-none-any.whl")
-    assert output.count(PURE_BUILD + "CONTEXTVARS_CY_BACKEND asks for it") == output.count(PURE_BUILD) == 1
+    assert "contextvars_cy: the environment variable CONTEXTVARS_CY_HOSTS does nothing; there are" in output
+    assert output.count(PURE_BUILD + "CONTEXTVARS_CY_BACKEND=pure asks for it") == output.count(PURE_BUILD) == 1
 
 
 @pytest.mark.parametrize(

@@ -445,10 +445,10 @@ def test_option_wins_over_the_environment(backend, host, tmp_path):
 # ---- what is refused ----
 
 REFUSED = {
-    "no command": [],
     "unknown command": ["nonsense"],
     "unknown option in place of a command": ["--nonsense"],
     "argument to info": ["info", "more"],
+    "option of info": ["info", "--nonsense"],
     "no program": ["run"],
     "option but no program": ["run", "--backend", "pure"],
     "missing script": ["run", "missing.py"],
@@ -472,11 +472,68 @@ def test_refused_in_one_line(arguments, tmp_path):
     assert all(argument.partition("=")[2] or argument in line for argument in named)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "--help"], ["run", "-h"]], ids=" ".join)
-def test_help(arguments, tmp_path):
+@pytest.mark.parametrize(
+    "arguments, choices",
+    [
+        (["nonsense"], ["info", "run"]),
+        (["--nonsense"], ["info", "run", "--version", "--help"]),
+        (["info", "--nonsense"], ["--help"]),
+        (["run", "--nonsense", "program.py"], ["--backend", "--host", "-m", "--help"]),
+        (["run", "--backend"], ["cython", "pure"]),
+        (["run", "--host=nonsense"], ["native", "thread"]),
+    ],
+)
+def test_a_refusal_says_the_choices(arguments, choices, tmp_path):
     done = run_python(["-m", "contextvars_cy", *arguments], tmp_path)
+    assert all(choice in done.stderr for choice in choices)
+
+
+def test_without_a_command_it_shows_how_it_is_used(tmp_path):
+    done = run_python(["-m", "contextvars_cy"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: python -m contextvars_cy info\n")
+    assert done.stderr.endswith("\npython -m contextvars_cy: a command is needed: info or run\n")
+
+
+# An option after the program is the program's, as ARGUMENTS has it.
+HELP = ["--help", "-h", "info --help", "info -h", "run --help", "run -h", "run --backend pure --help"]
+
+
+@pytest.mark.parametrize("arguments", HELP)
+def test_help(arguments, tmp_path):
+    done = run_python(["-m", "contextvars_cy", *arguments.split()], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(word in done.stdout for word in ("usage:", "info", "run", "SCRIPT", "-m MODULE", "--backend", "--host"))
+    words = ("usage:", "info", "run", "SCRIPT", "-m MODULE", "--backend", "--host", "--version")
+    assert all(word in done.stdout for word in words)
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version(option, tmp_path):
+    done = run_python(["-m", "contextvars_cy", option], tmp_path)
+    version = run_python(["-c", "import contextvars_cy as c; print(c.__version__)"], tmp_path).stdout
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"contextvars_cy {version}", "")
+
+
+@pytest.mark.parametrize("arguments", ["info", "--help", "--version", "run --help"])
+def test_output_that_nobody_reads_is_no_traceback(arguments, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "contextvars_cy", *arguments.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+if os.path.exists("/dev/full"):
+
+    def test_output_that_cannot_be_written_is_one_line(tmp_path):
+        command = [sys.executable, "-m", "contextvars_cy", "info"]
+        options = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "text": True}
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(command, stdout=full, **options)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("python -m contextvars_cy: the output cannot be written: ")
 
 
 # ---- install and uninstall ----

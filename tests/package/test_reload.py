@@ -17,8 +17,8 @@ for name in [name for name in sys.modules if name.partition(".")[0] == "contextv
     del sys.modules[name]
 try:
     import contextvars_cy
-except ImportError as error:
-    sys.exit(f"ImportError: {error}")
+except RuntimeError as error:
+    sys.exit(f"RuntimeError: {error}")
 """
 
 
@@ -91,7 +91,7 @@ assert var.get() == 1
     else:
         assert (done.returncode, done.stderr) == (
             1,
-            f"ImportError: CONTEXTVARS_CY_HOST asks for the {other(host)} host, but in this process the compiled "
+            f"RuntimeError: CONTEXTVARS_CY_HOST asks for the {other(host)} host, but in this process the compiled "
             f"backend runs on the {host} host already; set the variable before contextvars_cy is imported for the "
             "first time\n",
         )

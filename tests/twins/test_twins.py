@@ -110,8 +110,8 @@ def pure_signature(function):
 
 def compiled_signature(function):
     assert function.__text_signature__, f"{function} shows no signature"
-    # `$self` marks what is bound; the reference's own parameter has no mark. And `inspect` cannot look up C's ABSENT.
-    return function.__text_signature__.replace("$self", "self").replace("=...", "=ABSENT")
+    # `$self` marks what is bound; the reference's own parameter has no mark. And the reference's ABSENT shows as "...".
+    return re.sub("=_?ABSENT", "=...", function.__text_signature__.replace("$self", "self"))
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
@@ -124,7 +124,7 @@ def test_the_signatures_of_methods_are_the_same(pure, compiled):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_signatures_of_functions_are_the_same(name):
     # What it takes besides is for the words of a refusal.
-    text = pure_signature(getattr(_context_py, name)).replace("values=ABSENT, /, *more", "values, /")
+    text = pure_signature(getattr(_context_py, name)).replace("values=..., /, *more", "values, /")
     assert text == getattr(_context_cy, name).__text_signature__
 
 
@@ -132,7 +132,7 @@ def test_the_signatures_of_functions_are_the_same(name):
 def test_the_signatures_of_types_are_the_same(name):
     pure, compiled = next(pair for pair in TYPES if pair[0].__name__ == name)
     # What they take besides is for the words of a refusal.
-    text = pure_signature(pure).replace("name=ABSENT, /, *more", "name, /, *").replace(", **unknown", "")
+    text = pure_signature(pure).replace("name=..., /, *more", "name, /, *").replace(", **unknown", "")
     assert text == compiled_signature(compiled)
     inspect.signature(compiled)
 

@@ -114,7 +114,7 @@ def ours(backend: str, host: str) -> Subject:
         sys.path.insert(0, folder)
         try:
             module = importlib.import_module("contextvars_cy")
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:
             raise BenchError(f"{backend}-{host}: {error}") from error
         finally:
             sys.path.remove(folder)

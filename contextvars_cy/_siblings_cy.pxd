@@ -1,0 +1,25 @@
+# For the modules of this package alone: it changes what the C code of whoever cimports it imports.
+
+from cpython.object cimport PyObject
+
+cdef extern from *:
+    """
+    /* Cython has a module import those that it cimports under the absolute names that they were compiled with. Of a copy of
+       the package that has another name, those are another copy's, or missing: so they are imported from beside it. */
+    static PyObject *__pyx_m;
+    static PyObject *hamt_import(const char *name) {
+        const char *sibling = strrchr(name, '.');
+        PyObject *own, *whole, *module = NULL;
+        if (sibling == NULL || sibling[1] != '_') return PyImport_ImportModule(name);
+        own = PyObject_GetAttrString(__pyx_m, "__package__");
+        if (own == NULL) return NULL;
+        whole = PyUnicode_FromFormat("%U%s", own, sibling);
+        if (whole != NULL) module = PyImport_Import(whole);
+        Py_XDECREF(whole);
+        Py_DECREF(own);
+        return module;
+    }
+    #define PyImport_ImportModule hamt_import
+    """
+    # By this name, and not as a module: the package's own .pxd would come along, and with it the modules that it names.
+    PyObject *import_sibling "hamt_import"(const char *name) except NULL
