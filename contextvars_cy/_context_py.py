@@ -15,7 +15,6 @@ the difference between the hosts:
 from __future__ import annotations
 
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
-from atexit import register
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from sys import getrecursionlimit, modules, setrecursionlimit
@@ -30,7 +29,7 @@ from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
 from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, whose
 from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, enter, leave, prepare_for_the_end, reader, run, set_value
+from ._native import context_of, enter, leave, reader, run, set_value
 from ._proxy import Proxy
 from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
@@ -854,7 +853,6 @@ if host == "native":
         return context
 
     _load = reader(_anchor, EMPTY)
-    register(prepare_for_the_end)
 
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
         snapshot = expected = changed = before = _load()

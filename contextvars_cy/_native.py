@@ -11,8 +11,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from gc import get_referents
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,54 +67,48 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         _call_partial = partial.__call__
         _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
 
+    # At once, not when it is first needed: that may be in a finaliser, in the middle of this import, or when the
+    # interpreter ends and imports nothing more.
+    try:
+        import ctypes
+    except ImportError as error:
+        _no_ctypes: ImportError | None = error
+    else:
+        _no_ctypes = None
+        # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
+        _prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)
+        _enter = _prototype(("PyContext_Enter", ctypes.pythonapi))
+        _leave = _prototype(("PyContext_Exit", ctypes.pythonapi))
+        _Refusal = ctypes.ArgumentError
+
     def enter(context: NativeContext) -> None:
-        enter, _, refusal = _enter_and_leave()
-        _call(enter, context, refusal)
+        if _no_ctypes is not None:
+            raise RuntimeError(
+                "entering a Context with `with` needs ctypes on the pure backend and native host, and this Python has "
+                "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
+            ) from _no_ctypes
+        _call(_enter, context)
 
     def leave(context: NativeContext) -> None:
-        _, leave, refusal = _enter_and_leave()
         try:
-            _call(leave, context, refusal)
+            _call(_leave, context)
         except (MemoryError, RecursionError):
             # Once more, since a Context that is not left stays the current one.
-            _call(leave, context, refusal)
+            _call(_leave, context)
 
-    def _call(function: Callable[..., Any], context: NativeContext, refusal: type[Exception]) -> None:
+    def _call(function: Callable[..., Any], context: NativeContext) -> None:
         try:
             # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
             # raised there would leave the Context entered, and nobody to know.
             (_,) = map(function, (context,))
-        except refusal as error:
+        except _Refusal as error:
             # A Context is never refused but for a lack of memory, or of room on the stack before Python 3.12.
             raise (RecursionError if "RecursionError" in str(error) else MemoryError) from error
-
-    @cache
-    def _enter_and_leave() -> tuple[Callable[..., Any], Callable[..., Any], type[Exception]]:
-        # Imported here because few programs enter a Context with `with`, and some builds of Python lack ctypes.
-        try:
-            import ctypes
-        except ImportError as error:
-            raise RuntimeError(
-                "entering a Context with `with` needs ctypes on the pure backend and native host, and this Python has "
-                "none; use Context.run, or the compiled backend, or CONTEXTVARS_CY_HOST=thread"
-            ) from error
-        # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
-        prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)
-        enter, leave = (prototype((name, ctypes.pythonapi)) for name in ("PyContext_Enter", "PyContext_Exit"))
-        return enter, leave, ctypes.ArgumentError
-
-    def prepare_for_the_end() -> None:
-        """Finalisers that run when the interpreter ends may enter a Context, and can import nothing."""
-        with suppress(RuntimeError):
-            _enter_and_leave()
 
 else:
     from threading import local
 
     from __pypy__ import get_contextvar_context, set_contextvar_context
-
-    def prepare_for_the_end() -> None:
-        pass
 
     def reader(variable: NativeContextVar[T], default: T) -> Callable[[], T]:
         return partial(variable.get, default)

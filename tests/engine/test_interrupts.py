@@ -12,6 +12,7 @@ done its work and has not returned, and on 3.9 between almost any two bytecodes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -63,6 +64,10 @@ class Scene:
 
     def run_in_run(self):
         self.context.run(Context().run, VAR.set, "new")
+
+    def run_and_raise(self):
+        with contextlib.suppress(ZeroDivisionError):
+            self.context.run(divmod, 1, 0)
 
     def with_context(self):
         with self.context:
@@ -128,6 +133,9 @@ class Scene:
 OPERATIONS = ["set", "reset", "assign", "undo", "with_token"]
 if not PURE or sys.version_info >= (3, 10):
     OPERATIONS += ["run", "run_in_run", "with_context", "enter", "exit", "change_map"]
+if not PURE or sys.version_info >= (3, 11):
+    # Python 3.10 looks for interrupts where the handler of an exception begins, a `finally` too.
+    OPERATIONS += ["run_and_raise"]
 
 
 class Local:
