@@ -59,7 +59,7 @@ from contextvars_cy._trie_cy cimport (
 
 import sys
 from collections.abc import Mapping
-from types import GenericAlias
+from types import GenericAlias, MethodType
 from weakref import ref
 
 from _weakref import _remove_dead_weakref
@@ -142,6 +142,15 @@ cdef extern from *:
 
     #define HAMT_PUT_ROOT(snapshot, root) ((snapshot)->_root = (PyObject *)(root))
 
+    /* An instance's type is called by what is in its field `_vectorcall`, and binds without making a bound method. */
+    #define HAMT_TAKE_CALLS(self) \
+        hamt_take_calls(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
+    static inline void hamt_take_calls(PyTypeObject *type, Py_ssize_t offset) {
+        type->tp_vectorcall_offset = offset;
+        type->tp_call = PyVectorcall_Call;
+        type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR;
+    }
+
     #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
     static int hamt_raise_set(void) {
@@ -182,12 +191,14 @@ cdef extern from *:
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
     int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
+    void take_calls "HAMT_TAKE_CALLS"(_InNativeContext function) noexcept
     void fill_token "HAMT_FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
     void fill_context "HAMT_FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
     PyObject **items_of "hamt_items_of"(list items) noexcept
 
 cdef extern from "Python.h":
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyThreadState_GetDict() noexcept
     void PyErr_Clear() noexcept
     bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
@@ -1418,6 +1429,48 @@ def tell_changes_to(tell):
         native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
     _tell_watchers = tell
     WATCHED = tell is not None
+
+
+@cython.final
+cdef class _InNativeContext:
+    # A function that binds as a method does, and is called with the arguments as they come.
+    cdef readonly object __wrapped__
+    cdef void *_vectorcall
+
+    def __cinit__(self, function):
+        self.__wrapped__ = function
+        self._vectorcall = <void *>_call_in_native_context
+        take_calls(self)
+
+    @property
+    def __doc__(self):
+        return self.__wrapped__.__doc__
+
+    def __getattr__(self, name):
+        return getattr(self.__wrapped__, name)
+
+    def __get__(self, instance, owner):
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self):
+        return repr(self.__wrapped__)
+
+
+cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_t count, PyObject *names):
+    cdef PyObject *function = <PyObject *>(<_InNativeContext>self).__wrapped__
+    cdef Py_ssize_t index, positional = count & ~PY_VECTORCALL_ARGUMENTS_OFFSET
+    if names is not NULL:
+        for index in range(len(<tuple>names)):
+            if is_type(args[positional + index], <PyTypeObject *>Context) and (<tuple>names)[index] == "context":
+                options = {name: <object>args[positional + place] for place, name in enumerate(<tuple>names)}
+                options["context"] = options["context"].native
+                return (<object>function)(*[<object>args[place] for place in range(positional)], **options)
+    return call(function, args, positional, names)
+
+
+def in_native_context(function):
+    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+    return _InNativeContext(function)
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:

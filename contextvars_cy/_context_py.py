@@ -999,6 +999,19 @@ def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None
     _tell = tell
 
 
+def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
+    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> R:
+        context = options.get("context")
+        if type(context) is Context:
+            options["context"] = context.native
+        return function(*args, **options)
+
+    return call
+
+
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
     entered: list[Context] = []
     try:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 from ._backend import host
-from ._install_loops import LoopsFinder
+from ._install_ctypes import adapt_ctypes
+from ._install_loops import adapt_loops
+from ._when_imported import when_imported
 
 _NAMES = ("contextvars", "_contextvars")
+_EXPORTED = ("Context", "ContextVar", "Token", "copy_context")
 _replaced: dict[str, ModuleType | None] = {}
-_finder: LoopsFinder | None = None
 
 
 def install() -> None:
     """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(1).
 
     Call it in the first line of a program: a module that was imported before keeps what it has, which on the native
-    host works together with ours; asyncio's own modules get the standard library's there. Calling it again changes
-    nothing.
+    host works together with ours; asyncio's own modules, and event loops in C, get the standard library's there.
+    Calling it again changes nothing.
 
     >>> install()
     >>> import contextvars
@@ -27,21 +30,18 @@ def install() -> None:
     True
     >>> uninstall()
     """
-    global _finder
     if _replaced:
         return
     import contextvars_cy
 
-    exported = ("Context", "ContextVar", "Token", "copy_context")
     for name in _NAMES:
         module = ModuleType(name, "Context variables after PEP 567, by contextvars_cy.")
         module.__spec__ = ModuleSpec(name, loader=None, origin="contextvars_cy")
-        module.__dict__.update({export: getattr(contextvars_cy, export) for export in exported}, __all__=exported)
+        module.__dict__.update({export: getattr(contextvars_cy, export) for export in _EXPORTED}, __all__=_EXPORTED)
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
     if host == "native":
-        _finder = LoopsFinder()
-        _finder.start()
+        _adapt_ctypes()
 
 
 def uninstall() -> None:
@@ -49,13 +49,20 @@ def uninstall() -> None:
 
     >>> uninstall()
     """
-    global _finder
-    if _finder:
-        _finder.stop()
-        _finder = None
     while _replaced:
         name, module = _replaced.popitem()
         if module is None:
             sys.modules.pop(name, None)
         else:
             sys.modules[name] = module
+
+
+@functools.cache
+def _adapt_ctypes() -> None:
+    # Once, and for good: it changes nothing for native Contexts. PyPy has no C API there.
+    if sys.implementation.name == "cpython":
+        when_imported("ctypes", "pythonapi", adapt_ctypes)
+
+
+if host == "native":
+    adapt_loops()
