@@ -73,6 +73,7 @@ cdef object ABSENT = _ABSENT
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
 cdef bint WATCHED = False
+cdef bint SHOWS_NATIVE_VARIABLES = False
 cdef object _tell_watchers = None
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
@@ -720,7 +721,7 @@ cdef class Context:
         >>> list(Context().keys())
         []
         """
-        return iterate(_snapshot_of(self), KEYS)
+        return iterate(_shown(self), KEYS)
 
     def values(self):
         """Return an iterator over the values; O(n).
@@ -728,7 +729,7 @@ cdef class Context:
         >>> list(Context().values())
         []
         """
-        return iterate(_snapshot_of(self), VALUES)
+        return iterate(_shown(self), VALUES)
 
     def items(self):
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -736,7 +737,7 @@ cdef class Context:
         >>> list(Context().items())
         []
         """
-        return iterate(_snapshot_of(self), ITEMS)
+        return iterate(_shown(self), ITEMS)
 
     def diff(self, other, /):
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -750,27 +751,28 @@ cdef class Context:
         ...     before.diff(current_context()).added == {colour: "red"}
         True
         """
-        return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
+        return _shown(self).diff(_shown(_checked_context(other)))
 
     def __getitem__(self, key):
         return handed_over(_value_in(self, key, NULL))
 
     def __contains__(self, key):
-        _checked(key)
+        if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
+            return handed_over(_native_value_in(self, key, <PyObject *>ABSENT)) is not ABSENT
         return _find(_snapshot_of(self), <ContextVar>key) is not NULL
 
     def __len__(self):
-        return _snapshot_of(self)._count
+        return _shown(self)._count
 
     def __iter__(self):
-        return iterate(_snapshot_of(self), KEYS)
+        return iterate(_shown(self), KEYS)
 
     def __eq__(self, other):
         if type(other) is not Context:
             return NotImplemented
         if NATIVE and native_map(self._native) is native_map((<Context>other)._native):
             return True
-        cdef Hamt snapshot = _snapshot_of(self), other_snapshot = _snapshot_of(other)
+        cdef Hamt snapshot = _shown(self), other_snapshot = _shown(other)
         return snapshot is other_snapshot or snapshot == other_snapshot
 
     __reversed__ = None
@@ -812,6 +814,54 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
         return call(args[0], args + 1, count - 1, names)
     finally:
         _leave(<ThreadState>state, <Context>self)
+
+
+cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
+    # Owned; without a default a KeyError.
+    cdef PyObject *value
+    cdef Hamt snapshot
+    if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
+        return _native_value_in(context, key, default)
+    if NATIVE or not GIL:
+        snapshot = _snapshot_of(context)
+        value = _find(snapshot, <ContextVar>key)
+    else:
+        value = _find(context._snapshot, <ContextVar>key)
+    if value is NULL:
+        value = default
+        if value is NULL:
+            raise KeyError(key)
+    xincref(value)
+    return value
+
+
+cdef PyObject *_native_value_in(Context context, object key, PyObject *default) except NULL:
+    # The same for a native variable.
+    cdef PyObject *value = NULL
+    if not SHOWS_NATIVE_VARIABLES or type(key) is not type(_anchor):
+        _checked(key)
+    if key is not _anchor:
+        value = native_value(context._native, key)
+    if value is NULL:
+        value = default
+        if value is NULL:
+            raise KeyError(key)
+        xincref(value)
+    return value
+
+
+cdef inline Hamt _shown(Context context):
+    return _with_native_variables(context) if SHOWS_NATIVE_VARIABLES else _snapshot_of(context)
+
+
+cdef Hamt _with_native_variables(Context context):
+    # A copy, because another thread may be setting variables in the Context.
+    native = native_copy(context._native)
+    cdef Hamt snapshot = native.get(_anchor, EMPTY)
+    for variable, value in native.items():
+        if variable is not _anchor:
+            snapshot = snapshot.set(variable, value)
+    return snapshot
 
 
 cdef inline int _checked(object key) except -1:
@@ -1205,24 +1255,6 @@ cdef Context context_current():
     return _wrap(<object>_here()) if NATIVE else _thread_state()._current
 
 
-cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
-    # Owned; without a default a KeyError.
-    cdef PyObject *value
-    cdef Hamt snapshot
-    _checked(key)
-    if NATIVE or not GIL:
-        snapshot = _snapshot_of(context)
-        value = _find(snapshot, <ContextVar>key)
-    else:
-        value = _find(context._snapshot, <ContextVar>key)
-    if value is NULL:
-        value = default
-        if value is NULL:
-            raise KeyError(key)
-    xincref(value)
-    return value
-
-
 cdef Hamt _snapshot_of(Context context):
     # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
     cdef PyObject *snapshot
@@ -1429,6 +1461,12 @@ def tell_changes_to(tell):
         native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
     _tell_watchers = tell
     WATCHED = tell is not None
+
+
+def show_native_variables(shown):
+    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
+    global SHOWS_NATIVE_VARIABLES
+    SHOWS_NATIVE_VARIABLES = shown
 
 
 @cython.final

@@ -6,11 +6,17 @@ import functools
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ._backend import host
+from ._backend import backend, host
 from ._install_ctypes import adapt_ctypes
 from ._install_loops import adapt_loops
 from ._when_imported import when_imported
+
+if TYPE_CHECKING or backend == "pure":
+    from ._context_py import show_native_variables
+else:
+    from ._context_cy import show_native_variables
 
 _NAMES = ("contextvars", "_contextvars")
 _EXPORTED = ("Context", "ContextVar", "Token", "copy_context")
@@ -21,8 +27,8 @@ def install() -> None:
     """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(1).
 
     Call it in the first line of a program: a module that was imported before keeps what it has, which on the native
-    host works together with ours; asyncio's own modules, and event loops in C, get the standard library's there.
-    Calling it again changes nothing.
+    host works together with ours; asyncio's own modules, and event loops in C, get the standard library's there. Our
+    Contexts then show native variables, as decimal's, too. Calling it again changes nothing.
 
     >>> install()
     >>> import contextvars
@@ -41,6 +47,7 @@ def install() -> None:
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
     if host == "native":
+        show_native_variables(True)
         _adapt_ctypes()
 
 
@@ -49,6 +56,7 @@ def uninstall() -> None:
 
     >>> uninstall()
     """
+    show_native_variables(False)
     while _replaced:
         name, module = _replaced.popitem()
         if module is None:
