@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
+import warnings
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._backend import backend, host
 from ._install_ctypes import adapt_ctypes
@@ -24,11 +27,12 @@ _replaced: dict[str, ModuleType | None] = {}
 
 
 def install() -> None:
-    """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(1).
+    """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(m) for m modules.
 
-    Call it in the first line of a program: a module that was imported before keeps what it has, which on the native
-    host works together with ours; asyncio's own modules, and event loops in C, get the standard library's there. Our
-    Contexts then show native variables, as decimal's, too. Calling it again changes nothing.
+    Call it in the first line of a program: a module that was imported before keeps what it has, and a RuntimeWarning
+    names it. On the native host that works together with ours; modules of the standard library, and event loops in C,
+    are meant to have it there. Our Contexts then show native variables, as decimal's, too. Calling it again changes
+    nothing.
 
     >>> install()
     >>> import contextvars
@@ -40,6 +44,14 @@ def install() -> None:
         return
     import contextvars_cy
 
+    early = _modules_with_native_names()
+    if early:
+        warnings.warn(
+            "contextvars_cy.install() was called after the import of modules that keep the standard library's context "
+            f"variables: {', '.join(early)}; call it before they are imported",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     for name in _NAMES:
         module = ModuleType(name, "Context variables after PEP 567, by contextvars_cy.")
         module.__spec__ = ModuleSpec(name, loader=None, origin="contextvars_cy")
@@ -63,6 +75,28 @@ def uninstall() -> None:
             sys.modules.pop(name, None)
         else:
             sys.modules[name] = module
+
+
+def _modules_with_native_names() -> list[str]:
+    """The modules that took the standard library's names, but for its own and ours."""
+    native = {id(sys.modules.get(name)) for name in _NAMES} | {id(getattr(contextvars, name)) for name in _EXPORTED}
+    native.discard(id(None))
+    return sorted(
+        name
+        for name, module in sys.modules.copy().items()
+        if name.partition(".")[0] not in _STANDARD
+        and not name.startswith(f"{__package__}.")
+        # Not by what it says of itself: a library of cffi's says that it is a module, and a lazy module is imported by
+        # the first look.
+        and issubclass(type(module), ModuleType)
+        and any(id(value) in native for value in list(_namespace_of(module).values()))
+    )
+
+
+_namespace_of: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
+# Python 3.9 does not say; these of its modules have the names.
+_NAMED_ON_3_9 = (*_NAMES, "_pydecimal", "asyncio", "test", "unittest")
+_STANDARD = getattr(sys, "stdlib_module_names", _NAMED_ON_3_9)
 
 
 @functools.cache
