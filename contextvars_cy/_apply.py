@@ -37,12 +37,13 @@ def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) ->
 
 
 def values_of(context: Context, only: Iterable[ContextVar[Any]] | None) -> dict[ContextVar[Any], Any]:
-    """The values that the Context has, of all variables or of those in `only`."""
+    """The values that the Context has, of all variables or of those in `only`; not of native ones, which it shows while
+    ours are installed."""
     if only is None:
-        return dict(context.items())
+        return {var: value for var, value in context.items() if type(var) is ContextVar}
     # As it is now: another thread, or `only` itself, may set variables in it.
     context = context.copy()
-    return {var: context[var] for var in only if var in context}
+    return {var: context[var] for var in only if var in context and type(var) is ContextVar}
 
 
 apply.__module__ = PACKAGE

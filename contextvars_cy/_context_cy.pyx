@@ -64,7 +64,7 @@ from ._trie_cy cimport (
 import sys
 from collections.abc import Mapping
 from threading import get_ident, main_thread
-from types import GenericAlias
+from types import GenericAlias, MethodType
 
 import _weakref
 
@@ -90,9 +90,11 @@ cdef str ASSIGNS = _messages.ASSIGNS
 cdef str ELSEWHERE = _messages.ELSEWHERE
 cdef str UNSET = _messages.UNSET
 cdef object new_proxy = Proxy
+cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
 cdef bint WATCHED = False
+cdef bint SHOWS_NATIVE_VARIABLES = False
 cdef object _tell_watchers = None
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
@@ -155,6 +157,15 @@ cdef extern from *:
 
     #define HAMT_PUT_ROOT(snapshot, root) ((snapshot)->_root = (PyObject *)(root))
 
+    /* An instance's type is called by what is in its field `_vectorcall`, and binds without making a bound method. */
+    #define HAMT_TAKE_CALLS(self) \
+        hamt_take_calls(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
+    static inline void hamt_take_calls(PyTypeObject *type, Py_ssize_t offset) {
+        type->tp_vectorcall_offset = offset;
+        type->tp_call = PyVectorcall_Call;
+        type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR;
+    }
+
     #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
 
     static int hamt_raise_set(void) {
@@ -194,6 +205,7 @@ cdef extern from *:
     bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
     int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
     int raise_set "hamt_raise_set"() except -1
+    void take_calls "HAMT_TAKE_CALLS"(_InNativeContext function) noexcept
     void fill_token "HAMT_FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
     void fill_context "HAMT_FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
@@ -204,6 +216,7 @@ cdef extern from "Python.h":
         pass
     ctypedef struct PyInterpreterState:
         pass
+    size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyThreadState_GetDict() noexcept
     uint64_t PyThreadState_GetID(PyThreadState *thread) noexcept
     PyInterpreterState *PyInterpreterState_Get() noexcept
@@ -748,7 +761,7 @@ cdef class Context:
         >>> list(Context().keys())
         []
         """
-        return iterate(_snapshot_of(self), KEYS)
+        return iterate(_shown(self), KEYS)
 
     def values(self):
         """Return an iterator over the values; O(n).
@@ -756,7 +769,7 @@ cdef class Context:
         >>> list(Context().values())
         []
         """
-        return iterate(_snapshot_of(self), VALUES)
+        return iterate(_shown(self), VALUES)
 
     def items(self):
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -764,7 +777,7 @@ cdef class Context:
         >>> list(Context().items())
         []
         """
-        return iterate(_snapshot_of(self), ITEMS)
+        return iterate(_shown(self), ITEMS)
 
     def diff(self, other, /):
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -778,27 +791,28 @@ cdef class Context:
         ...     before.diff(current_context()).added == {colour: "red"}
         True
         """
-        return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
+        return _shown(self).diff(_shown(_checked_context(other)))
 
     def __getitem__(self, key):
         return handed_over(_value_in(self, key, NULL))
 
     def __contains__(self, key):
-        _checked(key)
+        if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
+            return handed_over(_native_value_in(self, key, <PyObject *>ABSENT)) is not ABSENT
         return _find(_snapshot_of(self), <ContextVar>key) is not NULL
 
     def __len__(self):
-        return _snapshot_of(self)._count
+        return _shown(self)._count
 
     def __iter__(self):
-        return iterate(_snapshot_of(self), KEYS)
+        return iterate(_shown(self), KEYS)
 
     def __eq__(self, other):
         if type(other) is not Context:
             return NotImplemented
         if NATIVE and native_map(self._native) is native_map((<Context>other)._native):
             return True
-        cdef Hamt snapshot = _snapshot_of(self), other_snapshot = _snapshot_of(other)
+        cdef Hamt snapshot = _shown(self), other_snapshot = _shown(other)
         return snapshot is other_snapshot or snapshot == other_snapshot
 
     __reversed__ = None
@@ -840,6 +854,54 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
         return call(args[0], args + 1, count - 1, names)
     finally:
         _leave(<ThreadState>state, <Context>self)
+
+
+cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
+    # Owned; without a default a KeyError.
+    cdef PyObject *value
+    cdef Hamt snapshot
+    if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
+        return _native_value_in(context, key, default)
+    if NATIVE or not GIL:
+        snapshot = _snapshot_of(context)
+        value = _find(snapshot, <ContextVar>key)
+    else:
+        value = _find(context._snapshot, <ContextVar>key)
+    if value is NULL:
+        value = default
+        if value is NULL:
+            raise KeyError(key)
+    xincref(value)
+    return value
+
+
+cdef PyObject *_native_value_in(Context context, object key, PyObject *default) except NULL:
+    # The same for a native variable.
+    cdef PyObject *value = NULL
+    if not SHOWS_NATIVE_VARIABLES or type(key) is not type(_anchor):
+        _checked(key)
+    if key is not _anchor:
+        value = native_value(context._native, key)
+    if value is NULL:
+        value = default
+        if value is NULL:
+            raise KeyError(key)
+        xincref(value)
+    return value
+
+
+cdef inline Hamt _shown(Context context):
+    return _with_native_variables(context) if SHOWS_NATIVE_VARIABLES else _snapshot_of(context)
+
+
+cdef Hamt _with_native_variables(Context context):
+    # A copy, because another thread may be setting variables in the Context.
+    native = native_copy(context._native)
+    cdef Hamt snapshot = native.get(_anchor, EMPTY)
+    for variable, value in native.items():
+        if variable is not _anchor:
+            snapshot = snapshot.set(variable, value)
+    return snapshot
 
 
 cdef inline int _checked(object key) except -1:
@@ -1340,24 +1402,6 @@ cdef Context context_current():
     return _wrap(<object>_here()) if NATIVE else _thread_state()._current
 
 
-cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
-    # Owned; without a default a KeyError.
-    cdef PyObject *value
-    cdef Hamt snapshot
-    _checked(key)
-    if NATIVE or not GIL:
-        snapshot = _snapshot_of(context)
-        value = _find(snapshot, <ContextVar>key)
-    else:
-        value = _find(context._snapshot, <ContextVar>key)
-    if value is NULL:
-        value = default
-        if value is NULL:
-            raise KeyError(key)
-    xincref(value)
-    return value
-
-
 cdef Hamt _snapshot_of(Context context):
     # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
     cdef PyObject *snapshot
@@ -1564,6 +1608,54 @@ def tell_changes_to(tell):
         native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
     _tell_watchers = tell
     WATCHED = tell is not None
+
+
+def show_native_variables(shown):
+    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
+    global SHOWS_NATIVE_VARIABLES
+    SHOWS_NATIVE_VARIABLES = shown
+
+
+@cython.final
+cdef class _InNativeContext:
+    # A function that binds as a method does, and is called with the arguments as they come.
+    cdef readonly object __wrapped__
+    cdef void *_vectorcall
+
+    def __cinit__(self, function):
+        self.__wrapped__ = function
+        self._vectorcall = <void *>_call_in_native_context
+        take_calls(self)
+
+    @property
+    def __doc__(self):
+        return self.__wrapped__.__doc__
+
+    def __getattr__(self, name):
+        return getattr(self.__wrapped__, name)
+
+    def __get__(self, instance, owner):
+        return self if instance is None else bound_method(self, instance)
+
+    def __repr__(self):
+        return repr(self.__wrapped__)
+
+
+cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_t count, PyObject *names):
+    cdef PyObject *function = <PyObject *>(<_InNativeContext>self).__wrapped__
+    cdef Py_ssize_t index, positional = count & ~PY_VECTORCALL_ARGUMENTS_OFFSET
+    if names is not NULL:
+        for index in range(len(<tuple>names)):
+            if is_type(args[positional + index], <PyTypeObject *>Context) and (<tuple>names)[index] == "context":
+                options = {name: <object>args[positional + place] for place, name in enumerate(<tuple>names)}
+                options["context"] = options["context"].native
+                return (<object>function)(*[<object>args[place] for place in range(positional)], **options)
+    return call(function, args, positional, names)
+
+
+def in_native_context(function):
+    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+    return _InNativeContext(function)
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from itertools import count
 from sys import getrecursionlimit, modules, setrecursionlimit
 from threading import get_ident, local
@@ -60,8 +61,9 @@ R = TypeVar("R")
 
 Snapshot = Hamt["ContextVar[Any]", Any]
 
-
 _serial = count()
+# Whether Contexts show the native variables that are set in them too.
+_shows_native_variables = False
 # What `_watch` has called after each change, while anybody watches.
 _tell: Callable[[str, Any, Any, Any], None] | None = None
 # Each thread's ThreadState, weakly, and what tells of the thread's end.
@@ -592,7 +594,7 @@ class Context(_Mapping):
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
-        value = _snapshot_of(self)._find(_checked(key), key._hash)
+        value = _value_in(self, key)
         return default if value is ABSENT else value
 
     def keys(self) -> HamtIterator[ContextVar[Any]]:  # type: ignore[override]  # pyright: ignore
@@ -601,7 +603,7 @@ class Context(_Mapping):
         >>> list(Context().keys())
         []
         """
-        return iterate(_snapshot_of(self), "keys")  # type: ignore[return-value]
+        return iterate(_shown(self), "keys")  # type: ignore[return-value]
 
     def values(self) -> HamtIterator[Any]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the values; O(n).
@@ -609,7 +611,7 @@ class Context(_Mapping):
         >>> list(Context().values())
         []
         """
-        return iterate(_snapshot_of(self), "values")  # type: ignore[return-value]
+        return iterate(_shown(self), "values")  # type: ignore[return-value]
 
     def items(self) -> HamtIterator[tuple[ContextVar[Any], Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -617,7 +619,7 @@ class Context(_Mapping):
         >>> list(Context().items())
         []
         """
-        return iterate(_snapshot_of(self), "items")  # type: ignore[return-value]
+        return iterate(_shown(self), "items")  # type: ignore[return-value]
 
     def diff(self, other: Context, /) -> HamtDiff:
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -631,19 +633,19 @@ class Context(_Mapping):
         ...     before.diff(current_context()).added == {colour: "red"}
         True
         """
-        return _snapshot_of(self).diff(_snapshot_of(_checked_context(other)))
+        return _shown(self).diff(_shown(_checked_context(other)))
 
     def __getitem__(self, key: ContextVar[T], /) -> T:
-        value = _snapshot_of(self)._find(_checked(key), key._hash)
+        value = _value_in(self, key)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: object, /) -> bool:
-        return _checked(key) in _snapshot_of(self)
+        return _value_in(self, key) is not ABSENT
 
     def __len__(self) -> int:
-        return len(_snapshot_of(self))
+        return len(_shown(self))
 
     def __iter__(self) -> HamtIterator[ContextVar[Any]]:
         return self.keys()
@@ -652,7 +654,7 @@ class Context(_Mapping):
         if type(other) is not Context:
             return NotImplemented
         # Not looked at twice, since another thread may be setting variables in it.
-        return other is self or _snapshot_of(self) == _snapshot_of(other)
+        return other is self or _shown(self) == _shown(other)
 
     __hash__ = None  # type: ignore[assignment]
     __reversed__ = None
@@ -668,6 +670,27 @@ class Context(_Mapping):
 
     def __repr__(self) -> str:
         return f"<contextvars_cy.Context object at {id(self):#x}>"
+
+
+def _value_in(context: Context, key: Any) -> Any:
+    if type(key) is NativeContextVar and _shows_native_variables:
+        return ABSENT if key is _anchor else context._native.get(key, ABSENT)
+    var = _checked(key)
+    return _snapshot_of(context)._find(var, var._hash)
+
+
+def _shown(context: Context) -> Hamt[Any, Any]:
+    return _with_native_variables(context) if _shows_native_variables else _snapshot_of(context)
+
+
+def _with_native_variables(context: Context) -> Hamt[Any, Any]:
+    # A copy, because another thread may be setting variables in the Context.
+    values = context._native.copy()
+    snapshot: Hamt[Any, Any] = values.get(_anchor, EMPTY)
+    for variable, value in values.items():
+        if variable is not _anchor:
+            snapshot = snapshot.set(variable, value)
+    return snapshot
 
 
 def _checked(key: object) -> ContextVar[Any]:
@@ -1103,6 +1126,25 @@ def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None
     """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
     global _tell
     _tell = tell
+
+
+def show_native_variables(shown: bool) -> None:
+    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
+    global _shows_native_variables
+    _shows_native_variables = shown
+
+
+def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
+    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+
+    @wraps(function)
+    def call(*args: Any, **options: Any) -> R:
+        context = options.get("context")
+        if type(context) is Context:
+            options["context"] = context.native
+        return function(*args, **options)
+
+    return call
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import warnings
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from ._backend import host
-from ._install_loops import LoopsFinder
+from ._backend import backend, host
+from ._install_ctypes import adapt_ctypes
+from ._install_loops import adapt_loops
 from ._standard_library import contextvars
+from ._when_imported import when_imported
+
+if TYPE_CHECKING or backend == "pure":
+    from ._context_py import show_native_variables
+else:
+    from ._context_cy import show_native_variables
 
 _NAMES = ("contextvars", "_contextvars")
+_EXPORTED = ("Context", "ContextVar", "Token", "copy_context")
 _replaced: dict[str, ModuleType | None] = {}
-_finder: LoopsFinder | None = None
 
 
 def install() -> None:
-    """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(1).
+    """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(m) for m modules.
 
-    Call it in the first line of a program: a module that was imported before keeps what it has, which on the native
-    host works together with ours; asyncio's own modules get the standard library's there. Calling it again changes
+    Call it in the first line of a program: a module that was imported before keeps what it has, and a RuntimeWarning
+    names it. On the native host that works together with ours; modules of the standard library, and event loops in C,
+    are meant to have it there. Our Contexts then show native variables, as decimal's, too. Calling it again changes
     nothing.
 
     >>> install()
@@ -28,22 +40,28 @@ def install() -> None:
     True
     >>> uninstall()
     """
-    global _finder
     if _replaced:
         return
     from . import Context, ContextVar, Token, copy_context
 
-    exported = (Context, ContextVar, Token, copy_context)
-    names = tuple(export.__name__ for export in exported)
+    early = _modules_with_native_names()
+    if early:
+        warnings.warn(
+            "contextvars_cy.install() was called after the import of modules that keep the standard library's context "
+            f"variables: {', '.join(early)}; call it before they are imported",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     for name in _NAMES:
         module = ModuleType(name, "Context variables after PEP 567, by contextvars_cy.")
         module.__spec__ = ModuleSpec(name, loader=None, origin=__package__)
-        module.__dict__.update(zip(names, exported), __all__=names, _native=contextvars)
+        exported = (Context, ContextVar, Token, copy_context)
+        module.__dict__.update(zip(_EXPORTED, exported), __all__=_EXPORTED, _native=contextvars)
         _replaced[name] = sys.modules.get(name)
         sys.modules[name] = module
     if host == "native":
-        _finder = LoopsFinder()
-        _finder.start()
+        show_native_variables(True)
+        _adapt_ctypes()
 
 
 def uninstall() -> None:
@@ -51,13 +69,43 @@ def uninstall() -> None:
 
     >>> uninstall()
     """
-    global _finder
-    if _finder:
-        _finder.stop()
-        _finder = None
+    show_native_variables(False)
     while _replaced:
         name, module = _replaced.popitem()
         if module is None:
             sys.modules.pop(name, None)
         else:
             sys.modules[name] = module
+
+
+def _modules_with_native_names() -> list[str]:
+    """The modules that took the standard library's names, but for its own, ours, and those of another copy of ours."""
+    native = {id(sys.modules.get(name)) for name in _NAMES} | {id(getattr(contextvars, name)) for name in _EXPORTED}
+    native.discard(id(None))
+    return sorted(
+        name
+        for name, module in sys.modules.copy().items()
+        if name.partition(".")[0] not in _STANDARD
+        and f"{name.rpartition('.')[0]}._standard_library" not in sys.modules
+        # Not by what it says of itself: a library of cffi's says that it is a module, and a lazy module is imported by
+        # the first look.
+        and issubclass(type(module), ModuleType)
+        and any(id(value) in native for value in list(_namespace_of(module).values()))
+    )
+
+
+_namespace_of: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
+# Python 3.9 does not say; these of its modules have the names.
+_NAMED_ON_3_9 = (*_NAMES, "_pydecimal", "asyncio", "test", "unittest")
+_STANDARD = getattr(sys, "stdlib_module_names", _NAMED_ON_3_9)
+
+
+@functools.cache
+def _adapt_ctypes() -> None:
+    # Once, and for good: it changes nothing for native Contexts. PyPy has no C API there.
+    if sys.implementation.name == "cpython":
+        when_imported("ctypes", "pythonapi", adapt_ctypes)
+
+
+if host == "native":
+    adapt_loops()

@@ -1,91 +1,101 @@
-"""Event loops under `install`: asyncio's own modules keep the native `contextvars`, and loops in C take our Contexts.
+"""Event loops that take native Contexts alone are handed the one that ours wraps, and under `install` asyncio's own
+modules, and loops in C, keep the native `contextvars`.
 
-A task of Python 3.15, an eager task of any Python, and whatever uvloop runs, run in native Contexts only. asyncio makes
-one wherever it runs a program or serves a connection; our variables ride inside it. A Context that a program makes, and
-gives to such a loop, is handed on as the native one that it wraps.
+A loop in C or Rust runs its callbacks in native Contexts only, and so do eager tasks, and every task from Python 3.15
+on. Given one of ours they lose the callback or hang, so on the native host what takes a `context` there is wrapped, in
+asyncio itself and in every loop that is not built on asyncio's own.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
+from . import Context, ContextVar, Token, backend, copy_context
 from ._standard_library import contextvars
+from ._when_imported import when_imported
 
-# By the module to wait for: the class of its loops, and their methods in C that take a Context.
-LOOPS = {
-    "asyncio": ("BaseEventLoop", ["create_task"]),
-    "uvloop": ("Loop", ["create_task", "call_soon", "call_soon_threadsafe", "call_later", "call_at"]),
-}
+if TYPE_CHECKING or backend == "pure":
+    from ._context_py import in_native_context
+else:
+    from ._context_cy import in_native_context
 
-
-class LoopsFinder:
-    """Has loops adapted as soon as they are imported: importing them for every program would be slow, and too early
-    for those that patch what asyncio imports."""
-
-    def __init__(self) -> None:
-        self.undo: list[Callable[[], None]] = []
-
-    def start(self) -> None:
-        sys.meta_path.insert(0, self)
-        for name in LOOPS:
-            module = sys.modules.get(name)
-            # One that is being imported has no loops yet, and is adapted by whoever imports it.
-            if module and hasattr(module, LOOPS[name][0]):
-                self.adapt(module)
-
-    def stop(self) -> None:
-        sys.meta_path.remove(self)
-        while self.undo:
-            self.undo.pop()()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in LOOPS:
-            return None
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, found), None)
-        if spec and spec.loader:
-            load = spec.loader.exec_module
-
-            def load_and_adapt(module: ModuleType) -> None:
-                load(module)
-                if self in sys.meta_path:
-                    self.adapt(module)
-
-            spec.loader.exec_module = load_and_adapt  # type: ignore[method-assign]
-        return spec
-
-    def adapt(self, module: ModuleType) -> None:
-        for name, part in sys.modules.copy().items():
-            if name.startswith("asyncio.") and hasattr(part, "contextvars"):
-                part.__dict__["contextvars"] = contextvars
-        kind, methods = LOOPS[module.__name__]
-        loops = getattr(module, kind)
-        for name in methods:
-            inherited = name not in vars(loops)
-            method = getattr(loops, name)
-            setattr(loops, name, in_native_context(method))
-            self.undo.append(
-                functools.partial(delattr, loops, name)
-                if inherited
-                else functools.partial(setattr, loops, name, method)
-            )
+# The methods of a loop that take a Context.
+METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "call_at")
 
 
-def in_native_context(method: Callable[..., Any]) -> Callable[..., Any]:
-    from . import Context
+def adapt_loops() -> None:
+    """Adapt asyncio and the loops that are there, and those to come."""
+    when_imported("asyncio", "BaseEventLoop", adapt_asyncio)
 
-    @functools.wraps(method)
-    def run(loop: Any, /, *args: Any, **options: Any) -> Any:
-        context = options.get("context")
-        if type(context) is Context:
-            options["context"] = context.native
-        return method(loop, *args, **options)
 
-    return run
+def adapt_asyncio(asyncio: Any) -> None:
+    for name, module in sys.modules.copy().items():
+        if name.startswith("asyncio."):
+            keep_native_names(module)
+    asyncio.BaseEventLoop.create_task = in_native_context(asyncio.BaseEventLoop.create_task)
+    # From Python 3.12 on.
+    if hasattr(asyncio, "eager_task_factory"):
+        create = asyncio.create_eager_task_factory
+
+        @functools.wraps(create)
+        def create_eager_task_factory(*args: Any, **options: Any) -> Any:
+            return in_native_context(create(*args, **options))
+
+        eager_task_factory = in_native_context(asyncio.eager_task_factory)
+        for module in (asyncio, asyncio.tasks):
+            module.eager_task_factory = eager_task_factory
+            module.create_eager_task_factory = create_eager_task_factory
+    loops = asyncio.AbstractEventLoop
+    for loop in subclasses(loops):
+        adapt_loop(asyncio, loop)
+    before = vars(loops).get("__init_subclass__")
+
+    def adapt_subclass(cls: type, /, **options: Any) -> None:
+        if before is None:
+            super(loops, cls).__init_subclass__(**options)
+        else:
+            before.__get__(None, cls)(**options)
+        adapt_loop(asyncio, cls)
+
+    loops.__init_subclass__ = classmethod(adapt_subclass)
+
+
+def subclasses(cls: type) -> set[type]:
+    return set(cls.__subclasses__()).union(*map(subclasses, cls.__subclasses__()))
+
+
+def adapt_loop(asyncio: Any, loop: Any) -> None:
+    if issubclass(loop, asyncio.BaseEventLoop):
+        return
+    methods = {}
+    for name in METHODS:
+        owner = next(cls for cls in loop.__mro__ if name in vars(cls))
+        # What comes from another class of loops was adapted when that was made.
+        if owner is loop or not issubclass(owner, asyncio.AbstractEventLoop):
+            methods[name] = getattr(loop, name)
+    if not all(isinstance(method, FunctionType) for method in methods.values()):
+        # What runs in C asks the Python module around it for Contexts.
+        keep_native_names(sys.modules.get(loop.__module__))
+    for name, method in methods.items():
+        setattr(loop, name, in_native_context(method))
+
+
+def keep_native_names(module: ModuleType | None) -> None:
+    """Give the module the standard library's `contextvars`, and what it has of it, in the place of what `install` has
+    put there."""
+    replaced = sys.modules.get("contextvars")
+    if module is None or getattr(replaced, "Context", None) is not Context:
+        return
+    native = {
+        id(replaced): contextvars,
+        id(Context): contextvars.Context,
+        id(ContextVar): contextvars.ContextVar,
+        id(Token): contextvars.Token,
+        id(copy_context): contextvars.copy_context,
+    }
+    for name, value in list(vars(module).items()):
+        if id(value) in native:
+            vars(module)[name] = native[id(value)]

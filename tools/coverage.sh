@@ -16,7 +16,7 @@ cat > .coveragerc <<'END'
 [run]
 plugins = Cython.Coverage
 include = contextvars_cy/*
-omit = contextvars_cy/__*, contextvars_cy/_backend.py, contextvars_cy/_install*
+omit = contextvars_cy/__*, contextvars_cy/_backend.py, contextvars_cy/_install*, contextvars_cy/_when_imported.py
 parallel = true
 [report]
 show_missing = true

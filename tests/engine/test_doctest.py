@@ -25,6 +25,8 @@ def docstrings(name):
                 yield f"{name}.{key}", getattr(value, key).__doc__
 
 
+# The test tools have imported what they have.
+@pytest.mark.filterwarnings(r"ignore:contextvars_cy\.install\(\) was called")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name):
     runner = doctest.DocTestRunner(verbose=False)

@@ -120,11 +120,14 @@ def test_contexts_where_tasks_insist_on_the_native_type():
     async def main():
         coroutine = work()
         if sys.version_info < (3, 15):
-            return await asyncio.create_task(coroutine, context=Context())
-        with pytest.raises(TypeError, match="a contextvars.Context was expected, got contextvars_cy.Context"):
-            asyncio.create_task(coroutine, context=Context())
-        coroutine.close()
-        return await asyncio.create_task(work(), context=Context().native)
+            assert await asyncio.Task(coroutine, context=Context()) == "default"
+        else:
+            # The class itself; create_task hands on the native one.
+            with pytest.raises(TypeError, match="a contextvars.Context was expected, got contextvars_cy.Context"):
+                asyncio.Task(coroutine, context=Context())
+            coroutine.close()
+        assert await asyncio.Task(work(), context=Context().native) == "default"
+        return await asyncio.create_task(work(), context=Context())
 
     assert asyncio.run(main()) == "default"
 

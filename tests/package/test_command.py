@@ -632,12 +632,83 @@ for change in (install, uninstall):
 }
 
 
+# Of these programs some have imported the standard library's names before, to compare.
+LATE = ["-W", "ignore:contextvars_cy.install() was called:RuntimeWarning"]
+
+
 @COMBINATIONS
 @pytest.mark.parametrize("name", INSTALLATIONS)
 def test_install(name, backend, host, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
-    done = run_python(["-W", "error", "-c", INSTALLATIONS[name] + "print('done')\n"], tmp_path, env)
+    done = run_python(["-W", "error", *LATE, "-c", INSTALLATIONS[name] + "print('done')\n"], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+TAKEN = {
+    "module.py": "import contextvars\n",
+    "package/__init__.py": "",
+    "package/name.py": "from contextvars import ContextVar as Variable\n",
+    "package/token.py": "import _contextvars; kept = _contextvars.Token\n",
+    "package/function.py": "from contextvars import copy_context\n",
+    "package/none.py": "import asyncio, decimal\nvariable = __import__('contextvars').ContextVar('variable')\n",
+}
+TOO_LATE = """
+import asyncio, decimal, threading, unittest, importlib.util, sys
+import module, package.name, package.token, package.function, package.none
+
+
+class Hostile:
+    __class__ = type(sys)
+
+    def __eq__(self, other):
+        raise AssertionError
+
+
+module.hostile = sys.modules["hostile"] = Hostile()
+spec = importlib.util.find_spec("lazy")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+sys.modules["lazy"] = lazy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(lazy)
+
+from contextvars_cy import install
+install()
+install()
+print("done")
+"""
+
+
+@COMBINATIONS
+def test_a_late_install_names_the_modules_that_keep_what_they_have(backend, host, tmp_path):
+    (tmp_path / "package").mkdir()
+    for name, source in {**TAKEN, "lazy.py": "raise SystemExit('imported')", "late.py": TOO_LATE}.items():
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
+    done = run_python(["late.py"], tmp_path, env)
+    (where, line) = done.stderr.splitlines()
+    place, text = where.split(" RuntimeWarning: ")
+    assert place.endswith("late.py:20:") and line == "  install()"
+    names = "module, package.function, package.name, package.token"
+    assert text.partition(" variables: ")[2] == f"{names}; call it before they are imported"
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    # By the filter that the documentation gives.
+    done = run_python(["-W", "error", *LATE, "late.py"], tmp_path, env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    # Where it is an error, nothing was replaced.
+    program = TOO_LATE.replace("install()\ninstall()", "try: install()\nexcept RuntimeWarning: import contextvars")
+    program += "assert contextvars is module.contextvars\n"
+    done = run_python(["-W", "error", "-c", program], tmp_path, env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@COMBINATIONS
+def test_run_and_an_install_in_time_warn_of_nothing(backend, host, tmp_path):
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
+    (tmp_path / "program.py").write_text("import asyncio, contextvars; print('done')", encoding="utf-8")
+    first = "import asyncio, concurrent.futures, decimal, logging, threading, unittest.async_case\n"
+    first += "import contextvars_cy.executors; contextvars_cy.install(); print('done')"
+    for arguments in (["-m", "contextvars_cy", "run", "program.py"], ["-c", first]):
+        done = run_python(["-W", "error", *arguments], tmp_path, env)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 ASYNCIO = """
@@ -733,14 +804,11 @@ def test_asyncio_imported_before_or_after_install(backend, program, order, tmp_p
 
 UNINSTALL = """
 import sys
-finders = sys.meta_path.copy()
 {first}
 {second}
-ours = asyncio.BaseEventLoop.create_task
 from contextvars_cy import uninstall
 uninstall()
 import contextvars
-assert asyncio.BaseEventLoop.create_task is not ours and sys.meta_path == finders
 seen = [vars(module)["contextvars"] for name, module in sys.modules.items()
         if name.startswith("asyncio.") and "contextvars" in vars(module)]
 assert seen and all(module is contextvars for module in seen)

@@ -1,6 +1,9 @@
-"""An asyncio program under `python -m contextvars_cy run`, on loops whose C code takes native Contexts alone."""
+"""Programs on loops whose C code takes native Contexts alone: under `python -m contextvars_cy run`, and with ours
+imported by name."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import pytest
 
@@ -68,81 +71,234 @@ def test_loops_that_take_native_contexts_alone(backend, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_asyncio_is_imported_as_ever_after_uninstall(backend, tmp_path):
-    program = "import sys, contextvars_cy; before = sys.meta_path[:]; contextvars_cy.install()\n"
-    program += "contextvars_cy.uninstall(); import asyncio; assert sys.meta_path == before\n"
+def test_no_finder_is_left_once_its_module_is_imported(backend, tmp_path):
+    program = "import sys; before = sys.meta_path[:]; import contextvars_cy; contextvars_cy.install()\n"
+    program += "contextvars_cy.uninstall(); import asyncio, ctypes; assert sys.meta_path == before\n"
     done = run_python(["-W", "error", "-c", program], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
     assert (done.returncode, done.stderr) == (0, "")
 
 
-UVLOOP = """
-import asyncio
-from contextlib import suppress
-from contextvars_cy import Context
-
-
-class Base(asyncio.SelectorEventLoop):
-    pass
-
-
-def strict(name):
-    def method(loop, *args, context=None, **options):
-        assert type(context) is not Context, name
-        return getattr(asyncio.SelectorEventLoop, name)(loop, *args, context=context, **options)
-
-    return method
-
-
-for name in ("call_soon", "call_soon_threadsafe", "call_later", "call_at"):
-    setattr(Base, name, strict(name))
-
-
-class Loop(Base):
-    pass
-"""
-
-GIVEN = """
-import asyncio, contextvars, contextvars_cy
+# Those that there are for this Python.
+LOOPS = {"asyncio": "SelectorEventLoop"}
+LOOPS.update({name: "new_event_loop" for name in ("uvloop", "rloop") if find_spec(name)})
+# rloop leaves its sockets to the collector.
+UNCLOSED = ["-W", "ignore::ResourceWarning"]
+IMPORTS = {
+    "ours first": "import contextvars_cy\nimport asyncio, LOOP",
+    "ours last": "import asyncio, LOOP\nimport contextvars_cy",
+}
+PLAIN = """
+import functools, inspect, sys
 IMPORT
+from contextvars_cy import Context, ContextVar
 
-variable = contextvars.ContextVar("variable", default="default")
+variable = ContextVar("variable", default="default")
+
+
+def given():
+    context = Context()
+    context.run(variable.set, "given")
+    return context
+
+
+async def get_and_set():
+    found = variable.get()
+    await asyncio.sleep(0)
+    variable.set("set")
+    return found
 
 
 async def main():
-    loop, context, seen = asyncio.get_running_loop(), contextvars.Context(), []
-    context.run(variable.set, "given")
+    loop = asyncio.get_running_loop()
 
-    def see():
-        seen.append(variable.get())
+    async def seen(schedule):
+        done = loop.create_future()
+        schedule(lambda *args: done.set_result(variable.get()))
+        return await asyncio.wait_for(done, 60)
 
-    loop.call_soon(see, context=context)
-    loop.call_soon_threadsafe(see, context=context)
-    loop.call_later(0, see, context=context)
-    loop.call_at(loop.time(), see, context=context)
-    done = loop.create_future()
-    done.add_done_callback(lambda future: see(), context=context)
-    done.set_result(None)
-    while len(seen) < 5:
-        await asyncio.sleep(0)
-    return seen
+    assert await seen(lambda see: loop.call_soon(see, context=given())) == "given"
+    assert await seen(lambda see: loop.call_soon_threadsafe(see, context=given())) == "given"
+    assert await seen(lambda see: loop.call_later(0.001, see, context=given())) == "given"
+    assert await seen(lambda see: loop.call_at(loop.time(), see, context=given())) == "given"
+    future = loop.create_future()
+    future.set_result(None)
+    assert await seen(lambda see: future.add_done_callback(see, context=given())) == "given"
+    if sys.version_info >= (3, 11):
+        context = given()
+        assert await loop.create_task(get_and_set(), context=context) == "given"
+        assert context[variable] == "set"
+        assert await asyncio.create_task(get_and_set(), name="named", context=given()) == "given"
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(get_and_set(), context=given())
+        assert task.result() == "given"
+    if sys.version_info >= (3, 12):
+        for factory in (asyncio.eager_task_factory, asyncio.create_eager_task_factory(asyncio.Task)):
+            assert await factory(loop, get_and_set(), context=given()) == "given"
+            # uvloop says more than every Python's own factory takes.
+            loop.set_task_factory(lambda loop, coro, eager_start=None, **options: factory(loop, coro, **options))
+            assert await loop.create_task(get_and_set(), context=given()) == "given"
+        factory = functools.partial(asyncio.Task, eager_start=True)
+        loop.set_task_factory(lambda loop, coro, eager_start=None, **options: factory(coro, loop=loop, **options))
+        assert await loop.create_task(get_and_set(), context=given()) == "given"
+        loop.set_task_factory(None)
+    assert variable.get() == "default"
 
 
-loop = uvloop.Loop()
-assert loop.run_until_complete(main()) == ["given"] * 5
+new_loop = getattr(LOOP, "NEW")
+loop = new_loop()
+loop.run_until_complete(main())
 loop.close()
-contextvars_cy.uninstall()
-assert not {"call_soon", "create_task"} & vars(uvloop.Loop).keys()
+if sys.version_info >= (3, 11):
+    context = given()
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(get_and_set(), context=context) == "given"
+    assert context[variable] == "set"
+for method in (loop.create_task, asyncio.BaseEventLoop.create_task):
+    assert "coro" in inspect.signature(method).parameters and method.__name__ == "create_task", method
 print("done")
 """
 
 
-@pytest.mark.parametrize(
-    "order", ["import uvloop", "contextvars_cy.uninstall(); import uvloop; contextvars_cy.install()"]
-)
+@pytest.mark.parametrize("order", IMPORTS)
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_a_loop_in_c_is_given_our_contexts(backend, order, tmp_path):
-    (tmp_path / "uvloop.py").write_text(UVLOOP, encoding="utf-8")
-    (tmp_path / "program.py").write_text(GIVEN.replace("IMPORT", order), encoding="utf-8")
-    flags = ["-W", "error", "-m", "contextvars_cy", "run", "--backend", backend, "--host", "native"]
-    done = run_python([*flags, "program.py"], tmp_path, env={"CONTEXTVARS_CY_HOST": None})
+def test_every_loop_takes_our_contexts(backend, loop, order, tmp_path):
+    program = PLAIN.replace("IMPORT", IMPORTS[order]).replace("LOOP", loop).replace("NEW", LOOPS[loop])
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
+    done = run_python(["-W", "error", *UNCLOSED, "-c", program], tmp_path, env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+UNCHANGED = """
+import asyncio, contextvars, signal, sys, LOOP
+
+variable = contextvars.ContextVar("variable", default="default")
+
+
+def factory(loop, coro, context=None, name=None, **options):
+    context = context or contextvars.copy_context()
+    context.run(variable.set, "marked")
+    return asyncio.eager_task_factory(loop, coro, context=context, name=name)
+
+
+async def get():
+    return variable.get()
+
+
+async def main():
+    variable.set("main")
+    loop, seen = asyncio.get_running_loop(), []
+
+    def see():
+        seen.append(variable.get())
+
+    loop.add_signal_handler(signal.SIGUSR1, see)
+    loop.call_soon(see)
+    loop.call_soon_threadsafe(see)
+    loop.call_later(0.001, see)
+    loop.call_later(0, see)
+    loop.call_at(loop.time(), see)
+    loop.call_later(0.01, signal.raise_signal, signal.SIGUSR1)
+    while len(seen) < 6:
+        await asyncio.sleep(0.001)
+    seen.append(await asyncio.to_thread(variable.get))
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(factory)
+        seen.append(await asyncio.create_task(get()))
+        loop.set_task_factory(None)
+    print(sorted(seen))
+
+
+loop = getattr(LOOP, "NEW")()
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("backend", ["cython", "pure"])
+def test_an_unchanged_program_on_every_loop(backend, loop, tmp_path):
+    program = UNCHANGED.replace("LOOP", loop).replace("NEW", LOOPS[loop])
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
+    # Not with warnings as errors: of the loops' own code.
+    as_it_is = run_python(["program.py"], tmp_path, env)
+    on_ours = run_python(["-m", "contextvars_cy", "run", "program.py"], tmp_path, env)
+    assert (as_it_is.returncode, as_it_is.stderr, as_it_is.stdout.count("main") >= 6) == (0, "", True)
+    assert (on_ours.returncode, on_ours.stderr, on_ours.stdout) == (0, "", as_it_is.stdout)
+
+
+SUBCLASSED = """
+import asyncio, contextvars, contextvars_cy
+from contextvars import copy_context
+
+
+class Loop(asyncio.AbstractEventLoop):
+    # A loop of the program's own, in Python.
+    def __init_subclass__(cls, /, option=None, **options):
+        super().__init_subclass__(**options)
+        cls.option = option
+
+    def call_soon(self, callback, *args, context=None):
+        return callback, args, context
+
+
+class Further(Loop, option="taken"):
+    def call_soon(self, callback, *args, context=None):
+        return super().call_soon(callback, *args, context=context)
+
+
+context = contextvars.Context()
+assert Further.option == "taken"
+for kind in (Loop, Further):
+    assert kind().call_soon(print, 1, context=context) == (print, (1,), context.native)
+    assert kind().call_soon(print, 1) == (print, (1,), None)
+    assert kind().call_soon(callback=print, context=context) == (print, (), context.native)
+    assert kind.call_soon(kind(), print, context=None) == (print, (), None)
+    try:
+        kind().call_soon()
+    except TypeError as error:
+        assert "call_soon() missing 1 required positional argument: 'callback'" in str(error)
+try:
+    Loop().call_later(1, print)
+except NotImplementedError:
+    print("done")
+assert copy_context is contextvars.copy_context is contextvars_cy.copy_context
+"""
+
+
+@pytest.mark.parametrize("backend", ["cython", "pure"])
+def test_a_loop_of_the_programs_own(backend, tmp_path):
+    (tmp_path / "program.py").write_text(SUBCLASSED, encoding="utf-8")
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
+    done = run_python(["-W", "error", "-m", "contextvars_cy", "run", "program.py"], tmp_path, env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+CTYPES = """
+import ctypes, contextvars
+
+enter, leave, copy = (getattr(ctypes.pythonapi, f"PyContext_{name}") for name in ("Enter", "Exit", "Copy"))
+copy.restype = ctypes.py_object
+variable, context = contextvars.ContextVar("variable", default="default"), contextvars.Context()
+for types, given in ([ctypes.py_object], context), (None, ctypes.py_object(context)):
+    enter.argtypes = leave.argtypes = copy.argtypes = types
+    assert enter(given) == 0
+    variable.set("inside")
+    assert leave(given) == 0
+    assert variable.get() == "default" and context[variable] == copy(given).run(variable.get) == "inside"
+assert ctypes.pythonapi.PyContext_Enter is enter
+try:
+    enter(ctypes.py_object(1))
+except TypeError:
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["-m", "contextvars_cy", "run"]], ids=["as it is", "on ours"])
+@pytest.mark.parametrize("backend", ["cython", "pure"])
+def test_the_c_api_by_way_of_ctypes(backend, command, tmp_path):
+    (tmp_path / "program.py").write_text(CTYPES, encoding="utf-8")
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
+    done = run_python(["-W", "error", *command, "program.py"], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

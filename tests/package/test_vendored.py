@@ -82,11 +82,10 @@ if one.host == "native":
 before = sys.modules["contextvars"]
 for copy in (one, other):
     copy.install()
-    import contextvars
-    assert contextvars.ContextVar is copy.ContextVar and contextvars.Context is copy.Context
+    installed = sys.modules["contextvars"]
+    assert installed.ContextVar is copy.ContextVar and installed.Context is copy.Context
     copy.uninstall()
-    import contextvars
-    assert contextvars is before
+    assert sys.modules["contextvars"] is before
 print(one.backend, other.backend, one.host, other.host)
 """
 

@@ -1,0 +1,45 @@
+"""Having a module adapted as soon as it is imported: importing it for every program would be slow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+def when_imported(name: str, part: str, adapt: Callable[[Any], None]) -> None:
+    """Call `adapt(module)`, now if the module has that part already, else at the end of its import."""
+    module = sys.modules.get(name)
+    if hasattr(module, part):
+        adapt(module)
+    else:
+        sys.meta_path.insert(0, _Finder(name, adapt))
+
+
+class _Finder:
+    """Finds the one module, as the other finders do, and is gone when that is imported."""
+
+    def __init__(self, name: str, adapt: Callable[[Any], None]) -> None:
+        self.name = name
+        self.adapt = adapt
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self.name:
+            return None
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, found), None)
+        if spec and spec.loader:
+            load = spec.loader.exec_module
+
+            def load_and_adapt(module: ModuleType) -> None:
+                load(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    self.adapt(module)
+
+            spec.loader.exec_module = load_and_adapt  # type: ignore[method-assign]
+        return spec
