@@ -96,6 +96,7 @@ cdef bint DEBUG = debug
 cdef bint WATCHED = False
 cdef bint SHOWS_NATIVE_VARIABLES = False
 cdef object _tell_watchers = None
+cdef object _entering = None
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
 cdef Py_hash_t _last_number = 0
@@ -1423,12 +1424,54 @@ cdef Context context_copy_current():
 
 cdef int context_enter(Context context) except -1:
     cdef PyObject *state = _state()
-    return _enter(<ThreadState>state, context)
+    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version or _about_to_enter(context)
+    _enter(<ThreadState>state, context)
+    # What we have entered ourselves is no step of a loop.
+    if quiet:
+        (<ThreadState>state)._quiet_version = native_version()
+    return 0
 
 
 cdef int context_exit(Context context) except -1:
     cdef PyObject *state = _state()
-    return _leave(<ThreadState>state, context)
+    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version
+    _leave(<ThreadState>state, context)
+    if quiet:
+        (<ThreadState>state)._quiet_version = native_version()
+    return 0
+
+
+cdef bint _about_to_enter(Context context) except -1:
+    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
+    global _entering
+    loop = _running_loop()
+    # An asynchronous test does without a loop what it would do in one.
+    if loop is None and "unittest.async_case" not in modules:
+        return True
+    if _entering is None:
+        from . import _entering as module
+
+        _entering = module
+    _entering.about_to_enter(context, loop)
+    return False
+
+
+cdef object _running_loop():
+    events = modules.get("asyncio.events")
+    running_loop = getattr(events, "_get_running_loop", None)
+    return None if running_loop is None else running_loop()
+
+
+def enter_native(Context context):
+    """For `_entering`: what an event loop's C code does, and nobody is told."""
+    if native_enter(context._native) < 0:
+        raise_set()
+
+
+def leave_native(Context context):
+    """For `_entering`: what an event loop's C code does, and nobody is told."""
+    if native_exit(context._native) < 0:
+        raise_set()
 
 
 cdef inline int _enter(ThreadState state, Context context) except -1:
@@ -1503,9 +1546,9 @@ cdef int _leave_slowly(ThreadState state, Context context) except -1:
         left = native_exit(context._native)
         native_moves -= 1
         if left < 0:
-            return _refuse(context)
+            return _refuse_to_leave(context)
     elif not topmost:
-        raise _refusal_to_leave(context)
+        return _refuse_to_leave(context)
     if topmost:
         pop(state)
         exchange_entered(context, False)
@@ -1536,6 +1579,17 @@ cdef int _forget_entered(ThreadState state, Context context) except -1:
     return 0
 
 
+cdef int _refuse_to_leave(Context context) except -1:
+    try:
+        if NATIVE:
+            return _refuse(context)
+        raise RuntimeError(_DIFFERENT if context._entered else _NOT_ENTERED.format(context))
+    except RuntimeError as refusal:
+        if _entering is not None:
+            _entering.refuse_to_leave(context, refusal)
+        raise
+
+
 cdef int _refuse(Context context) except -1:
     # The native Context has set its error, which names it.
     try:
@@ -1552,9 +1606,7 @@ cdef int _refuse_event_loop(ThreadState state) except -1:
     cdef uint64_t version = native_version()
     if version == state._quiet_version:
         return 0
-    events = modules.get("asyncio.events")
-    running_loop = getattr(events, "_get_running_loop", None)
-    if running_loop is not None and running_loop() is not None:
+    if _running_loop() is not None:
         raise RuntimeError(_LEAK)
     state._quiet_version = version
     return 0
@@ -1571,10 +1623,6 @@ cdef int _check_home(Context context, ThreadState state) except -1:
     if home is not None and home is not state:
         raise RuntimeError(_ENTERED.format(context))
     return 0
-
-
-cdef object _refusal_to_leave(Context context):
-    return RuntimeError(_DIFFERENT if context._entered else _NOT_ENTERED.format(context))
 
 
 cdef object _old_value(Hamt snapshot, ContextVar var, object value):

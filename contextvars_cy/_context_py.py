@@ -66,6 +66,8 @@ _serial = count()
 _shows_native_variables = False
 # What `_watch` has called after each change, while anybody watches.
 _tell: Callable[[str, Any, Any, Any], None] | None = None
+# The module of this name, from the first Context on that is entered under a loop.
+_entering: Any = None
 # Each thread's ThreadState, weakly, and what tells of the thread's end.
 _threads = local()
 _states: dict[int, ThreadState] = {}
@@ -660,6 +662,7 @@ class Context(_Mapping):
     __reversed__ = None
 
     def __enter__(self) -> Context:
+        _about_to_enter(self)
         (_enter if _tell is None else _enter_and_tell)(self)
         return self
 
@@ -733,7 +736,8 @@ class ThreadState(Sealed):
         RuntimeError where it is entered already, in this thread or another.
         """
         self._check_thread()
-        (_enter if _tell is None else _enter_and_tell)(_checked_context(context))
+        _about_to_enter(_checked_context(context))
+        (_enter if _tell is None else _enter_and_tell)(context)
 
     def exit(self, context: Context, /) -> None:
         """Make the Context that was current before this one the current one again. O(1).
@@ -969,8 +973,18 @@ if host == "native":
         try:
             leave(context._native)
         except RuntimeError as error:
+            if _entering is not None:
+                _entering.refuse_to_leave(context, error)
             _name_our_context(error, context)
             raise
+
+    def enter_native(context: Context) -> None:
+        """For `_entering`: what an event loop's C code does, and nobody is told."""
+        enter(context._native)
+
+    def leave_native(context: Context) -> None:
+        """For `_entering`: what an event loop's C code does, and nobody is told."""
+        leave(context._native)
 
     def _name_our_context(error: RuntimeError, context: Context) -> None:
         """Have the refusal of a native Context name the Context that wraps it, and any other error as it is."""
@@ -1016,10 +1030,7 @@ else:
 
     def _refuse_event_loop() -> None:
         """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
-        events = modules.get("asyncio.events")
-        # While asyncio is being imported, the function is not there yet, and no loop runs.
-        running_loop = getattr(events, "_get_running_loop", None)
-        if running_loop is not None and running_loop() is not None:
+        if _running_loop() is not None:
             raise RuntimeError(_LEAK)
 
     def _current() -> Context:
@@ -1101,7 +1112,10 @@ else:
             raise RuntimeError(_ENTERED.format(context))
 
     def _refusal_to_leave(context: Context) -> RuntimeError:
-        return RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
+        refusal = RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
+        if _entering is not None:
+            _entering.refuse_to_leave(context, refusal)
+        return refusal
 
 
 def _old_value(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Any:
@@ -1120,6 +1134,26 @@ def _with(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapsh
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
+
+
+def _running_loop() -> Any:
+    events = modules.get("asyncio.events")
+    # While asyncio is being imported, the function is not there yet, and no loop runs.
+    running_loop = getattr(events, "_get_running_loop", None)
+    return None if running_loop is None else running_loop()
+
+
+def _about_to_enter(context: Context) -> None:
+    """Before, because an interrupt after it would leave the Context entered."""
+    global _entering
+    loop = _running_loop()
+    # An asynchronous test does without a loop what it would do in one.
+    if loop is not None or "unittest.async_case" in modules:
+        if _entering is None:
+            from . import _entering as module
+
+            _entering = module
+        _entering.about_to_enter(context, loop)
 
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:

@@ -137,6 +137,14 @@ else:
         # Last, because from here on another thread may enter.
         del context._before_contextvars_cy
 
+    def abandon(context: NativeContext) -> bool:
+        """Leave a Context that is not the current one any more, if it is entered still."""
+        is_entered = "_before_contextvars_cy" in context.__dict__
+        if is_entered:
+            context._is_entered = False
+            del context._before_contextvars_cy
+        return is_entered
+
     def run(context: NativeContext, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         # PyPy's own takes some keywords for its parameters.
         enter(context)
