@@ -1058,12 +1058,15 @@ cdef object _update(PyObject *here, ContextVar var, object value):
             else:
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
-                return old_value
+                break
             snapshot, expected = found, changed if NATIVE else found
     except BaseException:
         if NATIVE and changed is not snapshot and _load() is changed:
             native_set(_anchor, snapshot)
         raise
+    # Not above: returning from a `try`, Cython writes the exception that a caller handles into the generator that runs,
+    # which would keep it, and find it in `sys.exc_info()`.
+    return old_value
 
 
 cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
