@@ -1233,11 +1233,12 @@ cdef Hamt _load():
 
 cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
-    cdef Hamt snapshot, expected, changed, found, before
+    cdef Hamt snapshot, expected, changed, found
+    cdef bint is_stored = False
     cdef PyObject *loaded = _loaded(here)
     if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
-    snapshot = expected = changed = before = <Hamt>loaded
+    snapshot = expected = changed = <Hamt>loaded
     try:
         while True:
             old_value = _old_value(snapshot, var, value)
@@ -1251,18 +1252,21 @@ cdef object _update(PyObject *here, ContextVar var, object value):
             else:
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
-                return old_value
+                break
             if NATIVE:
-                snapshot, expected = _with_changes(snapshot, expected, found), changed
+                snapshot, expected, is_stored = _with_changes(snapshot, expected, found), changed, True
             else:
                 snapshot = expected = found
     except BaseException:
         if NATIVE:
             if changed is not snapshot and _load() is changed:
-                expected = changed
-            if expected is not before:
+                expected, is_stored = changed, True
+            if is_stored:
                 native_set(_anchor, _with_changes(snapshot, expected, _load()))
         raise
+    # Not above: returning from a `try`, Cython writes the exception that a caller handles into the generator that runs,
+    # which would keep it, and find it in `sys.exc_info()`.
+    return old_value
 
 
 cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
@@ -1441,25 +1445,12 @@ cdef int context_exit(Context context) except -1:
     return 0
 
 
-cdef bint _about_to_enter(Context context) except -1:
-    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
-    global _entering
-    loop = _running_loop()
-    # An asynchronous test does without a loop what it would do in one.
-    if loop is None and "unittest.async_case" not in modules:
-        return True
-    if _entering is None:
-        from . import _entering as module
-
-        _entering = module
-    _entering.about_to_enter(context, loop)
-    return False
+cdef inline int _enter(ThreadState state, Context context) except -1:
+    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
 
 
-cdef object _running_loop():
-    events = modules.get("asyncio.events")
-    running_loop = getattr(events, "_get_running_loop", None)
-    return None if running_loop is None else running_loop()
+cdef inline int _leave(ThreadState state, Context context) except -1:
+    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
 
 
 def enter_native(Context context):
@@ -1472,14 +1463,6 @@ def leave_native(Context context):
     """For `_entering`: what an event loop's C code does, and nobody is told."""
     if native_exit(context._native) < 0:
         raise_set()
-
-
-cdef inline int _enter(ThreadState state, Context context) except -1:
-    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
-
-
-cdef inline int _leave(ThreadState state, Context context) except -1:
-    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
 
 
 @cython.nonecheck(False)
@@ -1647,6 +1630,27 @@ cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
+
+
+cdef object _running_loop():
+    events = modules.get("asyncio.events")
+    running_loop = getattr(events, "_get_running_loop", None)
+    return None if running_loop is None else running_loop()
+
+
+cdef bint _about_to_enter(Context context) except -1:
+    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
+    global _entering
+    loop = _running_loop()
+    # An asynchronous test does without a loop what it would do in one.
+    if loop is None and "unittest.async_case" not in modules:
+        return True
+    if _entering is None:
+        from . import _entering as module
+
+        _entering = module
+    _entering.about_to_enter(context, loop)
+    return False
 
 
 def tell_changes_to(tell):

@@ -27,14 +27,16 @@ _STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType, Generator, Corouti
 def isolated(target: T, /) -> T:
     """Have a function, a generator, an async generator or a coroutine run in a Context of its own.
 
-    What it sets is not seen outside, and what others set meanwhile is not seen inside. As a decorator, `@isolated`,
+    What it sets is not seen outside, and what others set meanwhile is not seen inside; the values themselves are the
+    same objects. As a decorator, `@isolated`,
     it copies the current Context at each call, and all that the call makes runs in that copy: the function, and every
     step of the generator, async generator or coroutine that it returns. `isolated(generator)` copies it there, for
     one that has not begun. O(1) for each call and each step.
 
     Whoever closes a generator, an event loop or the garbage collector too, its `finally` blocks run in its own
-    Context. TypeError for anything else than a function, a generator, an async generator or a coroutine;
-    RuntimeError for a step while its Context is entered elsewhere, and for an async generator that had begun before.
+    Context. TypeError for anything else than a function, a generator, an async generator or a coroutine, and above a
+    decorator that takes the steps itself, as `@contextmanager` does; RuntimeError for a step while its Context is
+    entered elsewhere, and for an async generator that had begun before.
 
     After PEP 568, which Python has deferred.
 
@@ -52,8 +54,9 @@ def isolated(target: T, /) -> T:
     given: Any = target
     if isinstance(given, _STEPPED):
         return _isolate(given, _Body())  # type: ignore[no-any-return]
-    if isinstance(given, (staticmethod, classmethod)):
-        raise TypeError(f"@isolated belongs below @{type(given).__name__}, next to the function")
+    decorator = _decorator_of(given)
+    if decorator is not None:
+        raise TypeError(f"@isolated belongs below @{decorator}, next to the function")
     if isinstance(given, type) or not callable(given):
         name = f"class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__} object"
         raise TypeError(f"isolated() takes a function, a generator, an async generator or a coroutine, not the {name}")
@@ -75,6 +78,26 @@ def isolated(target: T, /) -> T:
     return run_isolated  # type: ignore[return-value]
 
 
+def _decorator_of(given: Any) -> str | None:
+    """The name of the decorator that made what would call the function, or take the steps of its generator, later."""
+    kind = type(given)
+    if issubclass(kind, (staticmethod, classmethod)) or not callable(given) and hasattr(kind, "__get__"):
+        return kind.__name__
+    if not callable(given):
+        return None
+    # Here, because importing it would be a good part of importing the package.
+    from contextlib import asynccontextmanager, contextmanager
+
+    if isinstance(given, functools.partial):
+        return _decorator_of(given.func)
+    managers: tuple[Callable[..., Any], ...] = (contextmanager, asynccontextmanager)
+    for manager in managers:
+        # All the functions that it makes have one code. A bound method has its function's.
+        if manager(given).__code__ in [getattr(called, "__code__", None) for called in (given, kind.__call__)]:
+            return manager.__name__
+    return None
+
+
 def mark_if_coroutine_function(function: Any, given: Any) -> None:
     """Mark the function where the given one is a coroutine function."""
     # Here and below, because importing it took a third of the time of importing the package.
@@ -94,20 +117,23 @@ def mark_if_coroutine_function(function: Any, given: Any) -> None:
 class _Body:
     """What is stepped, by `send` and `throw`, and the Context for it; awaited, it takes its steps there."""
 
-    __slots__ = ("context", "inner")
+    __slots__ = ("closed_by", "context", "inner")
 
     context: Context
+    # None where it has ended.
     inner: Any
+    # The GeneratorExit that ended the waiting, to be thrown in.
+    closed_by: GeneratorExit | None
 
     def __new__(cls) -> _Body:
         # No `__init__`: one for whose frame the stack has no room would leave `__del__` none either.
         self = object.__new__(cls)
-        self.inner = None
+        self.inner = self.closed_by = None
         self.context = copy_context()
         return self
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return _generator(self)
+        return _generator(self, True)
 
     def __del__(self) -> None:
         # Either it has not begun, and where it is a coroutine, the outer one says that it was never awaited. Or it goes
@@ -126,28 +152,40 @@ def _isolate(inner: Any, body: _Body) -> Any:
         if hasattr(inner, "__await__"):
             outer = _coroutine(body)
         elif isinstance(inner, GeneratorType) and inner.gi_code.co_flags & _ITERABLE_COROUTINE:
-            outer = _iterable_coroutine(body)
+            outer = _iterable_coroutine(body, False)
         else:
-            outer = _generator(body)
+            outer = _generator(body, False)
     for name in ("__name__", "__qualname__"):
         setattr(outer, name, getattr(inner, name, type(inner).__name__))
     return outer
 
 
 async def _coroutine(body: _Body) -> Any:
-    return await body
+    while True:
+        try:
+            return await body
+        except GeneratorExit as error:
+            if body.inner is None:
+                raise
+            body.closed_by = error
 
 
-def _generator(body: _Body) -> Generator[Any, Any, Any]:
+def _generator(body: _Body, awaited: bool) -> Generator[Any, Any, Any]:
     inner = body.inner
     run = body.context.run
     step, argument = inner.send, None
+    if body.closed_by is not None:
+        step, argument = inner.throw, _as_thrown(body.closed_by)
+        body.closed_by = None
+    left = False
     try:
         while True:
             try:
                 # In a list, so that what is yielded is not kept while the consumer works on it.
                 yielded = [run(step, argument)]
             except StopIteration as stop:
+                # Closed after that, a step of an async generator would close that (CPython 3.13 and later).
+                body.inner = None
                 return stop.value
             finally:
                 # Not kept either; and an exception keeps this frame.
@@ -158,16 +196,23 @@ def _generator(body: _Body) -> Generator[Any, Any, Any]:
                 if body.inner is None:
                     # The garbage collector has finalised the body first.
                     raise
+                if awaited and isinstance(error, GeneratorExit):
+                    # What is awaited is closed before the exception is thrown into what awaits it, and must end here;
+                    # but the inner one may go on to await. So the one that awaits this throws it in.
+                    left = True
+                    raise
                 step, argument = inner.throw, _as_thrown(error)
     finally:
         try:
             # An interrupt in here ends this one, and not the inner. (Where the garbage collector has finalised the body
             # first, that is about to close it.)
-            if body.inner is not None:
+            if body.inner is not None and not left:
                 run(inner.close)
         finally:
             # What was awaited keeps what was thrown in.
-            body.inner = inner = None
+            if not left:
+                body.inner = None
+            inner = None
 
 
 # Awaited as well as iterated over, as a generator of types.coroutine is: that marks the function it is given.
@@ -183,6 +228,12 @@ async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> Asyn
                 yielded = [await body]
             except StopAsyncIteration:
                 return
+            except GeneratorExit as error:
+                # As in `_coroutine`.
+                if body.inner is None:
+                    raise
+                body.closed_by = error
+                continue
             try:
                 body.inner = inner.asend((yield yielded.pop()))
             except BaseException as error:

@@ -15,7 +15,7 @@ import types
 import warnings
 import weakref
 from collections.abc import AsyncGenerator, Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from hypothesis import given, settings
@@ -167,10 +167,33 @@ def test_methods_are_functions():
     assert isolated(methods.method)(1) == (methods, ("default", 1))
 
 
+class WithManagers:
+    manager = contextmanager(set_and_get)
+    __call__ = asynccontextmanager(set_and_get)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "made"),
+    [
+        ("classmethod", classmethod(set_and_get)),
+        ("staticmethod", staticmethod(set_and_get)),
+        ("property", property(set_and_get)),
+        ("cached_property", functools.cached_property(set_and_get)),
+        ("partialmethod", functools.partialmethod(set_and_get)),
+        ("singledispatchmethod", functools.singledispatchmethod(set_and_get)),
+        ("contextmanager", contextmanager(set_and_get)),
+        ("contextmanager", WithManagers().manager),
+        ("contextmanager", functools.partial(WithManagers.manager, 1)),
+        ("asynccontextmanager", asynccontextmanager(set_and_get)),
+        ("asynccontextmanager", WithManagers()),
+    ],
+)
+def test_it_belongs_below_decorators_that_call_or_step_later(decorator, made):
+    with pytest.raises(TypeError, match=f"^@isolated belongs below @{decorator}, next to the function$"):
+        isolated(made)
+
+
 def test_what_it_refuses():
-    for kind in (classmethod, staticmethod):
-        with pytest.raises(TypeError, match=f"^@isolated belongs below @{kind.__name__}, next to the function$"):
-            isolated(kind(set_and_get))
     takes = r"^isolated\(\) takes a function, a generator, an async generator or a coroutine, not"
     with pytest.raises(TypeError, match=f"{takes} the list object$"):
         isolated([])
@@ -1087,7 +1110,7 @@ def test_where_the_stack_ends_there_is_one_error(unraisable):
 
 def interrupt_after_the_step(frame, event, arg):
     """As a signal may, when the step has been taken and is not yet told of."""
-    compiled = event == "c_return" and arg.__name__ == "run"
+    compiled = event in ("c_return", "c_exception") and arg.__name__ == "run"
     if compiled or event == "return" and frame.f_code.co_name == "run" and "_context_py" in frame.f_code.co_filename:
         raise KeyboardInterrupt
 

@@ -131,10 +131,17 @@ def test_trio_knows_itself_inside_and_cancels():
     assert ended == ["inside"]
 
 
-def test_native_variables_and_decimal_contexts_stay_inside():
+@contextlib.contextmanager
+def its_own_context():
+    decimal.setcontext(decimal.getcontext().copy())
+    yield decimal.getcontext()
+
+
+@pytest.mark.parametrize("its_own", [decimal.localcontext, its_own_context])
+def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(its_own):
     @isolated
     def sevenths():
-        with decimal.localcontext() as context:
+        with its_own() as context:
             context.prec = 3
             NATIVE.set("inside")
             while True:
@@ -145,6 +152,16 @@ def test_native_variables_and_decimal_contexts_stay_inside():
     assert next(stepped) == (decimal.Decimal("0.143"), "inside")
     assert (decimal.Decimal(1) / 7, NATIVE.get()) == (before, "default")
     assert next(stepped) == (decimal.Decimal("0.143"), "inside")
+
+
+def test_an_object_that_is_changed_is_the_same_one_outside():
+    @isolated
+    def change():
+        decimal.getcontext().prec = 3
+
+    with decimal.localcontext():
+        change()
+        assert decimal.getcontext().prec == 3
 
 
 if sys.version_info >= (3, 11):
