@@ -67,8 +67,8 @@ class Local:
             return MappingProxyType(dict(values))
         if name in _own_dict(self):
             raise TypeError(
-                f"object.__setattr__ has set {name!r} of this {type(self).__name__!r} object, as frozen dataclasses and "
-                "attrs do, and all Contexts would share it; give the class slots (slots=True), or use setattr"
+                f"object.__setattr__ has set {name!r} of this {type(self).__name__!r} object, as frozen dataclasses "
+                "and attrs do, and all Contexts would share it; give the class slots (slots=True), or use setattr"
             )
         # The first is the faster one.
         if not hasattr(type(self), name) and _of_class(self, name) is ABSENT:
