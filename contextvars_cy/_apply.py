@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterable
 from typing import Any
 
-from . import Assignment, Context, ContextVar, assign
+from . import Assignment, Context, ContextVar, assign, host
 from ._sealed import PACKAGE
 
 
@@ -32,15 +33,20 @@ def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) ->
     'nobody'
     """
     if type(context) is not Context:
-        raise TypeError(f"apply() takes a Context of contextvars_cy, not {context!r}")
-    return assign(values_of(context, only))
+        hint = ""
+        if host == "native" and isinstance(context, contextvars.Context):
+            hint = "; of the standard library's, give it context.run(contextvars_cy.current_context)"
+        raise TypeError(f"apply() takes a Context of contextvars_cy, not {context!r}{hint}")
+    return assign(values_of(context, only, "apply"))
 
 
-def values_of(context: Context, only: Iterable[ContextVar[Any]] | None) -> dict[ContextVar[Any], Any]:
+def values_of(context: Context, only: Iterable[ContextVar[Any]] | None, caller: str) -> dict[ContextVar[Any], Any]:
     """The values that the Context has, of all variables or of those in `only`; not of native ones, which it shows while
     ours are installed."""
     if only is None:
         return {var: value for var, value in context.items() if type(var) is ContextVar}
+    if isinstance(only, str) or not hasattr(type(only), "__iter__"):
+        raise TypeError(f"{caller}() takes an iterable of variables as only, not {only!r}: write only=[variable]")
     # As it is now: another thread, or `only` itself, may set variables in it.
     context = context.copy()
     return {var: context[var] for var in only if var in context and type(var) is ContextVar}

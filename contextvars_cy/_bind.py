@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from sys import modules
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import Context, ContextVar, assign, copy_context, current_context
+from . import Context, ContextVar, assign, copy_context, current_context, host
 from ._apply import values_of
 from ._isolated import mark_if_coroutine_function
 from ._sealed import PACKAGE
@@ -23,9 +24,10 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
     """Return a function that calls `fn` in a copy of the Context as it is now, a new copy for each call. O(1).
 
     For callbacks, timers and threads, which start with an empty Context (CPython issue 86981). Calls from many threads
-    at once are fine, and none sees what another has set. `only` names the variables to take along, where the callee
-    should not see, or keep alive, all the others: those have no value then. TypeError for what cannot be called, and
-    where `only` names what is no ContextVar.
+    at once are fine, and none sees what another has set, `decimal`'s precision included. `only` names the variables to
+    take along, where the callee should not see, or keep alive, all the others: those have no value then. A timer keeps
+    a Context itself: `Context().run(loop.call_later, 60, bind(...))`. TypeError for what cannot be called, and where
+    `only` names what is no ContextVar. It does not pickle.
 
     The function has the name, docstring and signature of `fn`. Where that makes a coroutine or a generator, the copy is
     there for the making alone: its body runs in the Context of whoever awaits it, or iterates over it.
@@ -40,16 +42,49 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
         raise TypeError(f"bind() takes a callable, not {type(fn).__name__}")
     if only is None:
         context = copy_context()
+        give_decimal = decimal_of(context)
     else:
-        context = Context()
-        context.run(assign, values_of(current_context(), only))
+        values = values_of(current_context(), only, "bind")
+        context, give_decimal = Context(), None
+        context.run(assign, values)
 
     @functools.wraps(fn)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        return context.copy().run(fn, *args, **kwargs)
+        copy = context.copy()
+        if give_decimal is not None:
+            give_decimal(copy)
+        return copy.run(fn, *args, **kwargs)
 
     mark_if_coroutine_function(bound, fn)
     return bound
+
+
+def copy_for_a_thread() -> Context:
+    """Copy the current Context for a thread that is to share nothing mutable of the standard library's."""
+    context = copy_context()
+    give_decimal = decimal_of(context)
+    if give_decimal is not None:
+        give_decimal(context)
+    return context
+
+
+def decimal_of(context: Context) -> Callable[[Context], None] | None:
+    """What gives a Context a copy of the context of `decimal` that this one has now; None where there is none.
+
+    That is mutable, and the value of a native variable: a Context and its copies have the same one, in all threads.
+    """
+    decimal = modules.get("decimal")
+    # While it is being imported, it lacks this.
+    setcontext = getattr(decimal, "setcontext", None)
+    if decimal is None or setcontext is None or host == "thread":
+        return None
+    # By the native Context, so that no watcher is told.
+    numbers = context.native.run(decimal.getcontext).copy()
+
+    def give(copy: Context) -> None:
+        copy.native.run(setcontext, numbers.copy())
+
+    return give
 
 
 bind.__module__ = PACKAGE

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
+from types import MappingProxyType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import MISSING, ContextVar, Hamt
 from ._sealed import PACKAGE
+from ._sentinels import ABSENT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,9 +37,9 @@ class Local:
     O(log n) in the number of attributes, and are the current Context's alone. AttributeError where the attribute is
     not set there. `vars(local)` is a read-only copy of all that is set there.
 
-    A subclass may have methods, properties, and class attributes, which serve where an attribute is not set. Its
-    `__init__` runs once, as any does, and what that sets is set in the Context where it runs; `threading.local` runs
-    it anew for every thread. A Local is neither copied nor pickled. After the Local of asgiref, without its
+    A subclass may have methods, properties, slots, and class attributes, which serve where an attribute is not set.
+    Its `__init__` runs once, as any does, and what that sets is set in the Context where it runs; `threading.local`
+    runs it anew for every thread. A Local is neither copied nor pickled. After the Local of asgiref, without its
     `thread_critical=True`; that is `threading.local`.
 
     >>> local = Local()
@@ -56,7 +57,17 @@ class Local:
     # One variable, whose value is a map of all attributes. A Context keeps every variable that was set in it, and its
     # value, until it ends itself: with a variable for each attribute, it would keep as many for each Local that is
     # gone, and the Local a table of them. And `del` needs no value that stands for none.
-    __slots__ = ("__weakref__", "_variable")
+    __slots__: tuple[str, ...] = ("__weakref__", "_variable")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # What a slot holds, all Contexts would share.
+        for name, attribute in list(vars(cls).items()):
+            if type(attribute) is MemberDescriptorType:
+                setattr(cls, name, _Slot(name))
+        if "__slots__" in vars(cls):
+            # attrs and dataclasses look here for what their next class inherits.
+            cls.__slots__ = tuple(name for name in ("__dict__", "__weakref__") if name in vars(cls))
 
     __signature__ = _Signature()
 
@@ -75,23 +86,31 @@ class Local:
             return value
         if name == "__dict__":
             return MappingProxyType(dict(values))
-        if hasattr(type(self), name):
-            return object.__getattribute__(self, name)
-        raise _unset(self, name)
+        if name in _own_dict(self):
+            raise TypeError(
+                f"object.__setattr__ has set {name!r} of this {type(self).__name__!r} object, as frozen dataclasses "
+                "and attrs do, and all Contexts would share it; give the class slots (slots=True), or use setattr"
+            )
+        # The first is the faster one.
+        if not hasattr(type(self), name) and _of_class(self, name) is ABSENT:
+            raise _unset(self, name)
+        return object.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if _is_descriptor(self, name):
+        if name == "__dict__":
+            raise _read_only(self)
+        if hasattr(type(_of_class(self, name)), "__set__"):
             object.__setattr__(self, name, value)
         else:
-            _change(_variable(self), lambda values: values.set(name, value))
+            _set(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        if _is_descriptor(self, name):
+        if name == "__dict__":
+            raise _read_only(self)
+        if hasattr(type(_of_class(self, name)), "__set__"):
             object.__delattr__(self, name)
-        elif name in _variable(self).get():
-            _change(_variable(self), lambda values: values.discard(name))
         else:
-            raise _unset(self, name)
+            _delete(self, name)
 
     def __dir__(self) -> list[str]:
         return [*dir(type(self)), *_variable(self).get()]
@@ -107,27 +126,98 @@ _NONE: _Values = Hamt()
 _slot: Any = vars(Local)["_variable"]
 _variable: Callable[[Local], ContextVar[_Values]] = _slot.__get__
 del Local._variable  # type: ignore[attr-defined]
+Local.__slots__ = ("__weakref__",)
 
 
-def _is_descriptor(local: Local, name: str) -> bool:
-    return hasattr(type(getattr(type(local), name, None)), "__set__")
+class _Slot:
+    """In the place of a slot of a subclass, where `object.__setattr__`, which attrs and dataclasses call, finds it."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, local: Local | None, kind: Any = None) -> Any:
+        if local is None:
+            # For a dataclass, anything else would be the field's default.
+            raise AttributeError(f"type object {kind.__name__!r} has no attribute {self._name!r}")
+        value = _variable(local).get().get(self._name, ABSENT)
+        if value is ABSENT:
+            raise _unset(local, self._name)
+        return value
+
+    def __set__(self, local: Local, value: Any) -> None:
+        _set(local, self._name, value)
+
+    def __delete__(self, local: Local) -> None:
+        _delete(local, self._name)
 
 
-def _change(variable: ContextVar[_Values], change: Callable[[_Values], _Values]) -> None:
-    """A finaliser or a signal handler may set another attribute in the middle, which would be lost: look again."""
-    before = expected = variable.get()
-    while True:
-        changed = change(before)
-        found = variable.set(changed).old_value
-        if found is MISSING:
-            found = _NONE
-        if found is expected:
-            return
-        before, expected = found, changed
+def _of_class(local: Local, name: str) -> Any:
+    """What the class has by that name. Not by getattr, which asks the class of the class, and descriptors, too."""
+    for kind in type(local).__mro__:
+        attribute = vars(kind).get(name, ABSENT)
+        if attribute is not ABSENT:
+            return attribute
+    return ABSENT
+
+
+def _own_dict(local: Local) -> Any:
+    """What all Contexts share; an instance of a subclass that has no `__slots__` has one."""
+    try:
+        return object.__getattribute__(local, "__dict__")
+    except AttributeError:
+        return ()
+
+
+def _delete(local: Local, name: str) -> None:
+    if name not in _variable(local).get():
+        raise _unset(local, name)
+    _set(local, name, ABSENT)
+
+
+def _set(local: Local, name: str, value: Any) -> None:
+    """Set an attribute, or delete it where the value is ABSENT.
+
+    A finaliser or a signal handler may change attributes in the middle, and another one in the middle of that.
+    """
+    variable = _variable(local)
+    expected = variable.get()
+    stored = _with(expected, name, value)
+    found = _exchange(variable, stored)
+    if found is expected:
+        return
+    # The first came before this change was there to be seen: this one goes on top of it.
+    expected, stored = stored, _with(found, name, value)
+    while (found := _exchange(variable, stored)) is not expected:
+        # The others have seen this change: what they have changed goes on top of all.
+        expected, stored = stored, _with_changes(stored, expected, found)
+
+
+def _exchange(variable: ContextVar[_Values], values: _Values) -> _Values:
+    found = variable.set(values).old_value
+    return _NONE if found is MISSING else found
+
+
+def _with(values: _Values, name: str, value: Any) -> _Values:
+    return values.discard(name) if value is ABSENT else values.set(name, value)
+
+
+def _with_changes(values: _Values, before: _Values, after: _Values) -> _Values:
+    # Not `Hamt.merge`, which takes equal values for the same.
+    for name in {*before, *after}:
+        value = after.get(name, ABSENT)
+        if value is not before.get(name, ABSENT):
+            values = _with(values, name, value)
+    return values
 
 
 def _unset(local: Local, name: str) -> AttributeError:
     return AttributeError(f"{type(local).__name__!r} object has no attribute {name!r} in the current Context")
+
+
+def _read_only(local: Local) -> AttributeError:
+    return AttributeError(f"{type(local).__name__!r} object attribute '__dict__' is read-only")
 
 
 Local.__module__ = PACKAGE

@@ -39,6 +39,8 @@ class Proxy(Sealed):
     __slots__ = ("__weakref__", "_var")
 
     def __new__(cls, var: Any, /) -> Proxy:
+        if not (hasattr(type(var), "get") and hasattr(type(var), "set")):
+            raise TypeError(f"Proxy() takes a ContextVar, not {var!r}")
         self = object.__new__(cls)
         object.__setattr__(self, "_var", var)
         return self

@@ -13,10 +13,12 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from sys import modules
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import Context, bind, copy_context
+from . import Context, bind
+from ._bind import copy_for_a_thread
 from ._late import keep_builtins
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         ...     pool.submit(max, 1, 2).result()
         2
         """
-        return super().submit(copy_context().run, fn, *args, **kwargs)
+        _check_callable("submit() takes a callable", fn)
+        return super().submit(copy_for_a_thread().run, fn, *args, **kwargs)
 
     def map(
         self,
@@ -89,6 +92,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         ...     list(pool.map(abs, [-1, -2]))
         [1, 2]
         """
+        _check_callable("map() takes a callable", fn)
         return super().map(bind(fn), *iterables, timeout=timeout, chunksize=chunksize, **options)
 
 
@@ -123,6 +127,8 @@ class Thread(threading.Thread):
     ) -> None:
         if context is not None and type(context) is not Context:
             raise TypeError(f"Thread() takes a Context of contextvars_cy as context, not {context!r}")
+        if target is not None:
+            _check_callable("Thread() takes a callable as target", target)
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._context_to_run_in = context
 
@@ -141,21 +147,19 @@ class Thread(threading.Thread):
         """
         run = self.run
         if self.ident is None:
-            context = copy_context() if self._context_to_run_in is None else self._context_to_run_in
+            context = copy_for_a_thread() if self._context_to_run_in is None else self._context_to_run_in
 
             def run_in_context(thread: Thread) -> None:
                 # It holds the thread, which would hold it.
-                del thread.run
-                context.run(run)
+                if thread.__dict__.pop("run", None) is None:
+                    # A start before this one failed, or was interrupted: it runs in the Context of the later one.
+                    run()
+                else:
+                    context.run(run)
 
             # A method like the other, because those who wrap it in their turn may look for its function.
             self.run = MethodType(run_in_context, self)  # type: ignore[method-assign]
-        try:
-            super().start()
-        except Exception:
-            if self.ident is None:
-                self.run = run  # type: ignore[method-assign]
-            raise
+        super().start()
 
 
 def run_in_executor(
@@ -164,7 +168,8 @@ def run_in_executor(
     """Run `fn(*args)` in the executor's thread, in a copy of the current Context; return asyncio's Future to await.
 
     As the method of asyncio's running loop has it, None is the loop's own executor, and the call is submitted at once.
-    RuntimeError where no loop runs. An executor of processes cannot take a Context along, and fails.
+    RuntimeError where no loop runs. TypeError for an executor of processes or interpreters: a Context does not travel
+    there.
 
     >>> import asyncio
     >>> async def main():
@@ -175,8 +180,24 @@ def run_in_executor(
     # Not before it is needed: it takes long to import, and some replace parts of it first.
     import asyncio
 
-    run: Any = copy_context().run
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"run_in_executor() takes an executor, or None for the loop's own, first, not {executor!r}")
+    _check_callable("run_in_executor() takes a callable second", fn)
+    for kind in ("Process", "Interpreter"):
+        # Whoever has one has imported it.
+        module = modules.get(f"concurrent.futures.{kind.lower()}")
+        if module is not None and isinstance(executor, getattr(module, f"{kind}PoolExecutor")):
+            raise TypeError(
+                f"a Context does not travel to another {kind.lower()}: call loop.run_in_executor() itself, and give fn "
+                "the values that it needs as arguments"
+            )
+    run: Any = copy_for_a_thread().run
     return asyncio.get_running_loop().run_in_executor(executor, run, fn, *args)
+
+
+def _check_callable(expected: str, given: object) -> None:
+    if not callable(given):
+        raise TypeError(f"{expected}, not {given!r}")
 
 
 keep_builtins()

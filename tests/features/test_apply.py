@@ -21,7 +21,9 @@ from contextvars_cy import (
     bind,
     copy_context,
     current_context,
+    host,
 )
+from refusals import refuses
 
 # As many as give a Context's tree more than one node.
 MANY = [ContextVar(f"variable {number}") for number in range(40)]
@@ -158,6 +160,19 @@ def test_what_a_call_has_changed():
     changes = before.diff(after)
     apply(after, only=[*changes.added, *changes.changed])
     assert values() == {ONE: "changed", TWO: "meanwhile", THREE: "added"}
+
+
+def test_of_a_native_context_it_says_how_to_find_ours():
+    native = contextvars.copy_context()
+    hint = (
+        "; of the standard library's, give it context.run(contextvars_cy.current_context)" if host == "native" else ""
+    )
+    with refuses(TypeError, f"apply() takes a Context of contextvars_cy, not {native!r}{hint}"):
+        apply(native)
+    if host == "native":
+        native.run(ONE.set, "theirs")
+        with apply(native.run(current_context)):
+            assert ONE.get() == "theirs"
 
 
 def test_diff_of_the_current_context():

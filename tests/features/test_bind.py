@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import gc
 import inspect
@@ -12,7 +13,8 @@ import weakref
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, bind, copy_context
+from contextvars_cy import Context, ContextVar, apply, assign, bind, copy_context
+from refusals import refuses
 
 ONE, TWO, THREE = (ContextVar(name, default=f"{name} unset") for name in ("one", "two", "three"))
 
@@ -122,6 +124,14 @@ def test_only_what_is_a_variable(wrong):
         bind(ONE.get, only=[ONE, wrong])
 
 
+@pytest.mark.parametrize("wrong", [ONE, 1, "name", contextvars.ContextVar("theirs")], ids=repr)
+def test_only_takes_many_variables(wrong):
+    for name, call in (("bind", lambda: bind(ONE.get, only=wrong)), ("apply", lambda: apply(Context(), only=wrong))):
+        refusal = f"{name}() takes an iterable of variables as only, not {wrong!r}: write only=[variable]"
+        with refuses(TypeError, refusal):
+            call()
+
+
 def test_only_what_can_be_called():
     with pytest.raises(TypeError, match=r"^bind\(\) takes a callable, not Context$"):
         bind(copy_context())
@@ -208,3 +218,34 @@ def test_callbacks_of_an_event_loop():
         return seen
 
     assert asyncio.run(main()) == ["bound"] * 4
+
+
+SCHEDULERS = {
+    "call_soon": lambda loop, bound: loop.call_soon(bound),
+    "call_soon_threadsafe": lambda loop, bound: loop.call_soon_threadsafe(bound),
+    "call_later": lambda loop, bound: loop.call_later(1000, bound),
+    "call_at": lambda loop, bound: loop.call_at(loop.time() + 1000, bound),
+    "add_done_callback": lambda loop, bound: loop.create_future().add_done_callback(bound),
+    "Timer": lambda loop, bound: threading.Timer(1000, bound).start(),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_context(scheduler):
+    class Value:
+        pass
+
+    async def main():
+        value = Value()
+        found = weakref.ref(value)
+        threads = threading.enumerate()
+        with assign({ONE: "kept", TWO: value}):
+            handle = Context().run(SCHEDULERS[scheduler], asyncio.get_running_loop(), bind(ONE.get, only=[ONE]))
+        del value
+        gc.collect()
+        kept = found()
+        for thread in set(threading.enumerate()) - set(threads):
+            thread.cancel()
+        return handle, kept
+
+    assert asyncio.run(main())[1] is None

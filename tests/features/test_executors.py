@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import decimal
 import functools
 import gc
+import itertools
 import os
 import re
 import subprocess
@@ -16,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context
+from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context, executors, host, watch
 from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
+from refusals import refuses
 
 ONE, TWO = (ContextVar(name, default=f"{name} unset") for name in ("one", "two"))
 
@@ -265,6 +268,50 @@ def test_a_thread_starts_once():
     assert "run" not in vars(thread)
 
 
+def interrupt(function, moment):
+    """Call the function, with a KeyboardInterrupt before a line of our module, or a call of its; whether one came."""
+
+    def trace(frame, event, argument):
+        nonlocal moment
+        ours = frame.f_code.co_filename == executors.__file__
+        if event == "line" or event == "call" and frame.f_back.f_code.co_filename == executors.__file__:
+            moment -= 1
+            if moment == 0:
+                raise KeyboardInterrupt
+        return trace if ours else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return moment <= 0
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_start_that_was_interrupted_can_be_tried_again(given):
+    for moment in itertools.count(1):
+        seen = []
+        ONE.set("first")
+        context = copy_context() if given else None
+        thread = Thread(target=lambda seen=seen: seen.append(ONE.get()), context=context)
+        came = interrupt(thread.start, moment)
+        ONE.set("second")
+        if not came:
+            break
+        try:
+            thread.start()
+        except RuntimeError:
+            # It was running already, and had only to be waited for.
+            assert thread.ident
+        thread.join()
+        assert seen == ["first"] if given else seen in (["first"], ["second"])
+    assert moment > 5
+
+
 @pytest.mark.parametrize("given", [False, True])
 def test_a_start_that_failed_can_be_tried_again(monkeypatch, given):
     def fail(thread):
@@ -328,6 +375,33 @@ def test_only_a_context_is_a_context(wrong):
     refusal = f"Thread() takes a Context of contextvars_cy as context, not {wrong!r}"
     with pytest.raises(TypeError, match=re.escape(refusal)):
         Thread(context=wrong)
+
+
+@pytest.mark.parametrize("wrong", [1, "target"], ids=repr)
+def test_only_what_can_be_called_is_called(wrong, pool):
+    for refused, call in [
+        ("submit() takes a callable", lambda: pool.submit(wrong)),
+        ("map() takes a callable", lambda: pool.map(wrong, [1])),
+        ("Thread() takes a callable as target", lambda: Thread(target=wrong)),
+        ("run_in_executor() takes a callable second", lambda: run_in_executor(None, wrong)),
+        ("run_in_executor() takes an executor, or None for the loop's own, first", lambda: run_in_executor(wrong, int)),
+    ]:
+        with refuses(TypeError, f"{refused}, not {wrong!r}"):
+            call()
+
+
+def test_executors_of_other_processes_are_refused():
+    kinds = [("process", concurrent.futures.ProcessPoolExecutor)]
+    if sys.version_info >= (3, 14):
+        kinds += [("interpreter", concurrent.futures.InterpreterPoolExecutor)]
+    for kind, executor in kinds:
+        with executor(1) as pool:
+            with refuses(
+                TypeError,
+                f"a Context does not travel to another {kind}: call loop.run_in_executor() itself, and give fn the "
+                "values that it needs as arguments",
+            ):
+                run_in_executor(pool, int)
 
 
 def test_a_thread_that_is_done_is_collected_with_its_context():
@@ -394,6 +468,95 @@ def test_whoever_waits_may_be_cancelled():
 def test_without_a_loop():
     with pytest.raises(RuntimeError, match="no running event loop"):
         run_in_executor(None, int)
+
+
+# ---- decimal, whose context is mutable, and rides in a native Context ----
+
+
+def change_precision(precision):
+    before = decimal.getcontext().prec
+    decimal.getcontext().prec = precision
+    return before
+
+
+def in_a_pool(function, *args):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
+
+
+def by_map(function, *args):
+    with ThreadPoolExecutor(1) as pool:
+        return list(pool.map(function, *([argument] for argument in args)))[0]
+
+
+def in_a_thread(function, *args):
+    seen = []
+    run_thread(Thread(target=lambda: seen.append(function(*args))))
+    return seen[0]
+
+
+def under_a_loop(function, *args):
+    async def main():
+        return await run_in_executor(None, function, *args)
+
+    return asyncio.run(main())
+
+
+def by_bind(function, *args):
+    bound, seen = bind(function), []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: seen.append(bound(*args)))
+        run_thread(thread)
+    # The first call has changed nothing for the second.
+    assert seen[0] == seen[1]
+    return seen[0]
+
+
+def in_an_initializer(function, *args):
+    seen = []
+    with ThreadPoolExecutor(1, initializer=lambda: seen.append(function(*args))) as pool:
+        pool.submit(int).result()
+    return seen[0]
+
+
+@pytest.mark.parametrize("way", [in_a_pool, by_map, in_a_thread, under_a_loop, by_bind, in_an_initializer])
+def test_a_thread_has_a_copy_of_the_context_of_decimal(way):
+    with decimal.localcontext() as context:
+        context.prec = 50
+        # On the thread host nothing native is inherited.
+        assert way(change_precision, 7) == (50 if host == "native" else decimal.DefaultContext.prec)
+        assert decimal.getcontext().prec == 50
+    assert decimal.getcontext().prec == decimal.DefaultContext.prec
+
+
+def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool):
+    go_on = threading.Event()
+    pool.submit(go_on.wait)
+    with decimal.localcontext() as context:
+        context.prec = 50
+        bound, future = bind(change_precision), pool.submit(change_precision, 7)
+        context.prec = 5
+        go_on.set()
+        expected = 50 if host == "native" else decimal.DefaultContext.prec
+        assert future.result() == expected
+        assert bound(7) == (expected if host == "native" else 5)
+
+
+def test_with_only_some_variables_decimal_begins_anew():
+    with decimal.localcontext() as context:
+        context.prec = 50
+        bound = bind(change_precision, only=[ONE])
+        assert [bound(7), bound(7)] == ([decimal.DefaultContext.prec] * 2 if host == "native" else [50, 7])
+
+
+def test_nobody_is_told_of_it(pool):
+    events = []
+    with watch(events.append):
+        bound = bind(int)
+        kinds = [event.kind for event in events]
+        bound()
+    assert "enter" not in kinds
+    assert [event.kind for event in events if event.kind != "switch"] == ["enter", "exit"]
 
 
 # ---- whatever the interpreter does ----

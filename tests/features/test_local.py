@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import pickle
+import sys
 import threading
 import weakref
+from dataclasses import dataclass
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Context, ContextVar, Local, copy_context
+from contextvars_cy import Context, ContextVar, Local, _local, backend, copy_context, host
+from refusals import refuses
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +187,182 @@ def test_one_variable_is_all_that_a_context_keeps():
     assert variable.name == "Local attributes"
 
 
+class Slots(Local):
+    __slots__ = ("__private", "user")
+
+    def __init__(self, user):
+        self.__private = user
+        self.user = user
+
+    def private(self):
+        return self.__private
+
+
+def at_least_one(instance, attribute, value):
+    if not value:
+        raise ValueError("at least one")
+
+
+@attrs.define
+class Defined(Local):
+    user: str
+
+
+@attrs.define
+class Checked(Local):
+    user: str = attrs.field(converter=str, validator=at_least_one)
+
+
+@attrs.frozen
+class Frozen(Local):
+    user: str
+
+
+@attrs.define
+class DerivedDefined(Checked):
+    tenant: str = "acme"
+
+
+@attrs.define(slots=False)
+class WithoutSlots(Local):
+    user: str
+
+
+WITH_SLOTS = [Slots, Defined, Checked, Frozen, DerivedDefined, WithoutSlots]
+
+if sys.version_info >= (3, 10):
+
+    @dataclass(slots=True)
+    class DataClass(Local):
+        user: str = "nobody"
+
+    @dataclass(slots=True)
+    class Derived(DataClass):
+        user: str
+        tenant: str = "acme"
+
+    @dataclass(slots=True, frozen=True)
+    class FrozenDataClass(Local):
+        user: str = "nobody"
+
+    WITH_SLOTS += [DataClass, Derived, FrozenDataClass]
+
+
+@pytest.mark.parametrize("kind", WITH_SLOTS, ids=lambda kind: kind.__name__)
+def test_a_slot_is_each_context_s_own(kind):
+    outside, inside = copy_context(), copy_context()
+    request = kind("nobody")
+    text = f"{kind.__name__!r} object has no attribute 'user' in the current Context"
+    with refuses(AttributeError, text):
+        outside.run(lambda: request.user)
+    with pytest.raises(AttributeError, match=f"{kind.__name__!r} object has no attribute 'user'"):
+        outside.run(lambda: object.__getattribute__(request, "user"))
+    inside.run(kind.__init__, request, "ada")
+    assert inside.run(lambda: request.user) == "ada"
+    assert request.user == "nobody"
+    assert vars(request)["user"] == "nobody"
+    if "Frozen" not in kind.__name__:
+        request.user = "grace"
+        inside.run(delattr, request, "user")
+        with refuses(AttributeError, text):
+            inside.run(delattr, request, "user")
+        assert request.user == "grace"
+
+
+def test_the_rules_of_attrs_hold():
+    checked = Checked(1)
+    assert checked.user == "1"
+    checked.user = 2
+    assert checked.user == "2"
+    with pytest.raises(ValueError, match="at least one"):
+        checked.user = ""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Frozen("ada").user = "grace"
+
+
+def test_a_private_slot():
+    assert Slots("ada").private() == "ada"
+
+
+@dataclass(frozen=True)
+class SharedDataClass(Local):
+    user: str = "nobody"
+
+
+@attrs.define(slots=False)
+class SharedDefined(Local):
+    user: str = attrs.field(validator=at_least_one)
+
+
+class Shared(Local):
+    def __init__(self, user):
+        object.__setattr__(self, "user", user)
+
+
+@pytest.mark.parametrize("kind", [SharedDataClass, SharedDefined, Shared], ids=lambda kind: kind.__name__)
+def test_what_would_be_shared_is_refused(kind):
+    # Those of attrs themselves look.
+    with refuses(
+        TypeError,
+        f"object.__setattr__ has set 'user' of this {kind.__name__!r} object, as frozen dataclasses and attrs do, and "
+        "all Contexts would share it; give the class slots (slots=True), or use setattr",
+    ):
+        kind("ada").user
+
+
+class Sub(Local):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Local, Sub])
+def test_what_every_object_has_is_not_the_context_s(kind):
+    local = kind()
+    before = vars(local)
+
+    def delete_class():
+        del local.__class__
+
+    text = f"{kind.__name__!r} object attribute '__dict__' is read-only"
+    with refuses(AttributeError, text):
+        local.__dict__ = {}
+    with refuses(AttributeError, text):
+        del local.__dict__
+    for value in (1, dict, Request):
+        if kind is Local or value is not Request:
+            with pytest.raises(TypeError):
+                local.__class__ = value
+    with pytest.raises(TypeError, match="__class__"):
+        delete_class()
+    assert type(local) is local.__class__ is kind
+    assert vars(local) == before == {}
+
+
+def test_a_class_that_fits_may_be_taken_as_of_any_object():
+    local = Sub()
+    local.__class__ = Request
+    assert type(local) is Request
+    assert local.locale == "en"
+
+
+def test_a_descriptor_that_shows_its_class_something_else():
+    class Descriptor:
+        def __get__(self, instance, kind=None):
+            if instance is None:
+                raise AttributeError
+            return seen[-1]
+
+        def __set__(self, instance, value):
+            seen.append(value)
+
+    class Described(Local):
+        attribute = Descriptor()
+
+    seen, local = [1], Described()
+    assert local.attribute == 1
+    local.attribute = 2
+    assert (local.attribute, dict(vars(local)), seen) == (2, {}, [1, 2])
+
+
 class Value:
     pass
 
@@ -237,3 +418,113 @@ def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first):
             break
         assert vars(local) == {**first, "other": True, "user": "ada"}
     assert 1 < interrupted < 99
+
+
+class Interrupts:
+    """Calls a function, and interrupters before certain lines of the module: what signal handlers and finalisers do."""
+
+    def __init__(self, interrupters, function):
+        # By the number of the line, counted as they come.
+        self.interrupters = dict(interrupters)
+        self.count = 0
+        before = sys.gettrace()
+        sys.settrace(self.trace)
+        try:
+            function()
+        finally:
+            sys.settrace(before)
+
+    def trace(self, frame, event, argument):
+        if frame.f_code.co_filename != _local.__file__:
+            return None
+        if event == "line":
+            self.count += 1
+            self.interrupters.pop(self.count, int)()
+        return self.trace
+
+
+class Scene:
+    """A Local, a change of it, and three others that come in the middle."""
+
+    def __init__(self):
+        self.local = Local()
+        self.equal = []
+        self.local.gone = self.local.exchanged = self.local.third_gone = self.equal
+
+    def set(self):
+        self.local.user = "ada"
+
+    def delete(self):
+        del self.local.gone
+
+    def first(self):
+        # An equal one in the place of another is a change as well.
+        self.local.exchanged = self.equal.copy()
+        self.local.unsettled = 1
+
+    def second(self):
+        self.local.second = True
+        self.local.unsettled = 2
+
+    def third(self):
+        self.local.unsettled = 3
+        del self.local.third_gone
+
+
+@pytest.mark.parametrize("operation", ["set", "delete"])
+def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation):
+    lines = Interrupts({}, getattr(Scene(), operation)).count
+    tried = 0
+    for moments in itertools.combinations(range(1, 2 * lines), 3):
+        scene = Scene()
+        interrupters = dict(zip(moments, (scene.first, scene.second, scene.third)))
+        if Interrupts(interrupters, getattr(scene, operation)).interrupters:
+            continue
+        tried += 1
+        found = dict(vars(scene.local))
+        assert found.pop("exchanged") is not scene.equal
+        ours = {"user": "ada", "gone": scene.equal} if operation == "set" else {}
+        assert found == {**ours, "second": True, "unsettled": 3}
+    assert tried > 100
+
+
+def test_the_last_to_set_an_attribute_has_set_it():
+    # The second one sees what it replaces.
+    for moments in itertools.combinations(range(1, 40), 2):
+        local, seen = Local(), []
+
+        def answer(local=local, seen=seen):
+            seen.append(getattr(local, "user", None))
+            local.user = f"after {seen[-1]}"
+
+        def set_mark(local=local):
+            local.mark = True
+
+        Interrupts({moments[0]: set_mark, moments[1]: answer}, lambda local=local: setattr(local, "user", "ada"))
+        assert local.user == ("after ada" if seen == ["ada"] else "ada")
+
+
+# There CPython's own set loses what a finaliser sets in the middle of it.
+if (backend, host) != ("pure", "native"):
+
+    def test_no_change_is_lost_to_finalisers_within_finalisers():
+        class Cycle:
+            def __init__(self, left):
+                self.me, self.left = self, left
+
+            def __del__(self):
+                setattr(local, f"mark_{self.left}", True)
+                done.append(f"mark_{self.left}")
+                if self.left:
+                    Cycle(self.left - 1)
+
+        local, done = Local(), []
+        threshold = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            Cycle(40)
+            for number in range(30):
+                local.user = [number]
+        finally:
+            gc.set_threshold(*threshold)
+        assert done and not set(done) - set(vars(local))

@@ -23,6 +23,7 @@ import unittest.mock
 import pytest
 
 from contextvars_cy import Context, ContextVar, Proxy, copy_context
+from refusals import refuses
 
 VAR = ContextVar("thing")
 PROXY = VAR.proxy()
@@ -464,3 +465,9 @@ def test_a_variable_of_the_standard_library():
 
     proxy = Proxy(contextvars.ContextVar("theirs", default=1))
     assert proxy + 1 == 2
+
+
+@pytest.mark.parametrize("wrong", ["x", {}, None, ContextVar], ids=repr)
+def test_of_a_variable_alone(wrong):
+    with refuses(TypeError, f"Proxy() takes a ContextVar, not {wrong!r}"):
+        Proxy(wrong)
