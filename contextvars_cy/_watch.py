@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 from . import Context, ContextVar, backend, current_context, host
-from ._sealed import PACKAGE
+from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING or backend == "pure":
@@ -72,7 +72,7 @@ class _Here(threading.local):
 
 
 @final
-class Watcher:
+class Watcher(Sealed):
     """What `watch` and `ContextVar.watch` return: `cancel()`, or the end of a `with` block, ends the watching.
 
     >>> with watch(print) as watcher:
@@ -85,13 +85,14 @@ class Watcher:
     def __init__(self, variable: ContextVar[Any] | None, callback: Callable[[WatchEvent], object]) -> None:
         if not callable(callback):
             raise TypeError(f"watch() takes a callable, not {callback!r}")
+        _check_arity(callback)
         self._variable = variable
         self._callback = callback
         self._is_cancelled = False
         self._here = _Here()
         if variable is not None:
             self._remember(current_context().get(variable, MISSING))
-        _change(variable, lambda watchers: (*watchers, self))
+        _change(self, added=True)
 
     def _remember(self, value: Any) -> None:
         if _SWITCHES_ARE_TOLD:
@@ -101,9 +102,9 @@ class Watcher:
         """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
         # For the event that is being told.
         self._is_cancelled = True
+        _change(self, added=False)
         # It keeps values.
         self._here = _Here()
-        _change(self._variable, lambda watchers: tuple(watcher for watcher in watchers if watcher is not self))
 
     def __enter__(self) -> Watcher:
         return self
@@ -118,22 +119,43 @@ class Watcher:
         return f"<Watcher of {watched} by {self._callback!r}>"
 
 
-def _change(variable: ContextVar[Any] | None, change: Callable[[tuple[Watcher, ...]], tuple[Watcher, ...]]) -> None:
+def _check_arity(callback: Callable[[WatchEvent], object]) -> None:
+    # Here, because importing it takes long.
+    from inspect import signature
+
+    try:
+        signature(callback).bind(None)
+    except ValueError:
+        # It has none that can be read.
+        pass
+    except TypeError as error:
+        raise TypeError(f"watch() takes a callable of one argument, the WatchEvent: {callback!r}, {error}") from None
+
+
+def _change(watcher: Watcher, added: bool) -> None:
+    # No deeper than a watcher is made, so that where the stack ends each that was made is cancelled.
     global _watchers
+    variable = watcher._variable
     with _lock:
         while True:
             before = _watchers
-            changed = {**before, variable: change(before.get(variable, ()))}
-            if not changed[variable]:
+            watchers = before.get(variable, ())
+            if added:
+                watchers += (watcher,)
+            elif watcher in watchers:
+                index = watchers.index(watcher)
+                watchers = watchers[:index] + watchers[index + 1 :]
+            changed = {**before, variable: watchers}
+            if not watchers:
                 del changed[variable]
             # Without a call between them, no signal handler or finaliser comes between the test and the store.
             if _watchers is before:
                 _watchers = changed
                 break
         while True:
-            watchers = _watchers
-            tell_changes_to(_tell if watchers else None)
-            if _watchers is watchers:
+            current = _watchers
+            tell_changes_to(_tell if current else None)
+            if _watchers is current:
                 break
 
 

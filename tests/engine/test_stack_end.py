@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, assign, current_context
+from contextvars_cy import Context, ContextVar, assign, current_context, watch
 
 LEVELS = 80
+VAR = ContextVar("VAR")
+levels_told = []
 
 
 def at_the_end_of_the_stack(attempt):
@@ -56,17 +58,24 @@ def with_context(variables, level):
         pass
 
 
+def with_watch(variables, level):
+    with variables[level].watch(print), watch(levels_told.append):
+        pass
+
+
 def with_all(variables, level):
     with Context(), variables[level].set(level), assign({variables[0]: level}):
         pass
 
 
-@pytest.mark.parametrize("attempt", [with_token, with_unset, with_assign, with_context, with_all])
+@pytest.mark.parametrize("attempt", [with_token, with_unset, with_assign, with_context, with_watch, with_all])
 def test_nothing_stays(attempt, variables):
     def work():
         here = current_context()
         assert at_the_end_of_the_stack(lambda level: attempt(variables, level)) == {RecursionError}
         assert current_context() is here
+        VAR.set("told to nobody")
+        assert levels_told == []
         assert [variable.name for variable in variables if variable.is_set()] == []
 
     Context().run(work)

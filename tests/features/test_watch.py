@@ -1,6 +1,8 @@
 """Being told of changes: `watch`, `ContextVar.watch`, their events and their end."""
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -412,3 +414,22 @@ def test_the_repr_tells_what_is_watched(home):
     with watch(print) as everything, VAR.watch(print) as one:
         assert repr(everything) == f"<Watcher of everything by {print!r}>"
         assert repr(one) == f"<Watcher of {VAR!r} by {print!r}>"
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_watcher_is_not_copied(act):
+    var = ContextVar("var")
+    with var.watch(print) as watcher, pytest.raises(TypeError, match="^cannot pickle 'contextvars_cy.Watcher' object"):
+        act(watcher)
+
+
+@pytest.mark.parametrize("callback", [lambda: None, lambda one, two: None, lambda *, event: None, dict.get])
+def test_a_callback_of_another_arity_is_refused(callback):
+    for begin in watch, ContextVar("var").watch:
+        with pytest.raises(TypeError, match="^watch\\(\\) takes a callable of one argument, the WatchEvent"):
+            begin(callback)
+
+
+@pytest.mark.parametrize("callback", [print, lambda event, *more: None, lambda *events: None, [].append, type])
+def test_callbacks_of_one_argument(callback):
+    watch(callback).cancel()
