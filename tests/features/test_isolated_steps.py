@@ -21,7 +21,7 @@ from contextvars_cy import Context, ContextVar, isolated
 
 VAR = ContextVar("VAR", default="default")
 # Each example ends with a collection, so there are few.
-FEW = settings(max_examples=12)
+FEW = settings(max_examples=8)
 
 
 # ---- bodies ----
