@@ -80,10 +80,8 @@ def isolated(target: T, /) -> T:
 def _decorator_of(given: Any) -> str | None:
     """The name of the decorator that made what would call the function, or take the steps of its generator, later."""
     kind = type(given)
-    if issubclass(kind, (staticmethod, classmethod)) or not callable(given) and hasattr(kind, "__get__"):
-        return kind.__name__
-    if not callable(given):
-        return None
+    if issubclass(kind, staticmethod) or not callable(given):
+        return kind.__name__ if hasattr(kind, "__get__") else None
     # Here, because importing it would be a good part of importing the package.
     from contextlib import asynccontextmanager, contextmanager
 

@@ -24,6 +24,17 @@ VAR = ContextVar("VAR", default="default")
 OFTEN = settings(max_examples=100 if sys.implementation.name == "cpython" else 20)
 
 
+@pytest.fixture(autouse=True)
+def short_collections():
+    """Collections that leave out what was there before."""
+    if sys.implementation.name != "cpython":
+        yield
+        return
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # ---- bodies ----
 
 RAISED = ["KeyError", "GeneratorExit", "asyncio.CancelledError"]
