@@ -137,7 +137,10 @@ class Source:
 
     def compile(self, **names):
         namespace = {**globals(), "isolated": isolated, "made": unchanged, **names}
-        exec("\n".join(self.lines), namespace)
+        with warnings.catch_warnings():
+            # Of `return` in a `finally`.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            exec("\n".join(self.lines), namespace)
         return namespace["body"]
 
 
