@@ -87,11 +87,11 @@ def _decorator_of(given: Any) -> str | None:
 
     if isinstance(given, functools.partial):
         return _decorator_of(given.func)
-    managers: tuple[Callable[..., Any], ...] = (contextmanager, asynccontextmanager)
-    for manager in managers:
+    named: dict[str, Any] = {"contextmanager": contextmanager, "asynccontextmanager": asynccontextmanager}
+    for name, manager in named.items():
         # All the functions that it makes have one code. A bound method has its function's.
         if manager(given).__code__ in [getattr(called, "__code__", None) for called in (given, kind.__call__)]:
-            return manager.__name__
+            return name
     return None
 
 

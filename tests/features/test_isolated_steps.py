@@ -471,6 +471,8 @@ async def step_in_tasks(make, log, kept, script, end):
     log.append("ended")
 
 
+# PyPy finalises at some later time what nobody holds.
+ENDS = ["closed", "dropped", "left"] if sys.implementation.name == "cpython" else ["closed", "left"]
 CANCELLED_AFTER = st.lists(st.integers(0, 4), max_size=3)
 STEPS_IN_TASKS = st.one_of(
     st.tuples(st.just("asend"), st.sampled_from([None, None, "value"]), CANCELLED_AFTER),
@@ -489,7 +491,7 @@ def test_a_task_is_the_same_as_without(statement, cancelled_after):
 @given(
     statements(),
     st.lists(STEPS_IN_TASKS, max_size=6),
-    st.sampled_from(["closed", "dropped", "left"]),
+    st.sampled_from(ENDS),
 )
 def test_an_async_generator_under_asyncio_is_the_same_as_without(statement, script, end):
     script.insert(0, ("asend", None, []))
