@@ -81,20 +81,18 @@ def isolated(target: T, /) -> T:
 def _decorator_of(given: Any) -> str | None:
     """The name of the decorator that made what would call the function, or take the steps of its generator, later."""
     kind = type(given)
-    if issubclass(kind, (staticmethod, classmethod)) or not callable(given) and hasattr(kind, "__get__"):
-        return kind.__name__
-    if not callable(given):
-        return None
+    if issubclass(kind, staticmethod) or not callable(given):
+        return kind.__name__ if hasattr(kind, "__get__") else None
     # Here, because importing it would be a good part of importing the package.
     from contextlib import asynccontextmanager, contextmanager
 
     if isinstance(given, functools.partial):
         return _decorator_of(given.func)
-    managers: tuple[Callable[..., Any], ...] = (contextmanager, asynccontextmanager)
-    for manager in managers:
+    named: dict[str, Any] = {"contextmanager": contextmanager, "asynccontextmanager": asynccontextmanager}
+    for name, manager in named.items():
         # All the functions that it makes have one code. A bound method has its function's.
         if manager(given).__code__ in [getattr(called, "__code__", None) for called in (given, kind.__call__)]:
-            return manager.__name__
+            return name
     return None
 
 

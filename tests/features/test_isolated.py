@@ -338,6 +338,12 @@ def test_an_error_thrown_in_and_an_error_that_comes_out(function):
     assert seen_at_the_end == ["default"]
 
 
+def collect():
+    # PyPy finalises what others that it finalises refer to at the next collection.
+    for _ in range(1 if sys.implementation.name == "cpython" else 4):
+        gc.collect()
+
+
 def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable):
     VAR.set("outside")
     stepped = isolated(function)()
@@ -346,7 +352,7 @@ def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable
     kept = [stepped]
     del stepped
     Context().run(kept.clear)
-    Context().run(gc.collect)
+    Context().run(collect)
     assert seen_at_the_end == ["outside"]
     assert unraisable == []
 
@@ -365,7 +371,7 @@ def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisabl
     VAR.set("changed outside")
     found = weakref.ref(owner)
     del owner
-    gc.collect()
+    collect()
     assert found() is None
     assert seen_at_the_end == ["outside"]
     assert unraisable == []

@@ -24,9 +24,22 @@ VAR = ContextVar("VAR", default="default")
 FEW = settings(max_examples=8)
 
 
+@pytest.fixture(autouse=True)
+def short_collections():
+    """Collections that leave out what was there before."""
+    if sys.implementation.name != "cpython":
+        yield
+        return
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 # ---- bodies ----
 
 RAISED = ["KeyError", "GeneratorExit", "asyncio.CancelledError"]
+# A loop may leave what it iterates over, which PyPy closes only if there is a `try` in it.
+CALLS = ["call", "for"] if sys.implementation.name == "cpython" else ["call"]
 CAUGHT = ["KeyError", "GeneratorExit", "Exception", "BaseException"]
 
 
@@ -37,7 +50,7 @@ def statements():
 
     def compound(inner):
         block = st.lists(inner, min_size=1, max_size=3)
-        return st.one_of(trying(inner, inner), st.tuples(st.sampled_from(["call", "for"]), block))
+        return st.one_of(trying(inner, inner), st.tuples(st.sampled_from(CALLS), block))
 
     def trying(inner, last):
         block = st.lists(inner, min_size=1, max_size=3)
@@ -126,7 +139,10 @@ class Source:
 
     def compile(self, **names):
         namespace = {**globals(), "isolated": isolated, "made": unchanged, **names}
-        exec("\n".join(self.lines), namespace)
+        with warnings.catch_warnings():
+            # Of `return` in a `finally`.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            exec("\n".join(self.lines), namespace)
         return namespace["body"]
 
 
@@ -185,7 +201,8 @@ def summary(value):
     found = []
     while isinstance(value, BaseException):
         found.append((type(value), value.args))
-        value = value.__context__
+        # Of what is thrown in, PyPy asks whoever throws, and not the generator, what it came of.
+        value = value.__context__ if sys.implementation.name == "cpython" else None
     return found or value
 
 
@@ -454,6 +471,8 @@ async def step_in_tasks(make, log, kept, script, end):
     log.append("ended")
 
 
+# PyPy finalises at some later time what nobody holds.
+ENDS = ["closed", "dropped", "left"] if sys.implementation.name == "cpython" else ["closed", "left"]
 CANCELLED_AFTER = st.lists(st.integers(0, 4), max_size=3)
 STEPS_IN_TASKS = st.one_of(
     st.tuples(st.just("asend"), st.sampled_from([None, None, "value"]), CANCELLED_AFTER),
@@ -472,7 +491,7 @@ def test_a_task_is_the_same_as_without(statement, cancelled_after):
 @given(
     statements(),
     st.lists(STEPS_IN_TASKS, max_size=6),
-    st.sampled_from(["closed", "dropped", "left"]),
+    st.sampled_from(ENDS),
 )
 def test_an_async_generator_under_asyncio_is_the_same_as_without(statement, script, end):
     script.insert(0, ("asend", None, []))
