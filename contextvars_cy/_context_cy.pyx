@@ -1441,25 +1441,12 @@ cdef int context_exit(Context context) except -1:
     return 0
 
 
-cdef bint _about_to_enter(Context context) except -1:
-    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
-    global _entering
-    loop = _running_loop()
-    # An asynchronous test does without a loop what it would do in one.
-    if loop is None and "unittest.async_case" not in modules:
-        return True
-    if _entering is None:
-        from . import _entering as module
-
-        _entering = module
-    _entering.about_to_enter(context, loop)
-    return False
+cdef inline int _enter(ThreadState state, Context context) except -1:
+    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
 
 
-cdef object _running_loop():
-    events = modules.get("asyncio.events")
-    running_loop = getattr(events, "_get_running_loop", None)
-    return None if running_loop is None else running_loop()
+cdef inline int _leave(ThreadState state, Context context) except -1:
+    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
 
 
 def enter_native(Context context):
@@ -1472,14 +1459,6 @@ def leave_native(Context context):
     """For `_entering`: what an event loop's C code does, and nobody is told."""
     if native_exit(context._native) < 0:
         raise_set()
-
-
-cdef inline int _enter(ThreadState state, Context context) except -1:
-    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
-
-
-cdef inline int _leave(ThreadState state, Context context) except -1:
-    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
 
 
 @cython.nonecheck(False)
@@ -1647,6 +1626,27 @@ cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
+
+
+cdef object _running_loop():
+    events = modules.get("asyncio.events")
+    running_loop = getattr(events, "_get_running_loop", None)
+    return None if running_loop is None else running_loop()
+
+
+cdef bint _about_to_enter(Context context) except -1:
+    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
+    global _entering
+    loop = _running_loop()
+    # An asynchronous test does without a loop what it would do in one.
+    if loop is None and "unittest.async_case" not in modules:
+        return True
+    if _entering is None:
+        from . import _entering as module
+
+        _entering = module
+    _entering.about_to_enter(context, loop)
+    return False
 
 
 def tell_changes_to(tell):
