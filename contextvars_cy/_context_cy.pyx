@@ -37,6 +37,7 @@ from ._native_cy cimport (
     native_thread_id,
     native_value,
     native_version,
+    native_version_here,
     native_watch,
 )
 from ._objects_cy cimport (
@@ -1424,20 +1425,22 @@ cdef Context context_copy_current():
 
 cdef int context_enter(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version or _about_to_enter(context)
+    cdef const uint64_t *version = native_version_here()
+    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version or _about_to_enter(context)
     _enter(<ThreadState>state, context)
     # What we have entered ourselves is no step of a loop.
     if quiet:
-        (<ThreadState>state)._quiet_version = native_version()
+        (<ThreadState>state)._quiet_version = version[0]
     return 0
 
 
 cdef int context_exit(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version
+    cdef const uint64_t *version = native_version_here()
+    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version
     _leave(<ThreadState>state, context)
     if quiet:
-        (<ThreadState>state)._quiet_version = native_version()
+        (<ThreadState>state)._quiet_version = version[0]
     return 0
 
 
