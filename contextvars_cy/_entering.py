@@ -45,9 +45,8 @@ _MUST_NOT_AWAIT = (
 # Of a context manager: its methods, and what is called in their place.
 _ENTER = {"__enter__", "__aenter__"}
 _TEST_CASE = (
-    "an IsolatedAsyncioTestCase cannot enter a Context by enterContext(), since it would be left in another step; "
-    "setUp, the test and the cleanups share a Context of their own already: set variables in it, as by "
-    "self.enterContext(var.set(...)) or self.enterContext(assign({...}))"
+    "an IsolatedAsyncioTestCase cannot enter a Context by enterContext(), since it would be left in another step. Set the "
+    "variables, or use self.enterContext(var.set(...)): each test has a Context of its own already"
 )
 
 
