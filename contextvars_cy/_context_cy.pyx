@@ -37,6 +37,7 @@ from ._native_cy cimport (
     native_thread_id,
     native_value,
     native_version,
+    native_version_here,
     native_watch,
 )
 from ._objects_cy cimport (
@@ -707,7 +708,7 @@ cdef class Context:
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
     `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
-    must not `await` or `yield`: whoever continues would find itself in this Context.
+    has to end before anything is awaited or yielded: what goes on then would find itself in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()
@@ -1428,20 +1429,22 @@ cdef Context context_copy_current():
 
 cdef int context_enter(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version or _about_to_enter(context)
+    cdef const uint64_t *version = native_version_here()
+    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version or _about_to_enter(context)
     _enter(<ThreadState>state, context)
     # What we have entered ourselves is no step of a loop.
     if quiet:
-        (<ThreadState>state)._quiet_version = native_version()
+        (<ThreadState>state)._quiet_version = version[0]
     return 0
 
 
 cdef int context_exit(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef bint quiet = native_version() == (<ThreadState>state)._quiet_version
+    cdef const uint64_t *version = native_version_here()
+    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version
     _leave(<ThreadState>state, context)
     if quiet:
-        (<ThreadState>state)._quiet_version = native_version()
+        (<ThreadState>state)._quiet_version = version[0]
     return 0
 
 

@@ -520,7 +520,7 @@ class Context(_Mapping):
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
     `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
-    must not `await` or `yield`: whoever continues would find itself in this Context.
+    has to end before anything is awaited or yielded: what goes on then would find itself in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import Context, backend, host, thread_state
 
+_PACKAGE = str(__package__)
 _NATIVE = host == "native"
 _PYPY = _NATIVE and sys.implementation.name == "pypy"
 
@@ -44,9 +45,8 @@ _MUST_NOT_AWAIT = (
 # Of a context manager: its methods, and what is called in their place.
 _ENTER = {"__enter__", "__aenter__"}
 _TEST_CASE = (
-    "an IsolatedAsyncioTestCase cannot enter a Context by enterContext(), since it would be left in another step; "
-    "setUp, the test and the cleanups share a Context of their own already: set variables in it, as by "
-    "self.enterContext(var.set(...)) or self.enterContext(assign({...}))"
+    "an IsolatedAsyncioTestCase cannot enter a Context by enterContext(), since it would be left in another step. Set "
+    "the variables, or use self.enterContext(var.set(...)): each test has a Context of its own already"
 )
 
 
@@ -61,12 +61,12 @@ _left: dict[int, _Entered] = {}
 
 def about_to_enter(context: Context, loop: events.AbstractEventLoop | None) -> None:
     """For the engine, before `with context:` and `ThreadState.enter`; loop is the one that runs here, if any."""
-    frame = _outside(sys._getframe(1), __package__)
+    frame = _outside(sys._getframe(1), _PACKAGE)
     if _NATIVE or loop is not None:
         _refuse_test_case(frame)
     if loop is None:
         return
-    entered = _Entered(context, _outside(frame, __package__, "contextlib"), loop)
+    entered = _Entered(context, _outside(frame, _PACKAGE, "contextlib"), loop)
     _left.pop(entered.address, None)
     check = _here.check
     if check is None or check.loop() is not loop:
@@ -132,7 +132,7 @@ class _Entered:
         task = None if self.task is None else self.task()
         if task is None:
             return None
-        if hasattr(task, "get_context"):
+        if sys.version_info >= (3, 12):
             return _native(task.get_context())
         # Before Python 3.12 a task in C shows its Context to the garbage collector only.
         found = [getattr(task, "_context", None), *gc.get_referents(task)]
@@ -160,6 +160,13 @@ class _Check:
             loop.call_soon(self, **options)
 
     def __call__(self) -> None:
+        try:
+            self._check()
+        except (RuntimeError, SystemError):
+            # rloop calls this with the error still set that the step's Context could not be left with.
+            self._check()
+
+    def _check(self) -> None:
         _here.check = None
         if not self._may_be_late():
             return
@@ -169,7 +176,7 @@ class _Check:
         left = [self.entered[id(native)] for native in self._leave() if self._is_ours(native)]
         cancelled = set()
         for each in left:
-            # One that nobody holds is gone by now, and its address may be another's.
+            # One that nothing holds is gone by now, and its address may be another's.
             if each.context() is not None:
                 _left[each.address] = each
             if each.task not in cancelled and each.cancel():
@@ -190,7 +197,7 @@ class _Check:
         if _PYPY:
             # There a Context is left whatever has been entered within it, which is then entered but not current.
             natives = [each.context() for each in reversed(self.entered.values())]
-            return [native for native in natives if native is not None and abandon(native)]
+            return [native for native in natives if native is not None and abandon(native)]  # pyright: ignore
         left: list[Any] = []
         state = thread_state()
         if not _NATIVE:

@@ -44,14 +44,19 @@ cdef extern from *:
     /* The thread that asked last for its ThreadState. */
     static HAMT_THREAD_LOCAL uint64_t known_thread_id;
 
-    /* Moves whenever this thread enters or leaves a native Context. */
-    static inline uint64_t native_version(void) {
+    /* Moves whenever this thread enters or leaves a native Context: here it is, for more than one look. */
+    static inline const uint64_t *native_version_here(void) {
     #if NATIVE_FIELDS_ARE_KNOWN
-        return native_thread()->context_ver;
+        return &native_thread()->context_ver;
     #else
         static uint64_t version = 0;
-        return ++version;
+        ++version;
+        return &version;
     #endif
+    }
+
+    static inline uint64_t native_version(void) {
+        return *native_version_here();
     }
 
     /* The thread's native Context, borrowed; NULL where it has none yet, or where this Python does not tell. */
@@ -460,6 +465,7 @@ cdef extern from *:
     uint64_t native_heard_thread_id
     uint64_t native_thread_id() noexcept
     uint64_t native_version() noexcept
+    const uint64_t *native_version_here() noexcept
     PyObject *native_current() noexcept
     int native_enter(object context) noexcept
     int native_exit(object context) noexcept
