@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Iterable
 from typing import Any
 
 from . import Assignment, Context, ContextVar, assign, host
 from ._sealed import PACKAGE
+from ._standard_library import NativeContext
 
 
 def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:
@@ -34,7 +34,7 @@ def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) ->
     """
     if type(context) is not Context:
         hint = ""
-        if host == "native" and isinstance(context, contextvars.Context):
+        if host == "native" and type(context) is NativeContext:
             hint = "; of the standard library's, give it context.run(contextvars_cy.current_context)"
         raise TypeError(f"apply() takes a Context of contextvars_cy, not {context!r}{hint}")
     return assign(values_of(context, only, "apply"))

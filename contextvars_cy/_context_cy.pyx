@@ -1083,11 +1083,10 @@ cdef void _listen() noexcept:
     global native_heard_thread_id
     cdef uint64_t thread_id = native_thread_id()
     try:
-        if thread_id != _main_thread_id and thread_id not in _states_at_end and _began_in_threading():
-            _state()
-        elif thread_id != _main_thread_id:
+        if thread_id in _states_at_end:
             return
-        if thread_id in _states:
+        if thread_id == _main_thread_id or _began_in_threading():
+            _state()
             native_heard_thread_id = thread_id
     except MemoryError:
         # The next look listens.

@@ -26,7 +26,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 
-
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 

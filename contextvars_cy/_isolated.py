@@ -28,10 +28,9 @@ def isolated(target: T, /) -> T:
     """Have a function, a generator, an async generator or a coroutine run in a Context of its own.
 
     What it sets is not seen outside, and what others set meanwhile is not seen inside; the values themselves are the
-    same objects. As a decorator, `@isolated`,
-    it copies the current Context at each call, and all that the call makes runs in that copy: the function, and every
-    step of the generator, async generator or coroutine that it returns. `isolated(generator)` copies it there, for
-    one that has not begun. O(1) for each call and each step.
+    same objects. As a decorator, `@isolated`, it copies the current Context at each call, and all that the call makes
+    runs in that copy: the function, and every step of the generator, async generator or coroutine that it returns.
+    `isolated(generator)` copies it there, for one that has not begun. O(1) for each call and each step.
 
     Whoever closes a generator, an event loop or the garbage collector too, its `finally` blocks run in its own
     Context. TypeError for anything else than a function, a generator, an async generator or a coroutine, and above a

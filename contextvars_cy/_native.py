@@ -19,7 +19,6 @@ from ._standard_library import NativeContext, NativeContextVar, NativeToken, cop
 
 T = TypeVar("T")
 
-
 # What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
 MISSING = NativeContext().run(NativeContextVar[None]("first").set, None).old_value
 
@@ -64,7 +63,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
                 raise
             return token  # type: ignore[no-any-return]
 
-        _call_partial = partial.__call__
+        _call_partial: Any = partial.__call__
         _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
 
     # At once, not when it is first needed: that may be in a finaliser, in the middle of this import, or when the

@@ -237,25 +237,14 @@ def test_what_is_entered_for_good_is_left_and_the_program_goes_on():
     assert [*lines_of(told)] == ["context.__enter__()"]
 
 
-def test_a_context_that_nobody_holds():
-    def cell():
-        copy_context().__enter__()
-
+@pytest.mark.parametrize(
+    "enter",
+    [lambda: copy_context().__enter__(), lambda: thread_state().enter(copy_context())],
+    ids=["__enter__", "thread state"],
+)
+def test_a_context_that_nobody_holds(enter):
     async def body():
-        cell()
-        await asyncio.sleep(0)
-        return "goes on"
-
-    outcome, told = outcome_of(body)
-    assert (outcome, len(told)) == ("goes on", 1)
-
-
-def test_by_a_thread_state():
-    def cell():
-        thread_state().enter(copy_context())
-
-    async def body():
-        cell()
+        enter()
         await asyncio.sleep(0)
         return "goes on"
 
