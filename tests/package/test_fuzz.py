@@ -75,13 +75,13 @@ def test_what_kills_the_process_is_shrunk_and_replayed(planted):
     assert again.returncode == 1 and "exit code 7" in again.stdout
 
 
-LEAVES_A_THREAD = "return threading.Thread(target=threading.Event().wait, daemon=False).start() or "
+LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Event().wait, daemon=False).start() or "
 
 
 @pytest.mark.parametrize(
     "copy, lines",
     [
-        ("threading.Event().wait()", []),
+        ("import threading; threading.Event().wait()", []),
         (LEAVES_A_THREAD + "_copy(self)", []),
         (LEAVES_A_THREAD + "None.copy()", ["line 1 of the log:", "  pure    ", "  stdlib  "]),
     ],
