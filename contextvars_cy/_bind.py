@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
+from functools import update_wrapper
 from sys import modules
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,13 +48,13 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
         context, give_decimal = Context(), None
         context.run(assign, values)
 
-    @functools.wraps(fn)
     def bound(*args: P.args, **kwargs: P.kwargs) -> R:
         copy = context.copy()
         if give_decimal is not None:
             give_decimal(copy)
         return copy.run(fn, *args, **kwargs)
 
+    update_wrapper(bound, fn)
     mark_if_coroutine_function(bound, fn)
     return bound
 

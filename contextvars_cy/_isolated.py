@@ -7,10 +7,10 @@ taken outside takes one inside, in the Context.
 
 from __future__ import annotations
 
-import functools
 import sys
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from functools import partial, update_wrapper
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
@@ -60,7 +60,6 @@ def isolated(target: T, /) -> T:
         name = f"class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__} object"
         raise TypeError(f"isolated() takes a function, a generator, an async generator or a coroutine, not the {name}")
 
-    @functools.wraps(given)
     def run_isolated(*args: Any, **kwargs: Any) -> Any:
         # The body first: of a reference cycle, the garbage collector finalises the oldest first, and an inner
         # generator would be closed in the collector's Context.
@@ -73,6 +72,7 @@ def isolated(target: T, /) -> T:
             return _isolate(result, body)
         return result
 
+    update_wrapper(run_isolated, given)
     mark_if_coroutine_function(run_isolated, given)
     return run_isolated  # type: ignore[return-value]
 
@@ -82,15 +82,17 @@ def _decorator_of(given: Any) -> str | None:
     kind = type(given)
     if issubclass(kind, staticmethod) or not callable(given):
         return kind.__name__ if hasattr(kind, "__get__") else None
-    # Here, because importing it would be a good part of importing the package.
-    from contextlib import asynccontextmanager, contextmanager
-
-    if isinstance(given, functools.partial):
+    if isinstance(given, partial):
         return _decorator_of(given.func)
-    named: dict[str, Any] = {"contextmanager": contextmanager, "asynccontextmanager": asynccontextmanager}
-    for name, manager in named.items():
+    # Not imported: that would be a good part of importing the package, and who uses it has it. At the end it is gone.
+    contextlib = sys.modules.get("contextlib")
+    if contextlib is None:
+        return None
+    for name in ("contextmanager", "asynccontextmanager"):
         # All the functions that it makes have one code. A bound method has its function's.
-        if manager(given).__code__ in [getattr(called, "__code__", None) for called in (given, kind.__call__)]:
+        if getattr(contextlib, name)(given).__code__ in [
+            getattr(called, "__code__", None) for called in (given, kind.__call__)
+        ]:
             return name
     return None
 
@@ -98,8 +100,11 @@ def _decorator_of(given: Any) -> str | None:
 def mark_if_coroutine_function(function: Any, given: Any) -> None:
     """Mark the function where the given one is a coroutine function."""
     # Here and below, because importing it took a third of the time of importing the package.
-    import inspect
-
+    try:
+        import inspect
+    except Exception:
+        # At the interpreter's end it is not to be had, and nobody asks any more.
+        return
     if not inspect.iscoroutinefunction(given):
         return
     if sys.version_info >= (3, 12):

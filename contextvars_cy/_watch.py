@@ -120,14 +120,20 @@ class Watcher(Sealed):
 
 
 def _check_arity(callback: Callable[[WatchEvent], object]) -> None:
-    # Here, because importing it takes long.
-    from inspect import signature
-
     try:
-        signature(callback).bind(None)
-    except ValueError:
-        # It has none that can be read.
-        pass
+        # Here, because importing it takes long.
+        from inspect import signature
+
+        found = signature(callback)
+    except RecursionError:
+        # Where there is no room for this, there is none for the end of the watching.
+        raise
+    except Exception:
+        # It has none that can be read: an annotation may name what is not there. And at the interpreter's end nothing
+        # is to be imported.
+        return
+    try:
+        found.bind(None)
     except TypeError as error:
         raise TypeError(f"watch() takes a callable of one argument, the WatchEvent: {callback!r}, {error}") from None
 
@@ -167,8 +173,16 @@ def _forget_other_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_other_threads)
-# What follows takes modules apart.
-atexit.register(tell_changes_to, None)
+
+
+def _end() -> None:
+    """What follows takes modules apart; and the interpreter keeps this one for a fork, with all that is watched by."""
+    global _watchers
+    _watchers = {}
+    tell_changes_to(None)
+
+
+atexit.register(_end)
 
 
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:

@@ -177,9 +177,6 @@ def run_in_executor(
     >>> asyncio.run(main())
     2
     """
-    # Not before it is needed: it takes long to import, and some replace parts of it first.
-    import asyncio
-
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(f"run_in_executor() takes an executor, or None for the loop's own, first, not {executor!r}")
     _check_callable("run_in_executor() takes a callable second", fn)
@@ -191,8 +188,13 @@ def run_in_executor(
                 f"a Context does not travel to another {kind.lower()}: call loop.run_in_executor() itself, and give fn "
                 "the values that it needs as arguments"
             )
+    # Not imported here: it takes long, and some replace parts of it first; and where nobody has, no loop runs.
+    loops = modules.get("asyncio")
+    if loops is None:
+        raise RuntimeError("no running event loop")
     run: Any = copy_for_a_thread().run
-    return asyncio.get_running_loop().run_in_executor(executor, run, fn, *args)
+    future: asyncio.Future[R] = loops.get_running_loop().run_in_executor(executor, run, fn, *args)
+    return future
 
 
 def _check_callable(expected: str, given: object) -> None:

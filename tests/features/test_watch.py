@@ -410,6 +410,21 @@ def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback, home)
         VAR.watch(callback)
 
 
+def test_a_signature_that_cannot_be_read_does_not_matter(home, events):
+    class Follow:
+        @property
+        def __signature__(self):
+            # What an annotation that names nothing raises from Python 3.14 on.
+            raise NameError
+
+        def __call__(self, event):
+            events.append(event)
+
+    with watch(Follow()):
+        VAR.set(1)
+    assert told(events) == [("set", "VAR", MISSING, 1)]
+
+
 def test_the_repr_tells_what_is_watched(home):
     with watch(print) as everything, VAR.watch(print) as one:
         assert repr(everything) == f"<Watcher of everything by {print!r}>"

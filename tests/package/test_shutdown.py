@@ -122,3 +122,144 @@ def test_random_finalisers_are_silent(seed, backend, host, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = run_python(["-c", f"import endings; endings.main({seed})"], cwd=tmp_path, env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+LATE = """
+import builtins, os, sys, threading
+import contextvars_cy
+from contextvars_cy import (
+    Context, ContextVar, Hamt, HamtSet, Local, Proxy, apply, assign, bind, copy_context, current_context, isolated,
+    thread_state, watch
+)
+from contextvars_cy import executors
+from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
+
+class Request(Local):
+    __slots__ = ("user",)
+    def user_or_none(self):
+        return getattr(self, "user", None)
+
+@isolated
+def rows():
+    with var.set(1):
+        yield var.get()
+
+@isolated
+async def work():
+    return var.get()
+
+var = ContextVar("var", default=0)
+proxy = var.proxy()
+local, request = Local(), Request()
+bound = bind(var.get)
+started = rows()
+next(started)
+watcher = watch(lambda event: None)
+
+def use_variables():
+    with var.set(1):
+        assert var.get() == 1
+    var.reset(var.set(2))
+    assert var.try_reset(var.set(3)) and not var.is_set()
+    var.unset()
+
+def use_contexts():
+    assert Context().run(var.set, 1).old_value is var.set(1).old_value
+    assert thread_state().context is current_context()
+    assert dict(copy_context()) == dict(current_context().copy())
+    var.unset()
+
+def use_assign_and_apply():
+    context = Context()
+    with assign({var: 1}), apply(context), apply(context, only=[var]):
+        assert var.get() == 1
+
+def use_local():
+    for each in (local, request, Local(), Request()):
+        each.user = each.other = 1
+        assert each.user == 1 and dict(vars(each)) == {"user": 1, "other": 1}
+        del each.user
+    assert request.user_or_none() is None
+
+def use_proxy():
+    assert proxy + 1 == 1 and repr(proxy) == "0" and Proxy(var) == 0 and var.proxy() == 0
+
+def use_bind():
+    assert bound() == bind(var.get)() == bind(var.get, only=[var])() == 0
+
+def use_watch():
+    events = []
+    with watch(events.append):
+        var.reset(var.set(1))
+    watcher.cancel()
+    assert len(events) == 2
+
+def use_isolated():
+    assert list(rows()) == [1] and var.get() == 0
+    started.close()
+    try:
+        work().send(None)
+    except StopIteration as stop:
+        assert stop.value == 0
+
+def use_maps():
+    assert len(Hamt(a=1).set("b", 2) | {"c": 3}) == 3
+    assert HamtSet("ab") | HamtSet("c") == HamtSet("abc")
+
+def use_executors():
+    for refused in (ThreadPoolExecutor(1).submit, lambda call: run_in_executor(None, call)):
+        try:
+            refused(int)
+        except RuntimeError:
+            pass
+        else:
+            assert False
+    Thread(target=int, context=Context())
+
+class Value:
+    def __init__(self, use):
+        self.use = use
+    def __del__(self, write=os.write):
+        self.use()
+        write(1, self.use.__name__.encode() + b" ")
+
+EARLY = [use for name, use in globals().items() if name.startswith("use_")]
+# After all other modules, the interpreter's own abstract base classes and threads do not work any more.
+LAST = [use for use in EARLY if use.__name__[4:] not in ("isolated", "maps", "executors")]
+"""
+EARLY = [
+    f"use_{what}"
+    for what in "variables contexts assign_and_apply local proxy bind watch isolated maps executors".split()
+]
+HOLDERS = {
+    "a module": "values = [Value(use) for use in EARLY]",
+    "sys.modules": "sys.modules['values'] = [Value(use) for use in EARLY]",
+    "the builtins": "builtins.values = [Value(use) for use in EARLY]",
+    "a cycle": "values = [Value(use) for use in EARLY]; values.append(values); del values",
+    "a threading.local": "uses = threading.local(); uses.values = [Value(use) for use in EARLY]",
+}
+LAST_HOLDERS = {
+    "a hook": """
+def hook(*args, values=[Value(use) for use in LAST]):
+    pass
+sys.excepthook = threading.excepthook = hook
+del hook
+""",
+    "sys": "sys.values = [Value(use) for use in LAST]",
+}
+
+
+@pytest.mark.parametrize("host", ["native", "thread"])
+@pytest.mark.parametrize("backend", ["pure", "cython"])
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_what_is_finalised_late_may_use_everything(holder, backend, host, tmp_path):
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
+    done = run_python(["-X", "dev", "-c", LATE + HOLDERS[holder]], cwd=tmp_path, env=env)
+    assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY), "")
+
+
+@pytest.mark.parametrize("holder", LAST_HOLDERS)
+def test_what_is_finalised_last_may_use_the_compiled_variables(holder, tmp_path):
+    env = {"CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": "native"}
+    done = run_python(["-c", LATE + LAST_HOLDERS[holder]], cwd=tmp_path, env=env)
+    assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY[:-3]), "")
