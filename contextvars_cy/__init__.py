@@ -19,6 +19,7 @@ PYTEST_DONT_REWRITE: it would, because a plugin comes along, and warn wherever t
 
 from typing import TYPE_CHECKING
 
+from . import _backend
 from ._backend import backend, host
 from ._sentinels import MISSING
 
@@ -61,6 +62,10 @@ from ._local import Local
 from ._proxy import Proxy
 from ._watch import Watcher, WatchEvent, watch
 
+if _backend.debug and host == "native":
+    from . import _brought_back
+
+    del _brought_back
 keep_builtins()
 del keep_builtins
 

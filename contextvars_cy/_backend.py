@@ -3,7 +3,8 @@
 `CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or a RuntimeError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
-`CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made), `0`, or unset: `1` under `python -X dev`.
+`CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made, warnings what was lost), `0`, or unset: `1`
+under `python -X dev`.
 
 What is wrong with these is no ImportError: programs that can do without the package catch that, and would run on the
 standard library's variables unseen.

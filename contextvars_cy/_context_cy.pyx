@@ -95,8 +95,12 @@ cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = debug
 cdef bint WATCHED = False
+# Of changes: watched, or noted in debug mode.
+cdef bint TOLD = False
 cdef bint SHOWS_NATIVE_VARIABLES = False
 cdef object _tell_watchers = None
+cdef object _note = None
+cdef object _look = None
 cdef object _entering = None
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
@@ -476,12 +480,12 @@ cdef Token contextvar_set(ContextVar var, object value):
     old_value = _exchange_in_place(here, var, <PyObject *>value)
     if old_value is not NULL:
         (<Token>token)._old_value = handed_over(old_value)
-        if not WATCHED:
+        if not TOLD:
             return as_token(token)
     owner = as_token(token)
     if old_value is NULL:
         (<Token>token)._old_value = _update(here, var, value)
-    if WATCHED:
+    if TOLD:
         _tell_of_set(<Token>token, value)
     return owner
 
@@ -512,7 +516,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     token._used = True
     cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
     if old_value is not NULL:
-        if WATCHED:
+        if TOLD:
             _tell("reset", var, <object>old_value, token._old_value)
         decref(old_value)
         return 0
@@ -521,7 +525,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     except BaseException:
         token._used = False
         raise
-    if WATCHED:
+    if TOLD:
         _tell("reset", var, before, token._old_value)
     return 0
 
@@ -637,13 +641,13 @@ cdef int _undo_assignment(Assignment assignment) except -1:
         raise ValueError(f"{assignment!r} was made in a different Context{_made_where(assignment._origin)}")
     assignment._used = True
     # The list may become one of what was before.
-    changes = _as_dict(assignment._old_values) if WATCHED else None
+    changes = _as_dict(assignment._old_values) if TOLD else None
     try:
         before = _update(here, None, assignment._old_values)
     except BaseException:
         assignment._used = False
         raise
-    if WATCHED and changes is not None:
+    if TOLD and changes is not None:
         _tell("reset", None, _as_dict(before), changes)
     return 0
 
@@ -689,9 +693,9 @@ def assign(values=ABSENT, /, *more):
             index += 2
     cdef PyObject *here = _here()
     assignment._context = <object>here
-    told = _as_dict(changes) if WATCHED else None
+    told = _as_dict(changes) if TOLD else None
     assignment._old_values = _update(here, None, changes)
-    if WATCHED and told is not None:
+    if TOLD and told is not None:
         _tell("set", None, _as_dict(assignment._old_values), told)
     return assignment
 
@@ -1657,11 +1661,25 @@ cdef bint _about_to_enter(Context context) except -1:
 
 def tell_changes_to(tell):
     """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
-    global WATCHED, _tell_watchers
+    global WATCHED, TOLD, _tell_watchers
     if NATIVE:
         native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
     _tell_watchers = tell
     WATCHED = tell is not None
+    TOLD = WATCHED or _note is not None
+
+
+def note_changes_by(note, look):
+    """For `_brought_back`, in debug mode: have `note(kind, variable, old, new)` called after each change of values, and
+    `look(variable)` before each `get`."""
+    global TOLD, _note, _look
+    _note, _look, TOLD = note, look, True
+    take_arguments(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
+
+
+cdef object _get_after_look(PyObject *self, PyObject *const *args, Py_ssize_t count):
+    _look(<object>self)
+    return _get_called(self, args, count)
 
 
 def show_native_variables(shown):
@@ -1715,6 +1733,8 @@ def in_native_context(function):
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
     # It may have been taken away by another thread. Its own errors, an interrupt or a lack of room on the stack, go to
     # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it.
+    if _note is not None and kind in ("set", "unset", "reset"):
+        _note(kind, var, old, new)
     tell = _tell_watchers
     if tell is not None:
         tell(kind, var, old, new)

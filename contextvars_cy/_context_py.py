@@ -66,6 +66,9 @@ _serial = count()
 _shows_native_variables = False
 # What `_watch` has called after each change, while anybody watches.
 _tell: Callable[[str, Any, Any, Any], None] | None = None
+# The same for changes of values alone, which debug mode notes, too.
+_tell_of_change = _tell
+_note: Callable[[str, Any, Any, Any], None] | None = None
 # The module of this name, from the first Context on that is entered under a loop.
 _entering: Any = None
 # Each thread's ThreadState, weakly, and what tells of the thread's end.
@@ -197,7 +200,7 @@ class ContextVar(Sealed, Generic[T]):
             token._origin = origin()
         _update(self, value, token)
         # Looked at once, because another thread may cancel.
-        tell = _tell
+        tell = _tell_of_change
         if tell is not None:
             tell("unset" if value is ABSENT else "set", self, token._old_value, value)
         return token
@@ -391,7 +394,7 @@ def _with_more_room(undo: Callable[..., None], *args: Any) -> None:
 
 
 def _undo(token: Token[Any]) -> None:
-    tell = _tell
+    tell = _tell_of_change
     token._used = True
     try:
         before = tell and _old_value(_load(), token._var, token._old_value)
@@ -500,7 +503,7 @@ def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     if debug:
         token._origin = origin()
     _update(None, changes, token)
-    tell = _tell
+    tell = _tell_of_change
     if tell is not None:
         tell("set", None, token._old_value, changes)
     return assignment
@@ -1158,8 +1161,33 @@ def _about_to_enter(context: Context) -> None:
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:
     """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
-    global _tell
-    _tell = tell
+    global _tell, _tell_of_change
+    note, _tell = _note, tell
+    if note is None or tell is None:
+        _tell_of_change = note or tell
+        return
+
+    def note_and_tell(kind: str, var: Any, old: Any, new: Any) -> None:
+        note(kind, var, old, new)
+        tell(kind, var, old, new)
+
+    _tell_of_change = note_and_tell
+
+
+def note_changes_by(note: Callable[[str, Any, Any, Any], None], look: Callable[[ContextVar[Any]], None]) -> None:
+    """For `_brought_back`, in debug mode: have `note(kind, variable, old, new)` called after each change of values, and
+    `look(variable)` before each `get`."""
+    global _note
+    _note = note
+    tell_changes_to(_tell)
+    get: Any = ContextVar.get
+
+    @wraps(get)
+    def get_after_look(self: ContextVar[Any], *default: Any) -> Any:
+        look(self)
+        return get(self, *default)
+
+    ContextVar.get = get_after_look  # type: ignore[method-assign]
 
 
 def show_native_variables(shown: bool) -> None:

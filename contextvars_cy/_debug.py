@@ -10,7 +10,7 @@ from types import FrameType
 
 def origin() -> str:
     """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
-    frame = _frame()
+    frame = program_frame()
     place = "in C code"
     if frame is not None:
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
@@ -19,7 +19,7 @@ def origin() -> str:
 
 def warn_of_shared_default(name: str, default: object) -> None:
     """Warn, at the program's line that runs, of a default that can change: a list can, and what has a hash cannot."""
-    frame = _frame()
+    frame = program_frame()
     if type(default).__hash__ is None and frame is not None:
         warnings.warn_explicit(
             f"every Context shares the default of ContextVar({name!r}), {default!r}, and what is changed in it: use "
@@ -32,7 +32,7 @@ def warn_of_shared_default(name: str, default: object) -> None:
         )
 
 
-def _frame() -> FrameType | None:
+def program_frame() -> FrameType | None:
     """The program's, which called into this package."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):

@@ -222,7 +222,7 @@ def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
         else:
             _tell_of_value(kind, variable, old, new, current_context())
     except BaseException as error:
-        _Failure().error = error
+        Failure().error = error
 
 
 def _tell_of_context(kind: _Kind, left: Context | None, entered: Context) -> None:
@@ -259,12 +259,12 @@ def _call(watcher: Watcher, event: WatchEvent) -> None:
     try:
         watcher._callback(event)
     except BaseException as error:
-        _Failure().error = error
+        Failure().error = error
     finally:
         here.busy = False
 
 
-class _Failure:
+class Failure:
     """An error that nobody is there to catch: the interpreter gives what a `__del__` raises to `sys.unraisablehook`.
 
     At once where references are counted; on PyPy at the next collection.

@@ -60,3 +60,139 @@ def test_values_that_are_brought_back(backend, command, library, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python([*command, *arguments], tmp_path, env)
     assert (done.returncode, values in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+# By plain import such a library sees all of our variables as one native variable.
+
+ASGIREF_MEANWHILE = """
+import asyncio, threading
+from asgiref.sync import sync_to_async
+from contextvars_cy import ContextVar, current_context
+
+user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant", default="-")
+in_thread, is_set = threading.Event(), threading.Event()
+
+
+def in_a_thread():
+    in_thread.set()
+    user.set("ada")
+    is_set.wait()
+
+
+async def meanwhile():
+    while not in_thread.is_set():
+        await asyncio.sleep(0.001)
+    tenant.set("acme")
+    is_set.set()
+
+
+async def main():
+    user.set("grace")
+    asyncio.get_running_loop().create_task(meanwhile(), context=current_context().native)
+    await sync_to_async(in_a_thread)()
+    print(user.get(), tenant.get())
+
+
+asyncio.run(main())
+"""
+ONE_BY_ONE = """
+from contextvars_cy import ContextVar, copy_context
+
+user, tenant, locale = (ContextVar(name, default="-") for name in ("user", "tenant", "locale"))
+
+
+def bring_back(context):
+    for variable in context:
+        if variable.get(None) is not context[variable]:
+            variable.set(context[variable])
+
+
+def program(lose):
+    locale.set("sv")
+    child = copy_context()
+    child.run(user.set, "ada")
+    if lose:
+        tenant.set("first")
+        tenant.set("acme")
+        locale.set("fi")
+    bring_back(child.native)
+    if lose == "at a set":
+        tenant.set("next")
+    return user.get(), tenant.get(), locale.get()
+
+
+for lose in ("", "at a get", "at a set"):
+    print(copy_context().run(program, lose))
+"""
+FIXTURES = """
+import pytest, pytest_asyncio
+from contextvars_cy import ContextVar
+
+tenant, settings = ContextVar("tenant", default="-"), ContextVar("settings", default="lost")
+
+
+@pytest_asyncio.fixture(scope="class", loop_scope="class")
+async def db():
+    tenant.set("acme")
+    yield
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    settings.set("loaded")
+
+
+class TestFirst:
+    def test_1(self, db):
+        assert tenant.get() == "acme"
+
+    def test_2(self, loaded):
+        pass
+
+
+def test_afterwards(loaded):
+    print(settings.get())
+"""
+ON_BOTH = pytest.mark.parametrize("backend", ["cython", "pure"])
+
+
+def run_in_debug_mode(program, arguments, backend, folder, debug="1"):
+    (folder / "program.py").write_text(program, encoding="utf-8")
+    names = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST", "CONTEXTVARS_CY_DEBUG")
+    return run_python(arguments, folder, env=dict(zip(names, (backend, "native", debug))))
+
+
+@ON_BOTH
+def test_debug_mode_names_what_was_lost(backend, tmp_path):
+    done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path)
+    assert done.stdout == "('ada', '-', 'sv')\n('ada', '-', 'sv')\n('ada', 'next', 'sv')\n"
+    at_get, at_set = (line for line in done.stderr.splitlines() if "RuntimeWarning" in line)
+    assert "program.py:24: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_get
+    assert "program.py:23: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_set
+    assert "`python -m contextvars_cy run`" in at_get
+
+
+@ON_BOTH
+def test_without_debug_mode_nothing_is_told(backend, tmp_path):
+    done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path, debug="0")
+    assert done.stderr == ""
+
+
+if sys.version_info >= (3, 11):
+
+    @ON_BOTH
+    def test_what_asgiref_loses(backend, tmp_path):
+        done = run_in_debug_mode(ASGIREF_MEANWHILE, ["program.py"], backend, tmp_path)
+        assert done.stdout == "ada -\n"
+        assert "RuntimeWarning: tenant was set in this Context and lost since: " in done.stderr
+        command = ["-m", "contextvars_cy", "run", "program.py"]
+        done = run_in_debug_mode(ASGIREF_MEANWHILE, command, backend, tmp_path)
+        assert (done.stdout, "RuntimeWarning" in done.stderr) == ("ada acme\n", False)
+
+    @ON_BOTH
+    def test_what_pytest_asyncio_loses(backend, tmp_path):
+        done = run_in_debug_mode(FIXTURES, arguments, backend, tmp_path)
+        assert "lost\n" in done.stdout
+        assert "RuntimeWarning: settings was set in this Context and lost since: " in done.stdout
+        done = run_in_debug_mode(FIXTURES, ["-m", "contextvars_cy", "run", *arguments], backend, tmp_path)
+        assert "lost" not in done.stdout

@@ -1,0 +1,127 @@
+"""Debug mode, native host: a warning for what was set, and lost because another library has brought values back.
+
+asgiref and pytest-asyncio bring the values of a copied Context back variable by variable. Of ours they see one native
+variable, which is all of them at once. So with what the copy has set comes what it has inherited, in the place of what
+was set here meanwhile; and nothing of ours is called then. Debug mode remembers what is set in each Context, and sees
+at the next `get` or `set` of a variable whether it has become what it was before. (A change that an interrupt or the
+end of the stack has kept from being noted may be taken for that.)
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import ContextVar, backend, current_context
+from ._debug import program_frame
+from ._sentinels import ABSENT
+from ._watch import Failure
+
+if TYPE_CHECKING or backend == "pure":
+    from ._context_py import note_changes_by
+else:
+    from ._context_cy import note_changes_by
+
+_LOST = (
+    "{} set in this Context and lost since: a library has brought back the variables of another Context one by one, "
+    "and sees those of contextvars_cy as one. Run the program by `python -m contextvars_cy run`, or call "
+    "contextvars_cy.install() in its first line"
+)
+_DEAD = object()
+# By the address of the native Context.
+_known: dict[int, _Known] = {}
+
+
+class _Known:
+    """What was set in one Context, by variable: the values that it has had there, with the present one at the end."""
+
+    def __init__(self, native: Any) -> None:
+        address = id(native)
+        self.native = weakref.ref(native, lambda _: _known.pop(address, None))
+        self.values: dict[ContextVar[Any], deque[Callable[[], Any]]] = {}
+
+    def take_lost(self, present: Callable[[ContextVar[Any]], Any]) -> list[ContextVar[Any]]:
+        lost = []
+        for var, values in list(self.values.items()):
+            value = present(var)
+            if value is not values[-1]():
+                del self.values[var]
+                # Any other value was set in the Context that was brought back.
+                if any(value is before() for before in values):
+                    lost.append(var)
+        return lost
+
+
+def _holding(value: Any) -> Callable[[], Any]:
+    """A reference that keeps alive only what can have no weak one."""
+    try:
+        reference = weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
+    def held() -> Any:
+        value = reference()
+        return _DEAD if value is None else value
+
+    return held
+
+
+def _note(kind: str, var: ContextVar[Any] | None, old: Any, new: Any) -> None:
+    """After a change, which no error here may undo: neither a warning that is one, nor a lack of room on the stack."""
+    try:
+        _note_all(old if var is None else {var: old}, new if var is None else {var: new})
+    except Exception as error:
+        Failure().error = error
+
+
+def _note_all(before: dict[ContextVar[Any], Any], after: dict[ContextVar[Any], Any]) -> None:
+    context = current_context()
+    known = _known_of(context.native)
+    try:
+        noted = [(known.values.get(var), value) for var, value in before.items()]
+        if any(values and values[-1]() is not value for values, value in noted):
+            _warn(known.take_lost(lambda var: before[var] if var in before else context.get(var, ABSENT)))
+    finally:
+        for var, value in after.items():
+            # Not there while it is changed: an interrupt leaves nothing to compare with.
+            values = known.values.pop(var, None) or deque([_holding(before[var])], maxlen=16)
+            values.append(_holding(value))
+            known.values[var] = values
+
+
+def _known_of(native: Any) -> _Known:
+    known = _known.get(id(native))
+    if known is None:
+        known = _known[id(native)] = _Known(native)
+    return known
+
+
+def _look(var: ContextVar[Any]) -> None:
+    if not _known:
+        return
+    context = current_context()
+    known = _known.get(id(context.native))
+    values = known and known.values.get(var)
+    if known and values and context.get(var, ABSENT) is not values[-1]():
+        _warn(known.take_lost(lambda each: context.get(each, ABSENT)))
+
+
+def _warn(lost: list[ContextVar[Any]]) -> None:
+    frame = program_frame()
+    if not lost or frame is None:
+        return
+    names = ", ".join(sorted(var.name for var in lost))
+    warnings.warn_explicit(
+        _LOST.format(f"{names} {'was' if len(lost) == 1 else 'were'}"),
+        RuntimeWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+note_changes_by(_note, _look)
