@@ -50,7 +50,6 @@ else:
     )
     from ._hamt_cy import Hamt, HamtMutation
 
-from . import _at_exit as _at_exit
 from ._apply import apply
 from ._bind import bind
 from ._hamt_merge import HamtDiff
