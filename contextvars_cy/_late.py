@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from types import ModuleType
 
+from ._backend import EXTENSIONS
+
 
 def _modules() -> Iterator[tuple[str, ModuleType]]:
     for name, module in sys.modules.copy().items():
@@ -30,9 +32,11 @@ def keep_builtins() -> None:
 def _keep_names() -> None:
     """Put copies in the place of the modules: whoever imports them yet finds all, and the copies are taken apart."""
     for name, module in _modules():
-        copy = ModuleType(name)
-        vars(copy).update(vars(module))
-        sys.modules[name] = copy
+        # An extension needs no names; by their lack `_backend` sees that its interpreter has ended.
+        if name not in EXTENSIONS:
+            copy = ModuleType(name)
+            vars(copy).update(vars(module))
+            sys.modules[name] = copy
 
 
 atexit.register(_keep_names)
