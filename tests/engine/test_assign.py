@@ -70,7 +70,7 @@ def test_assignments_are_nested():
     assert values() == {}
 
 
-@pytest.mark.parametrize("wrong", ["name", 1, None, Context()], ids=repr)
+@pytest.mark.parametrize("wrong", ["name", 1, None, Context()], ids=["name", "1", "None", "Context"])
 def test_a_key_that_is_no_variable_changes_nothing(wrong):
     pairs = [(ONE, 1), (TWO, 2)]
     if type(wrong) is Context:
