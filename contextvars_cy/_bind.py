@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import Context, ContextVar, assign, copy_context, current_context, host
 from ._apply import values_of
+from ._collector import while_none_is_collected
 from ._isolated import mark_if_coroutine_function
 from ._sealed import PACKAGE
 
@@ -79,10 +80,10 @@ def decimal_of(context: Context) -> Callable[[Context], None] | None:
     if decimal is None or setcontext is None or host == "thread":
         return None
     # By the native Context, so that no watcher is told.
-    numbers = context.native.run(decimal.getcontext).copy()
+    numbers = while_none_is_collected(context.native.run, decimal.getcontext).copy()
 
     def give(copy: Context) -> None:
-        copy.native.run(setcontext, numbers.copy())
+        while_none_is_collected(copy.native.run, setcontext, numbers.copy())
 
     return give
 

@@ -4,7 +4,6 @@
 
 cimport cython
 from cpython.contextvars cimport (
-    PyContext_CopyCurrent,
     PyContext_New,
     PyContextVar_Get,
     PyContextVar_New,
@@ -20,6 +19,7 @@ from ._native_cy cimport (
     known_thread_id,
     native_context_of,
     native_copy,
+    native_copy_current,
     native_current,
     native_current_value,
     native_enter,
@@ -1426,7 +1426,7 @@ cdef Hamt _snapshot_of(Context context):
 
 cdef Context context_copy_current():
     if NATIVE:
-        return _with_native(PyContext_CopyCurrent())
+        return _with_native(native_copy_current())
     return _with_snapshot((<ThreadState>_state())._current._snapshot)
 
 

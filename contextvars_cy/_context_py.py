@@ -30,11 +30,11 @@ from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
 from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, whose
 from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, enter, leave, reader, run, set_value
+from ._native import context_of, copy, copy_current, enter, leave, reader, run, set_value
 from ._proxy import Proxy
 from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
-from ._standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
+from ._standard_library import NativeContext, NativeContextVar, NativeToken
 from ._trie_py import find
 
 if TYPE_CHECKING:
@@ -691,7 +691,7 @@ def _shown(context: Context) -> Hamt[Any, Any]:
 
 def _with_native_variables(context: Context) -> Hamt[Any, Any]:
     # A copy, because another thread may be setting variables in the Context.
-    values = context._native.copy()
+    values = copy(context._native)
     snapshot: Hamt[Any, Any] = values.get(_anchor, EMPTY)
     for variable, value in values.items():
         if variable is not _anchor:
@@ -949,10 +949,10 @@ if host == "native":
         return _with_native(NativeContext())
 
     def _copy(context: Context) -> Context:
-        return _with_native(context._native.copy())
+        return _with_native(copy(context._native))
 
     def _copy_current() -> Context:
-        return _with_native(copy_native_context())
+        return _with_native(copy_current())
 
     def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:  # pyright: ignore
         _registered(context)

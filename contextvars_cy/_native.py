@@ -8,13 +8,13 @@ good as CPython's.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 from functools import partial
 from gc import get_referents
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._collector import while_none_is_collected
 from ._standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
 
 T = TypeVar("T")
@@ -40,31 +40,24 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         """
 
         def read() -> T:
-            return copy_native_context().get(variable, default)
+            return copy_current().get(variable, default)
 
         return read
 
     # The methods themselves: a function around `run` would stand in every traceback.
     run = NativeContext.run
     if sys.version_info >= (3, 12):
-        set_value = NativeContextVar.set
+        set_value, copy, copy_current = NativeContextVar.set, NativeContext.copy, copy_native_context
     else:
 
         def set_value(variable: NativeContextVar[T], value: T) -> NativeToken[T]:
-            # Any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser set
-            # there would be lost (CPython issue 148891).
-            if not _collects():
-                return variable.set(value)
-            try:
-                # One step, so that no signal handler and no other thread finds the collector stopped.
-                _, token, _ = map(_call_partial, (_stop, partial(variable.set, value), _resume))
-            except BaseException:
-                _resume()
-                raise
-            return token  # type: ignore[no-any-return]
+            return while_none_is_collected(variable.set, value)
 
-        _call_partial: Any = partial.__call__
-        _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
+        def copy(context: NativeContext) -> NativeContext:
+            return while_none_is_collected(context.copy)
+
+        def copy_current() -> NativeContext:
+            return while_none_is_collected(copy_native_context)
 
     # At once, not when it is first needed: that may be in a finaliser, in the middle of this import, or when the
     # interpreter ends and imports nothing more.
@@ -153,6 +146,8 @@ else:
             leave(context)
             # As in `Context.run`: a kept exception keeps this frame.
             del context, callable, args, kwargs
+
+    copy, copy_current = NativeContext.copy, copy_native_context
 
     def set_value(variable: NativeContextVar[Any], value: object) -> NativeToken[Any]:
         # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.

@@ -99,9 +99,9 @@ cdef extern from *:
         return old.value;
     }
 
-    /* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set, and what a finaliser
-       set there would be lost (its issue 148891). So it waits. Nothing that has code of the user's is freed meanwhile:
-       the caller holds the old value. */
+    /* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set or copy. What a
+       finaliser sets there is lost (its issue 148891), and frees the map that CPython is reading. So the collector
+       waits. Nothing that has code of the user's is freed meanwhile: the caller holds the old value. */
     #if PY_VERSION_HEX >= 0x030C0000
     #define native_stop_collector() 0
     #define native_resume_collector(stopped) ((void)(stopped))
@@ -163,7 +163,16 @@ cdef extern from *:
 
     static inline PyObject *native_copy(PyObject *context) {
         PyObject *copy;
+        int stopped = native_stop_collector();
         NATIVE_LOCKED(context, copy = PyContext_Copy(context));
+        native_resume_collector(stopped);
+        return copy;
+    }
+
+    static inline PyObject *native_copy_current(void) {
+        int stopped = native_stop_collector();
+        PyObject *copy = PyContext_CopyCurrent();
+        native_resume_collector(stopped);
         return copy;
     }
 
@@ -192,7 +201,7 @@ cdef extern from *:
 
     /* The value in the current Context, owned, or NULL: as PyContextVar_Get finds it, but in the Context itself. */
     static PyObject *native_current_value(PyObject *variable) {
-        PyObject *context = PyContext_CopyCurrent(), *value;
+        PyObject *context = native_copy_current(), *value;
         if (context == NULL) return NULL;
         value = native_value(context, variable);
         Py_DECREF(context);
@@ -470,6 +479,7 @@ cdef extern from *:
     int native_enter(object context) noexcept
     int native_exit(object context) noexcept
     object native_copy(object context)
+    object native_copy_current()
     PyObject *native_context_of(object token) noexcept
     PyObject *native_old_value(object token, object variable) noexcept
     object native_set(object variable, object value)

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from collected import at_each_allocation
 from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context, thread_state
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
@@ -130,6 +131,21 @@ if hasattr(gc, "set_threshold"):
         gc.enable()
         used.clear()
         assert "Context object at" in str([gc.get_referents(token) for token in tokens])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [VAR.get, lambda: copy_context()[VAR], lambda: current_context().copy()[VAR], lambda: copy_context().run(VAR.get)],
+    ids=["get", "copy_context", "copy", "run"],
+)
+def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read):
+    def act():
+        # More than are kept for their memory, which asks for none.
+        assert all(isinstance(seen, list) for seen in [read() for _ in range(300)])
+
+    VAR.set([])
+    at_each_allocation(act, lambda: (VAR.set(list(VAR.get())), OTHER.set([VAR.get()])), 30)
+    assert OTHER.get() == [[]]
 
 
 def test_finalisers_that_read_variables_while_their_thread_ends():

@@ -124,7 +124,9 @@ def test_only_what_is_a_variable(wrong):
         bind(ONE.get, only=[ONE, wrong])
 
 
-@pytest.mark.parametrize("wrong", [ONE, 1, "name", contextvars.ContextVar("theirs")], ids=["ours", "1", "name", "theirs"])
+@pytest.mark.parametrize(
+    "wrong", [ONE, 1, "name", contextvars.ContextVar("theirs")], ids=["ours", "1", "name", "theirs"]
+)
 def test_only_takes_many_variables(wrong):
     for name, call in (("bind", lambda: bind(ONE.get, only=wrong)), ("apply", lambda: apply(Context(), only=wrong))):
         refusal = f"{name}() takes an iterable of variables as only, not {wrong!r}: write only=[variable]"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from collected import at_each_allocation
 from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context, executors, host, watch
 from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
 from refusals import refuses
@@ -547,6 +548,18 @@ def test_with_only_some_variables_decimal_begins_anew():
         context.prec = 50
         bound = bind(change_precision, only=[ONE])
         assert [bound(7), bound(7)] == ([decimal.DefaultContext.prec] * 2 if host == "native" else [50, 7])
+
+
+def test_a_finaliser_that_sets_while_the_context_of_decimal_is_copied():
+    def finalise():
+        ONE.set([TWO.get()])
+        TWO.set(len(ONE.get()))
+
+    decimal.getcontext()
+    ONE.set([1])
+    bound = bind(ONE.get)
+    at_each_allocation(lambda: [bound() for _ in range(20)], finalise)
+    assert bound() == [1] and TWO.get() == 1
 
 
 def test_nobody_is_told_of_it(pool):
