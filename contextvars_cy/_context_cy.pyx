@@ -98,6 +98,7 @@ cdef bint WATCHED = False
 # Of changes: watched, or noted in debug mode.
 cdef bint TOLD = False
 cdef bint SHOWS_NATIVE_VARIABLES = False
+cdef object _watcher = None
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
@@ -388,9 +389,7 @@ cdef class ContextVar:
         'blue'
         reset <Token.MISSING>
         """
-        from ._watch import Watcher
-
-        return Watcher(self, callback)
+        return _watcher(self, callback)
 
     def proxy(self):
         """Return an object that stands for the variable's value, whichever that is at the moment.
@@ -1657,6 +1656,12 @@ cdef bint _about_to_enter(Context context) except -1:
         _entering = module
     _entering.about_to_enter(context, loop)
     return False
+
+
+def watch_by(watcher):
+    """For `_watch`: what `ContextVar.watch` returns. Importing it there would fail when the interpreter ends."""
+    global _watcher
+    _watcher = watcher
 
 
 def tell_changes_to(tell):

@@ -64,7 +64,8 @@ Snapshot = Hamt["ContextVar[Any]", Any]
 _serial = count()
 # Whether Contexts show the native variables that are set in them too.
 _shows_native_variables = False
-# What `_watch` has called after each change, while anybody watches.
+# Of `_watch`, which builds on this module: its Watcher, and what is called after each change while anybody watches.
+_watcher: Callable[[ContextVar[Any], Callable[[WatchEvent], object]], Watcher]
 _tell: Callable[[str, Any, Any, Any], None] | None = None
 # The same for changes of values alone, which debug mode notes, too.
 _tell_of_change = _tell
@@ -277,9 +278,7 @@ class ContextVar(Sealed, Generic[T]):
         'blue'
         reset <Token.MISSING>
         """
-        from ._watch import Watcher
-
-        return Watcher(self, callback)
+        return _watcher(self, callback)
 
     def proxy(self) -> T:
         """Return an object that stands for the variable's value, whichever that is at the moment.
@@ -1157,6 +1156,12 @@ def _about_to_enter(context: Context) -> None:
 
             _entering = module
         _entering.about_to_enter(context, loop)
+
+
+def watch_by(watcher: Callable[[ContextVar[Any], Callable[[WatchEvent], object]], Watcher]) -> None:
+    """For `_watch`: what `ContextVar.watch` returns. Importing it there would fail when the interpreter ends."""
+    global _watcher
+    _watcher = watcher
 
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:

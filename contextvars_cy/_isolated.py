@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial, update_wrapper
+from sys import modules
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
@@ -51,7 +52,8 @@ def isolated(target: T, /) -> T:
     dark red / blue
     """
     given: Any = target
-    if isinstance(given, _STEPPED):
+    # A function first: when the interpreter ends, abstract base classes end before us.
+    if not isinstance(given, FunctionType) and isinstance(given, _STEPPED):
         return _isolate(given, _Body())  # type: ignore[no-any-return]
     decorator = _decorator_of(given)
     if decorator is not None:
@@ -85,7 +87,7 @@ def _decorator_of(given: Any) -> str | None:
     if isinstance(given, partial):
         return _decorator_of(given.func)
     # Not imported: that would be a good part of importing the package, and who uses it has it. At the end it is gone.
-    contextlib = sys.modules.get("contextlib")
+    contextlib = modules.get("contextlib")
     if contextlib is None:
         return None
     for name in ("contextmanager", "asynccontextmanager"):

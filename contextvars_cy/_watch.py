@@ -18,9 +18,9 @@ from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING or backend == "pure":
-    from ._context_py import tell_changes_to
+    from ._context_py import tell_changes_to, watch_by
 else:
-    from ._context_cy import tell_changes_to
+    from ._context_cy import tell_changes_to, watch_by
 
 
 _Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
@@ -183,6 +183,7 @@ def _end() -> None:
 
 
 atexit.register(_end)
+watch_by(Watcher)
 
 
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
