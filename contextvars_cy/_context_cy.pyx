@@ -224,6 +224,8 @@ cdef extern from "Python.h":
     ctypedef struct PyInterpreterState:
         pass
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
+    int Py_EnterRecursiveCall(const char *where) except 1
+    void Py_LeaveRecursiveCall() noexcept
     PyObject *PyThreadState_GetDict() noexcept
     uint64_t PyThreadState_GetID(PyThreadState *thread) noexcept
     PyInterpreterState *PyInterpreterState_Get() noexcept
@@ -679,6 +681,9 @@ def assign(values=ABSENT, /, *more):
     cdef PyObject *key
     cdef PyObject *value
     cdef Assignment assignment = Assignment.__new__(Assignment)
+    # The interpreter may call this without asking for room on the stack, but not `__exit__`.
+    Py_EnterRecursiveCall(" while calling a Python object")
+    Py_LeaveRecursiveCall()
     if DEBUG:
         assignment._origin = origin()
     # A list of variables and values in turn: what is exchanged in it costs no count of references.
