@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: nonecheck=True, freethreading_compatible=True
+# cython: nonecheck=True, freethreading_compatible=True, unraisable_tracebacks=False
 """The compiled twin of `_context_py`, which explains what both do."""
 
 cimport cython
@@ -1732,7 +1732,9 @@ def in_native_context(function):
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
     # It may have been taken away by another thread. Its own errors, an interrupt or a lack of room on the stack, go to
-    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it.
+    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it. By
+    # Cython's default, `unraisable_tracebacks`, they would first go to `sys.excepthook`, a SystemExit would end the
+    # process, and at the end of the stack CPython 3.11 would print them, and allow for a level more each time.
     if _note is not None and kind in ("set", "unset", "reset"):
         _note(kind, var, old, new)
     tell = _tell_watchers
