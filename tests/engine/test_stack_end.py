@@ -9,7 +9,8 @@ import pytest
 
 from contextvars_cy import Context, ContextVar, assign, bind, current_context, isolated, watch
 
-LEVELS = 80
+# PyPy's stack ends where its bytes do, and where it has no room to record an error's context, it raises a TypeError.
+LEVELS, ERRORS = (80, {RecursionError}) if sys.implementation.name == "cpython" else (600, {RecursionError, TypeError})
 VAR = ContextVar("VAR")
 levels_told = []
 
@@ -32,7 +33,7 @@ def at_the_end_of_the_stack(attempt):
                 raised.append(None)
 
     dive()
-    assert raised[0] is RecursionError and raised[-1] is None
+    assert raised[0] in ERRORS and raised[-1] is None
     return set(raised) - {None}
 
 
@@ -75,7 +76,7 @@ def with_all(variables, level):
 def test_nothing_stays(attempt, variables):
     def work():
         here = current_context()
-        assert at_the_end_of_the_stack(lambda level: attempt(variables, level)) == {RecursionError}
+        assert at_the_end_of_the_stack(lambda level: attempt(variables, level)) <= ERRORS
         assert current_context() is here
         VAR.set("told to nobody")
         assert levels_told == []
