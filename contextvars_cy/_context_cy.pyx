@@ -1237,16 +1237,16 @@ cdef Hamt _load():
 
 cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
-    cdef Hamt snapshot, expected, changed, found
+    cdef Hamt snapshot, expected, changed, found, others, redone
     cdef bint is_stored = False
     cdef PyObject *loaded = _loaded(here)
     if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
-    snapshot = expected = changed = <Hamt>loaded
+    snapshot = expected = <Hamt>loaded
+    old_value = _old_value(snapshot, var, value)
+    changed = _with(snapshot, var, value)
     try:
         while True:
-            old_value = _old_value(snapshot, var, value)
-            changed = _with(snapshot, var, value)
             # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
             if _sole_snapshot(here, 3) is <PyObject *>snapshot:
                 snapshot._become(changed)
@@ -1257,10 +1257,13 @@ cdef object _update(PyObject *here, ContextVar var, object value):
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
                 break
-            if NATIVE:
-                snapshot, expected, is_stored = _with_changes(snapshot, expected, found), changed, True
+            others = _with_changes(snapshot, expected, found) if NATIVE else found
+            if is_stored:
+                # Whoever has set this has seen the change, and set on top of it.
+                redone = _with_changes(changed, expected, found)
             else:
-                snapshot = expected = found
+                old_value, redone = _old_value(others, var, value), _with(others, var, value)
+            snapshot, expected, changed, is_stored = others, changed if NATIVE else found, redone, NATIVE
     except BaseException:
         if NATIVE:
             if changed is not snapshot and _load() is changed:
