@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
-# cython: nonecheck=True, freethreading_compatible=True
+# cython: nonecheck=True, freethreading_compatible=True, unraisable_tracebacks=False
 """The compiled twin of `_context_py`, which explains what both do."""
 
 cimport cython
@@ -1241,16 +1241,16 @@ cdef Hamt _load():
 
 cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
-    cdef Hamt snapshot, expected, changed, found
+    cdef Hamt snapshot, expected, changed, found, others, redone
     cdef bint is_stored = False
     cdef PyObject *loaded = _loaded(here)
     if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
-    snapshot = expected = changed = <Hamt>loaded
+    snapshot = expected = <Hamt>loaded
+    old_value = _old_value(snapshot, var, value)
+    changed = _with(snapshot, var, value)
     try:
         while True:
-            old_value = _old_value(snapshot, var, value)
-            changed = _with(snapshot, var, value)
             # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
             if _sole_snapshot(here, 3) is <PyObject *>snapshot:
                 snapshot._become(changed)
@@ -1261,10 +1261,13 @@ cdef object _update(PyObject *here, ContextVar var, object value):
                 found = _exchange(<Context>here, changed, expected)
             if found is expected:
                 break
-            if NATIVE:
-                snapshot, expected, is_stored = _with_changes(snapshot, expected, found), changed, True
+            others = _with_changes(snapshot, expected, found) if NATIVE else found
+            if is_stored:
+                # Whoever has set this has seen the change, and set on top of it.
+                redone = _with_changes(changed, expected, found)
             else:
-                snapshot = expected = found
+                old_value, redone = _old_value(others, var, value), _with(others, var, value)
+            snapshot, expected, changed, is_stored = others, changed if NATIVE else found, redone, NATIVE
     except BaseException:
         if NATIVE:
             if changed is not snapshot and _load() is changed:
@@ -1742,7 +1745,9 @@ def in_native_context(function):
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
     # It may have been taken away by another thread. Its own errors, an interrupt or a lack of room on the stack, go to
-    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it.
+    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it. By
+    # Cython's default, `unraisable_tracebacks`, they would first go to `sys.excepthook`, a SystemExit would end the
+    # process, and at the end of the stack CPython 3.11 would print them, and allow for a level more each time.
     if _note is not None and kind in ("set", "unset", "reset"):
         _note(kind, var, old, new)
     tell = _tell_watchers

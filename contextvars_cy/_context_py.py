@@ -884,12 +884,12 @@ if host == "native":
     _load = reader(_anchor, EMPTY)
 
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
-        snapshot = expected = changed = before = _load()
-        native_token = None
+        snapshot = expected = _load()
+        old_value = _old_value(snapshot, var, value)
+        changed = _with(snapshot, var, value)
+        native_token, is_stored = None, False
         try:
             while True:
-                old_value = _old_value(snapshot, var, value)
-                changed = _with(snapshot, var, value)
                 # Called by an assignment: after a call the interpreter looks for signals. What one of them raised would
                 # leave nobody who knows what was replaced.
                 (native_token,) = map(set_value, (_anchor,), (changed,))
@@ -900,14 +900,20 @@ if host == "native":
                         token._old_value, token._context = old_value, context_of(native_token)
                     return
                 # A signal handler or a finaliser has set a variable in the meantime, and this has replaced it.
-                snapshot, expected, native_token = _with_changes(snapshot, expected, found), changed, None
+                others = _with_changes(snapshot, expected, found)
+                if is_stored:
+                    # It has seen this change, and set on top of it.
+                    redone = _with_changes(changed, expected, found)
+                else:
+                    old_value, redone = _old_value(others, var, value), _with(others, var, value)
+                snapshot, expected, changed, native_token, is_stored = others, changed, redone, None, True
         except BaseException:
             if native_token is not None:
-                snapshot, expected = _with_changes(snapshot, expected, _old_snapshot(native_token)), changed
-            elif _load() is changed:
-                # CPython had no memory for its token, after it had set the variable.
-                expected = changed
-            if expected is not before:
+                snapshot = _with_changes(snapshot, expected, _old_snapshot(native_token))
+            # Else CPython may have had no memory for its token, after it had set the variable.
+            if native_token is not None or _load() is changed:
+                expected, is_stored = changed, True
+            if is_stored:
                 set_value(_anchor, _with_changes(snapshot, expected, _load()))
             raise
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import MappingProxyType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import MISSING, ContextVar, Hamt
+from . import MISSING, ContextVar, Hamt, Token
 from ._sealed import PACKAGE
 from ._sentinels import ABSENT
 
@@ -179,23 +179,37 @@ def _delete(local: Local, name: str) -> None:
 def _set(local: Local, name: str, value: Any) -> None:
     """Set an attribute, or delete it where the value is ABSENT.
 
-    A finaliser or a signal handler may change attributes in the middle, and another one in the middle of that.
+    A finaliser or a signal handler may change attributes in the middle, another one in the middle of that, or raise.
     """
     variable = _variable(local)
     expected = variable.get()
     stored = _with(expected, name, value)
-    found = _exchange(variable, stored)
-    if found is expected:
-        return
-    # The first came before this change was there to be seen: this one goes on top of it.
-    expected, stored = stored, _with(found, name, value)
-    while (found := _exchange(variable, stored)) is not expected:
-        # The others have seen this change: what they have changed goes on top of all.
-        expected, stored = stored, _with_changes(stored, expected, found)
+    seen, token = False, None
+    try:
+        while True:
+            # Called by an assignment: after a call the interpreter looks for signals, and one that was raised there
+            # would leave nobody who knows what was replaced.
+            (token,) = map(variable.set, (stored,))
+            found = token.old_value
+            if found is MISSING:
+                found = _NONE
+            if found is expected:
+                return
+            # The first came before this change was there to be seen, and this one goes on top of it. The others have
+            # seen it: what they have changed goes on top of all.
+            redone = _with_changes(stored, expected, found) if seen else _with(found, name, value)
+            seen, expected, stored, token = True, stored, redone, None
+    except BaseException:
+        if token is not None:
+            seen, expected, stored = True, stored, _with_changes(stored, expected, _replaced(token))
+        while seen:
+            found = _replaced(variable.set(stored))
+            seen, expected, stored = found is not expected, stored, _with_changes(stored, expected, found)
+        raise
 
 
-def _exchange(variable: ContextVar[_Values], values: _Values) -> _Values:
-    found = variable.set(values).old_value
+def _replaced(token: Token[_Values]) -> _Values:
+    found = token.old_value
     return _NONE if found is MISSING else found
 
 

@@ -144,3 +144,25 @@ if contextvars_cy.backend == "pure" and contextvars_cy.host == "native":
         assert lines > 5
         for moments in itertools.combinations(range(lines + 20), 2):
             Context().run(work, moments)
+
+    def test_each_set_is_on_top_of_another():
+        def work(moments):
+            VAR.set("old")
+            replaced = {}
+
+            def set_too(number):
+                token = VAR.set(number)
+                replaced[token.old_value] = number
+
+            interrupted = Interrupted(lambda: VAR.set("new"), moments, set_too)
+            replaced[interrupted.result.old_value] = "new"
+            values = ["old"]
+            while values[-1] in replaced:
+                values.append(replaced[values[-1]])
+            assert values[-1] == VAR.get()
+            assert len(values) == 2 + sum(moment < interrupted.lines for moment in moments)
+            return interrupted.lines
+
+        lines = Context().run(work, ())
+        for moments in itertools.combinations(range(lines + 20), 2):
+            Context().run(work, moments)

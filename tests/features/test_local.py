@@ -455,6 +455,10 @@ class Scene:
     def set(self):
         self.local.user = "ada"
 
+    def set_again(self):
+        # The map stays as it is.
+        self.local.gone = self.equal
+
     def delete(self):
         del self.local.gone
 
@@ -472,7 +476,7 @@ class Scene:
         del self.local.third_gone
 
 
-@pytest.mark.parametrize("operation", ["set", "delete"])
+@pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
 def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation):
     lines = Interrupts({}, getattr(Scene(), operation)).count
     tried = 0
@@ -484,8 +488,36 @@ def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation):
         tried += 1
         found = dict(vars(scene.local))
         assert found.pop("exchanged") is not scene.equal
-        ours = {"user": "ada", "gone": scene.equal} if operation == "set" else {}
-        assert found == {**ours, "second": True, "unsettled": 3}
+        ours = {"set": {"user": "ada", "gone": scene.equal}, "set_again": {"gone": scene.equal}, "delete": {}}
+        assert found == {**ours[operation], "second": True, "unsettled": 3}
+    assert tried > 100
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupt():
+    raise Interrupt
+
+
+@pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
+def test_no_change_is_lost_if_one_is_interrupted_for_good(operation):
+    lines = Interrupts({}, getattr(Scene(), operation)).count
+    tried = 0
+    for interrupters in (("first",), ("first", "second")):
+        for moments in itertools.combinations(range(1, 2 * lines), len(interrupters) + 1):
+            scene = Scene()
+            called = [getattr(scene, name) for name in interrupters] + [interrupt]
+            try:
+                Interrupts(zip(moments, called), getattr(scene, operation))
+            except Interrupt:
+                tried += 1
+                found = dict(vars(scene.local))
+                assert found.pop("exchanged") is not scene.equal
+                assert found.pop("gone", scene.equal) is found.pop("third_gone") is scene.equal
+                assert found.pop("user", "ada") == "ada"
+                assert found == ({"second": True, "unsettled": 2} if "second" in interrupters else {"unsettled": 1})
     assert tried > 100
 
 
@@ -505,8 +537,10 @@ def test_the_last_to_set_an_attribute_has_set_it():
         assert local.user == ("after ada" if seen == ["ada"] else "ada")
 
 
-# There CPython's own set loses what a finaliser sets in the middle of it.
-if (backend, host) != ("pure", "native"):
+# The collector of PyPy cannot be told when to run. On the pure backend's native host, what a finaliser sets while a set
+# is redone is hidden from the next one until that is done; of the two the engine, which cannot look into values, keeps
+# the last.
+if hasattr(gc, "set_threshold") and (backend, host) != ("pure", "native"):
 
     def test_no_change_is_lost_to_finalisers_within_finalisers():
         class Cycle:

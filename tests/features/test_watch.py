@@ -10,7 +10,18 @@ import weakref
 
 import pytest
 
-from contextvars_cy import MISSING, Context, ContextVar, assign, copy_context, current_context, thread_state, watch
+from contextvars_cy import (
+    MISSING,
+    Context,
+    ContextVar,
+    _watch,
+    assign,
+    backend,
+    copy_context,
+    current_context,
+    thread_state,
+    watch,
+)
 
 
 class Value:
@@ -269,6 +280,27 @@ def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(error, hom
     gc.collect()
     assert sorted(map(id, seen)) == [id(error)] * 2
     assert [event[0] for event in told(events)] == ["set", "reset"]
+
+
+if backend == "cython":
+    # In the pure twin it goes to the caller.
+
+    @pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
+    def test_an_interrupt_before_the_watchers_are_told_goes_to_that_hook_alone(error, home, monkeypatch):
+        seen, printed = [], []
+        monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
+        monkeypatch.setattr(sys, "excepthook", lambda *error: printed.append(error))
+
+        def interrupt(*told):
+            raise error
+
+        with watch(print):
+            monkeypatch.setattr(_watch, "_tell", interrupt)
+            # Anew, with the interrupted one.
+            watch(print).cancel()
+            VAR.set(1)
+        assert VAR.get() == 1
+        assert (seen, printed) == ([error], [])
 
 
 def test_an_error_in_a_callback_keeps_nothing(home, monkeypatch):
