@@ -66,6 +66,8 @@ if _backend.debug and host == "native":
 
     del _brought_back
 keep_builtins()
+if backend == "cython":
+    _backend.keep_modules()
 del keep_builtins
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
@@ -49,12 +50,24 @@ def obstacle() -> tuple[str, Exception | None]:
         return MISSING, None
     try:
         _import_extensions()
+        engine: Any = import_module(EXTENSIONS[-1])
         # The interpreter keeps an extension from one `Py_Initialize` to the next, and clears its names in between.
-        if getattr(import_module(EXTENSIONS[-1]), "host", None) is None:
+        if getattr(engine, "host", None) is None:
             raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
+        # If the package has been taken out of `sys.modules`, the extension goes on with the modules that it was first
+        # imported with, and so does the rest.
+        sys.modules.update(getattr(engine, "modules", {}))
     except Exception as error:
         return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
     return "", None
+
+
+def keep_modules() -> None:
+    """After the package's first import, have the extension keep the modules that belong to it."""
+    engine: Any = import_module(EXTENSIONS[-1])
+    engine.modules = {
+        name: module for name, module in sys.modules.items() if name.startswith(f"{__package__}.") and name != __name__
+    }
 
 
 def _import_extensions() -> None:

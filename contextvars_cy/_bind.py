@@ -28,8 +28,8 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
     at once are fine, and none sees what another has set; on the native host that holds for `decimal`'s precision too.
 
     `only` names the variables to take along. The callee does not see the others, or keep their values alive. A timer
-    keeps a Context of its own: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError for what cannot be
-    called, and if `only` names what is no ContextVar. It does not pickle.
+    keeps a Context of its own: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError for what cannot
+    be called, and if `only` names what is no ContextVar. It does not pickle.
 
     The function has the name, docstring and signature of `fn`. Where that makes a coroutine or a generator, the copy is
     there for the making alone: its body runs in the Context of whoever awaits it, or iterates over it.

@@ -10,10 +10,11 @@ end of the stack has kept from being noted may be taken for that.)
 from __future__ import annotations
 
 import warnings
-import weakref
 from collections import deque
 from collections.abc import Callable
+from sys import is_finalizing
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from . import ContextVar, backend, current_context
 from ._debug import program_frame
@@ -33,14 +34,16 @@ _LOST = (
 _DEAD = object()
 # By the address of the native Context.
 _known: dict[int, _Known] = {}
+# The latest changes in all of them: the address, the variable and its value.
+_latest: deque[tuple[int, ContextVar[Any], Callable[[], Any]]] = deque(maxlen=1000)
 
 
 class _Known:
     """What was set in one Context, by variable: the values that it has had there, with the present one at the end."""
 
     def __init__(self, native: Any) -> None:
-        address = id(native)
-        self.native = weakref.ref(native, lambda _: _known.pop(address, None))
+        address = self.address = id(native)
+        self.native = ref(native, lambda _: _known.pop(address, None))
         self.values: dict[ContextVar[Any], deque[Callable[[], Any]]] = {}
 
     def take_lost(self, present: Callable[[ContextVar[Any]], Any]) -> list[ContextVar[Any]]:
@@ -49,16 +52,22 @@ class _Known:
             value = present(var)
             if value is not values[-1]():
                 del self.values[var]
-                # Any other value was set in the Context that was brought back.
-                if any(value is before() for before in values):
+                # Any other value was set in the Context that was brought back; so was this, if it was set there last.
+                if any(value is before() for before in values) and not self._is_set_elsewhere(var, value):
                     lost.append(var)
         return lost
+
+    def _is_set_elsewhere(self, var: ContextVar[Any], value: Any) -> bool:
+        for address, changed, latest in reversed(tuple(_latest)):
+            if changed is var:
+                return address != self.address and latest() is value
+        return False
 
 
 def _holding(value: Any) -> Callable[[], Any]:
     """A reference that keeps alive only what can have no weak one."""
     try:
-        reference = weakref.ref(value)
+        reference = ref(value)
     except TypeError:
         return lambda: value
 
@@ -71,6 +80,9 @@ def _holding(value: Any) -> Callable[[], Any]:
 
 def _note(kind: str, var: ContextVar[Any] | None, old: Any, new: Any) -> None:
     """After a change, which no error here may undo: neither a warning that is one, nor a lack of room on the stack."""
+    # Other modules have lost their names then.
+    if is_finalizing():
+        return
     try:
         _note_all(old if var is None else {var: old}, new if var is None else {var: new})
     except Exception as error:
@@ -90,6 +102,7 @@ def _note_all(before: dict[ContextVar[Any], Any], after: dict[ContextVar[Any], A
             values = known.values.pop(var, None) or deque([_holding(before[var])], maxlen=16)
             values.append(_holding(value))
             known.values[var] = values
+            _latest.append((known.address, var, values[-1]))
 
 
 def _known_of(native: Any) -> _Known:
@@ -100,7 +113,7 @@ def _known_of(native: Any) -> _Known:
 
 
 def _look(var: ContextVar[Any]) -> None:
-    if not _known:
+    if not _known or is_finalizing():
         return
     context = current_context()
     known = _known.get(id(context.native))

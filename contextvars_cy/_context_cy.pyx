@@ -64,19 +64,21 @@ from ._trie_cy cimport (
 
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from threading import get_ident, main_thread
 from types import GenericAlias, MethodType
 
 import _weakref
 
-from . import _debug, _messages
-from ._backend import debug, host
-from ._proxy import Proxy
-from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+# As in `_trie_cy`.
+_backend, _debug, _messages, _proxy, _sentinels = [
+    import_module(name, __package__) for name in ("._backend", "._debug", "._messages", "._proxy", "._sentinels")
+]
+host = _backend.host
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
-cdef object ABSENT = _ABSENT
-cdef object MISSING = _MISSING
+cdef object ABSENT = _sentinels.ABSENT
+cdef object MISSING = _sentinels.MISSING
 cdef object ref = _weakref.ref
 cdef object remove_dead_weakref = _weakref._remove_dead_weakref
 cdef object getframe = sys._getframe
@@ -90,10 +92,11 @@ cdef object whose = _messages.whose
 cdef str ASSIGNS = _messages.ASSIGNS
 cdef str ELSEWHERE = _messages.ELSEWHERE
 cdef str UNSET = _messages.UNSET
-cdef object new_proxy = Proxy
+cdef object new_proxy = _proxy.Proxy
 cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
-cdef bint DEBUG = debug
+cdef bint DEBUG = _backend.debug
+cdef str PACKAGE = __package__
 cdef bint WATCHED = False
 # Of changes: watched, or noted in debug mode.
 cdef bint TOLD = False
@@ -543,7 +546,7 @@ cdef class Token:
     (True, <Token.MISSING>)
     """
 
-    MISSING = _MISSING
+    MISSING = _sentinels.MISSING
 
     @property
     def var(self):
@@ -1659,9 +1662,7 @@ cdef bint _about_to_enter(Context context) except -1:
     if loop is None and "unittest.async_case" not in modules:
         return True
     if _entering is None:
-        from . import _entering as module
-
-        _entering = module
+        _entering = import_module("._entering", PACKAGE)
     _entering.about_to_enter(context, loop)
     return False
 

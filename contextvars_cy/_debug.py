@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
+from sys import _getframe, is_finalizing, modules
 from types import FrameType
 
 
@@ -14,13 +14,14 @@ def origin() -> str:
     place = "in C code"
     if frame is not None:
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-    return f"{place}, thread {threading.current_thread().name}{_task()}"
+    # Other modules have lost their names then.
+    return f"{place}, " + ("when the interpreter ends" if is_finalizing() else f"thread {_thread_and_task()}")
 
 
 def warn_of_shared_default(name: str, default: object) -> None:
     """Warn, at the program's line that runs, of a default that can change: a list can, and what has a hash cannot."""
     frame = program_frame()
-    if type(default).__hash__ is None and frame is not None:
+    if type(default).__hash__ is None and frame is not None and not is_finalizing():
         warnings.warn_explicit(
             f"every Context shares the default of ContextVar({name!r}), {default!r}, and what is changed in it: use "
             f"default_factory, as in ContextVar({name!r}, default_factory={type(default).__name__})",
@@ -34,16 +35,17 @@ def warn_of_shared_default(name: str, default: object) -> None:
 
 def program_frame() -> FrameType | None:
     """The program's, which called into this package."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = _getframe(1)
     while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):
         frame = frame.f_back
     return frame
 
 
-def _task() -> str:
+def _thread_and_task() -> str:
+    thread = threading.current_thread().name
     # A loop that runs has been imported, and one that is still being imported runs no task.
     for name in ("asyncio.tasks", "trio.lowlevel"):
-        current_task = getattr(sys.modules.get(name), "current_task", None)
+        current_task = getattr(modules.get(name), "current_task", None)
         if current_task is not None:
             try:
                 task = current_task()
@@ -51,5 +53,5 @@ def _task() -> str:
                 # Another loop, or none.
                 continue
             if task is not None:
-                return f", task {task.name if name.startswith('trio') else task.get_name()}"
-    return ""
+                return f"{thread}, task {task.name if name.startswith('trio') else task.get_name()}"
+    return thread

@@ -29,14 +29,17 @@ from ._trie_cy cimport (
 
 import collections.abc
 import sys
+from importlib import import_module
 from types import GenericAlias
 
-from . import _hamt_inspect, _hamt_merge
-from ._sentinels import ABSENT as _ABSENT, MISSING as _MISSING
+# As in `_trie_cy`.
+_hamt_inspect, _hamt_merge, _sentinels = [
+    import_module(name, __package__) for name in ("._hamt_inspect", "._hamt_merge", "._sentinels")
+]
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
-cdef object ABSENT = _ABSENT
-cdef object MISSING = _MISSING
+cdef object ABSENT = _sentinels.ABSENT
+cdef object MISSING = _sentinels.MISSING
 cdef object Iterable = collections.abc.Iterable
 cdef object Mapping = collections.abc.Mapping
 cdef object Set = collections.abc.Set

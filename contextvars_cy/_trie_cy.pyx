@@ -10,9 +10,11 @@ cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t
 
-from ._sentinels import ABSENT as _ABSENT
+from importlib import import_module
 
-cdef object ABSENT = _ABSENT
+# Not `from . import`: Cython then asks for the name that it has compiled, and of a copy of this package that has another
+# name, that is another copy's module.
+cdef object ABSENT = import_module("._sentinels", __package__).ABSENT
 
 cdef extern from *:
     """

@@ -111,7 +111,13 @@ def program(lose):
     locale.set("sv")
     child = copy_context()
     child.run(user.set, "ada")
-    if lose:
+    if not lose:
+        # What the child itself sets is brought back, and lost is nothing.
+        tenant.set("first")
+        child = copy_context()
+        tenant.set("acme")
+        child.run(tenant.set, "first")
+    else:
         tenant.set("first")
         tenant.set("acme")
         locale.set("fi")
@@ -165,10 +171,10 @@ def run_in_debug_mode(program, arguments, backend, folder, debug="1"):
 @ON_BOTH
 def test_debug_mode_names_what_was_lost(backend, tmp_path):
     done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path)
-    assert done.stdout == "('ada', '-', 'sv')\n('ada', '-', 'sv')\n('ada', 'next', 'sv')\n"
+    assert done.stdout == "('-', 'first', 'sv')\n('ada', '-', 'sv')\n('ada', 'next', 'sv')\n"
     at_get, at_set = (line for line in done.stderr.splitlines() if "RuntimeWarning" in line)
-    assert "program.py:24: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_get
-    assert "program.py:23: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_set
+    assert "program.py:30: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_get
+    assert "program.py:29: RuntimeWarning: locale, tenant were set in this Context and lost since: " in at_set
     assert "`python -m contextvars_cy run`" in at_get
 
 

@@ -66,6 +66,15 @@ with contextvars_cy.copy_context() as inner, copy_context():
 assert (second.get(), var.get()) == (2, 1)
 var.reset(token)
 assert var.get(None) is None and second.get() == 2
+local, events = contextvars_cy.Local(), []
+local.user = 1
+assert local.user == 1 and type(second.proxy()) is contextvars_cy.Proxy
+with contextvars_cy.watch(events.append), second.watch(events.append):
+    second.unset()
+    assert second.set(3).old_value is contextvars_cy.MISSING is contextvars_cy.Token.MISSING
+assert [type(event) for event in events] == [contextvars_cy.WatchEvent] * 4
+from contextvars_cy.executors import Thread
+assert contextvars_cy.bind(second.get)() == 3
 """
     done = run(tmp_path, backend, host, BEGIN, AFRESH, program)
     assert (done.returncode, done.stderr) == (0, "")

@@ -261,5 +261,5 @@ def test_what_is_finalised_late_may_use_everything(holder, backend, host, tmp_pa
 @pytest.mark.parametrize("holder", LAST_HOLDERS)
 def test_what_is_finalised_last_may_use_the_compiled_variables(holder, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": "native"}
-    done = run_python(["-c", LATE + LAST_HOLDERS[holder]], cwd=tmp_path, env=env)
+    done = run_python(["-X", "dev", "-c", LATE + LAST_HOLDERS[holder]], cwd=tmp_path, env=env)
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY[:-2]), "")

@@ -21,6 +21,14 @@ for copy in (one, other):
     name = copy.__name__
     for public in ("Context", "ContextVar", "Hamt", "HamtSet", "Local", "bind", "assign"):
         assert getattr(copy, public).__module__ == name
+    local, var, events = copy.Local(), copy.ContextVar("var"), []
+    local.user = 1
+    assert local.user == 1 and type(var.proxy()) is copy.Proxy
+    with var.watch(events.append), copy.watch(events.append):
+        with var.set(1):
+            pass
+    assert [(type(event), event.old_value) for event in events[:2]] == [(copy.WatchEvent, copy.MISSING)] * 2
+    assert type(copy.Hamt(a=1).diff(copy.Hamt())) is copy.HamtDiff and copy.Hamt(a=1).find("b")[0] is copy.MISSING
     importlib.import_module(name + ".executors")
     assert copy.executors.Thread.__module__ == name + ".executors"
     assert pickle.loads(pickle.dumps(copy.Hamt(a=1))) == copy.Hamt(a=1)
