@@ -75,7 +75,7 @@ def decimal_of(context: Context) -> Callable[[Context], None] | None:
 
     That is mutable, and the value of a native variable: a Context and its copies have the same one, in all threads.
     """
-    decimal = modules.get("decimal")
+    decimal: Any = modules.get("decimal")
     # While it is being imported, it lacks this.
     setcontext = getattr(decimal, "setcontext", None)
     if decimal is None or setcontext is None or host == "thread":

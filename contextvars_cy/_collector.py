@@ -10,28 +10,24 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-if sys.implementation.name == "pypy" or sys.version_info >= (3, 12):
+# Looked up now: when the interpreter ends, `gc` has lost its names.
+_CALL: Any = partial.__call__
+_STOP, _RESUME, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
+_RUNS_ANYWHERE = sys.implementation.name != "pypy" and sys.version_info < (3, 12)
 
-    def while_none_is_collected(call: Callable[..., T], *args: Any) -> T:
-        """Call C code that sets a native variable, or copies a native Context.
 
-        Before Python 3.12 any allocation may run the collector, also those in the middle of this. What a finaliser sets
-        there is lost (CPython issue 148891), and frees the map that CPython is reading.
-        """
+def while_none_is_collected(call: Callable[..., T], *args: Any) -> T:
+    """Call C code that sets a native variable, or copies a native Context.
+
+    Before Python 3.12 any allocation may run the collector, also those in the middle of this. What a finaliser sets
+    there is lost (CPython issue 148891), and frees the map that CPython is reading.
+    """
+    if not (_RUNS_ANYWHERE and _collects()):
         return call(*args)
-
-else:
-
-    def while_none_is_collected(call: Callable[..., T], *args: Any) -> T:
-        if not _collects():
-            return call(*args)
-        try:
-            # One step, so that no signal handler and no other thread finds the collector stopped.
-            _, result, _ = map(_call_partial, (_stop, partial(call, *args), _resume))
-        except BaseException:
-            _resume()
-            raise
-        return result  # type: ignore[no-any-return]
-
-    _call_partial: Any = partial.__call__
-    _stop, _resume, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
+    try:
+        # One step, so that no signal handler and no other thread finds the collector stopped.
+        _, result, _ = map(_CALL, (_STOP, partial(call, *args), _RESUME))
+    except BaseException:
+        _RESUME()
+        raise
+    return result  # type: ignore[no-any-return]

@@ -75,6 +75,7 @@ _backend, _debug, _messages, _proxy, _sentinels = [
     import_module(name, __package__) for name in ("._backend", "._debug", "._messages", "._proxy", "._sentinels")
 ]
 host = _backend.host
+Proxy = _proxy.Proxy
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _sentinels.ABSENT
@@ -92,7 +93,7 @@ cdef object whose = _messages.whose
 cdef str ASSIGNS = _messages.ASSIGNS
 cdef str ELSEWHERE = _messages.ELSEWHERE
 cdef str UNSET = _messages.UNSET
-cdef object new_proxy = _proxy.Proxy
+cdef object new_proxy = Proxy
 cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = _backend.debug
@@ -520,9 +521,9 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     token._used = True
     cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
     if old_value is not NULL:
+        before = handed_over(old_value)
         if TOLD:
-            _tell("reset", var, <object>old_value, token._old_value)
-        decref(old_value)
+            _tell_of_change("reset", var, before, token._old_value)
         return 0
     try:
         before = _update(here, var, token._old_value)
@@ -530,7 +531,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
         token._used = False
         raise
     if TOLD:
-        _tell("reset", var, before, token._old_value)
+        _tell_of_change("reset", var, before, token._old_value)
     return 0
 
 
@@ -652,7 +653,7 @@ cdef int _undo_assignment(Assignment assignment) except -1:
         assignment._used = False
         raise
     if TOLD and changes is not None:
-        _tell("reset", None, _as_dict(before), changes)
+        _tell_of_change("reset", None, _as_dict(before), changes)
     return 0
 
 
@@ -703,7 +704,7 @@ def assign(values=ABSENT, /, *more):
     told = _as_dict(changes) if TOLD else None
     assignment._old_values = _update(here, None, changes)
     if TOLD and told is not None:
-        _tell("set", None, _as_dict(assignment._old_values), told)
+        _tell_of_change("set", None, _as_dict(assignment._old_values), told)
     return assignment
 
 
@@ -715,7 +716,8 @@ cdef dict _pairs(object values):
 
 @cython.final
 cdef class Context:
-    """A mapping from every ContextVar that was set in it to its value (PEP 567).
+    """Context()\n--\n
+    A mapping from every ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
     `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
@@ -1749,15 +1751,20 @@ cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
     # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it. By
     # Cython's default, `unraisable_tracebacks`, they would first go to `sys.excepthook`, a SystemExit would end the
     # process, and at the end of the stack CPython 3.11 would print them, and allow for a level more each time.
-    if _note is not None and kind in ("set", "unset", "reset"):
-        _note(kind, var, old, new)
     tell = _tell_watchers
     if tell is not None:
         tell(kind, var, old, new)
 
 
+cdef int _tell_of_change(str kind, ContextVar var, object old, object new) except -1:
+    if _note is not None:
+        _note(kind, var, old, new)
+    _tell(kind, var, old, new)
+    return 0
+
+
 cdef object _tell_of_set(Token token, object value):
-    _tell("unset" if value is ABSENT else "set", token._var, token._old_value, value)
+    _tell_of_change("unset" if value is ABSENT else "set", token._var, token._old_value, value)
 
 
 cdef void _tell_of_switch() noexcept:

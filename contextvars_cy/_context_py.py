@@ -28,7 +28,7 @@ from ._backend import debug, host
 from ._debug import origin, warn_of_shared_default
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
-from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, whose
+from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, shown_as, whose
 from ._native import MISSING as NATIVE_MISSING
 from ._native import context_of, copy, copy_current, enter, leave, reader, run, set_value
 from ._proxy import Proxy
@@ -110,6 +110,7 @@ class ContextVar(Sealed, Generic[T]):
     @overload
     def __new__(cls, name: str, /, *, default_factory: Callable[[], T]) -> ContextVar[T]: ...
 
+    @shown_as(lambda cls, name, /, *, default=..., default_factory=None: None)
     def __new__(
         cls, name: Any = ABSENT, /, *more: Any, default: Any = ABSENT, default_factory: Any = None, **unknown: Any
     ) -> ContextVar[T]:
@@ -473,6 +474,7 @@ def assign(values: Mapping[ContextVar[Any], Any], /) -> Assignment: ...
 def assign(values: Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment: ...
 
 
+@shown_as(lambda values, /: None)
 def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
 
@@ -545,6 +547,7 @@ class Context(_Mapping):
     _home: Callable[[], ThreadState | None] | None
     _idle: list[None]
 
+    @shown_as(lambda cls: None)
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
         if args or kwargs:
             raise TypeError("Context() does not accept any arguments")

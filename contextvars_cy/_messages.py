@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from ._standard_library import NativeContext, NativeContextVar, NativeToken
 
 E = TypeVar("E", bound=BaseException)
+F = TypeVar("F", bound=Callable[..., Any])
 
 ASSIGNS = "assign() takes one mapping from ContextVar to value, as in assign({variable: value}), or pairs of both"
 ELSEWHERE = (
@@ -29,9 +31,19 @@ def whose(thing: object) -> str:
     if kind not in (NativeContext, NativeContextVar, NativeToken):
         return ""
     return (
-        f"; that is a {kind.__name__} of the standard library, and here one of contextvars_cy is needed: import "
-        "ContextVar and copy_context from there, or call contextvars_cy.install() before they are imported"
+        f"; that is a {kind.__name__} of the standard library: import ContextVar and copy_context from contextvars_cy, "
+        "or call contextvars_cy.install() before they are imported"
     )
+
+
+def shown_as(shape: Callable[..., None]) -> Callable[[F], F]:
+    """Have `inspect.signature` show this one: what the function takes besides is for the words of a refusal."""
+
+    def mark(function: F) -> F:
+        function.__wrapped__ = shape  # type: ignore[attr-defined]
+        return function
+
+    return mark
 
 
 def refuse_to_pickle(name: str) -> NoReturn:

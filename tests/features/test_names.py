@@ -7,7 +7,19 @@ import inspect
 import pytest
 
 import contextvars_cy
-from contextvars_cy import HamtMutation, HamtSet, Local, Proxy, Watcher, bind, executors, isolated
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    HamtMutation,
+    HamtSet,
+    Local,
+    Proxy,
+    Watcher,
+    assign,
+    bind,
+    executors,
+    isolated,
+)
 
 MODULES = [contextvars_cy, executors]
 
@@ -48,6 +60,10 @@ SIGNATURES = [
     (Below, "(path, *, user=None)"),
     (Made, "(size)"),
     (Proxy, "(var, /)"),
+    (Context, "()"),
+    (ContextVar, "(name, /, *, default=..., default_factory=None)"),
+    (ContextVar.get, "(self, default=..., /)"),
+    (assign, "(values, /)"),
     (HamtSet, "(elements=(), /)"),
     (HamtMutation.pop, "(self, key, default=..., /)"),
     (Watcher, "(variable, callback)"),

@@ -179,6 +179,28 @@ def test_debug_mode_names_what_was_lost(backend, tmp_path):
 
 
 @ON_BOTH
+def test_an_interrupt_of_what_debug_mode_does_reaches_the_program(backend, tmp_path):
+    program = """
+from contextvars_cy import ContextVar, _brought_back, assign
+
+def interrupted(*args):
+    raise KeyboardInterrupt
+
+var = ContextVar("var", default=0)
+token = var.set(1)
+assignment = assign({var: 2})
+_brought_back._note_all = interrupted
+for change in (lambda: var.set(3), assignment.undo, lambda: assign({var: 4}), lambda: var.reset(token), var.unset):
+    try:
+        change()
+    except KeyboardInterrupt:
+        print(var.get())
+"""
+    done = run_in_debug_mode(program, ["program.py"], backend, tmp_path)
+    assert (done.stdout.split(), done.stderr) == (["3", "1", "4", "0", "0"], "")
+
+
+@ON_BOTH
 def test_without_debug_mode_nothing_is_told(backend, tmp_path):
     done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path, debug="0")
     assert done.stderr == ""

@@ -123,17 +123,13 @@ def test_the_signatures_of_methods_are_the_same(pure, compiled):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_signatures_of_functions_are_the_same(name):
-    # What it takes besides is for the words of a refusal.
-    text = pure_signature(getattr(_context_py, name)).replace("values=..., /, *more", "values, /")
-    assert text == getattr(_context_cy, name).__text_signature__
+    assert pure_signature(getattr(_context_py, name)) == getattr(_context_cy, name).__text_signature__
 
 
-@pytest.mark.parametrize("name", ["Hamt", "ContextVar"])
+@pytest.mark.parametrize("name", ["Hamt", "Context", "ContextVar"])
 def test_the_signatures_of_types_are_the_same(name):
     pure, compiled = next(pair for pair in TYPES if pair[0].__name__ == name)
-    # What they take besides is for the words of a refusal.
-    text = pure_signature(pure).replace("name=..., /, *more", "name, /, *").replace(", **unknown", "")
-    assert text == compiled_signature(compiled)
+    assert pure_signature(pure).replace("=Ellipsis", "=...") == compiled_signature(compiled)
     inspect.signature(compiled)
 
 
