@@ -75,13 +75,14 @@ def decimal_of(context: Context) -> Callable[[Context], None] | None:
 
     That is mutable, and the value of a native variable: a Context and its copies have the same one, in all threads.
     """
-    decimal: Any = modules.get("decimal")
+    decimal = modules.get("decimal")
     # While it is being imported, it lacks this.
     setcontext = getattr(decimal, "setcontext", None)
     if decimal is None or setcontext is None or host == "thread":
         return None
-    # By the native Context, so that no watcher is told.
-    numbers = while_none_is_collected(context.native.run, decimal.getcontext).copy()
+    # The native Context's, so that no watcher is told.
+    run: Any = context.native.run
+    numbers = while_none_is_collected(run, decimal.getcontext).copy()
 
     def give(copy: Context) -> None:
         while_none_is_collected(copy.native.run, setcontext, numbers.copy())
