@@ -1,6 +1,6 @@
 # make demo         serve 1,000 real HTTP requests on each backend and check every log record
-# make test         run all tests on both backends and both hosts, and random programs for half a minute
-# make test-engine  of these, the map, the variables and the twins
+# make test         run the tests on both backends and both hosts (three minutes on two cores)
+# make test-all     and those of builds, CPython's own, the tools', and random programs (some minutes more)
 # make conformance  run other people's suites on the standard library's variables and on ours, and compare each test;
 #                   OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
 # make fuzz         run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
@@ -22,42 +22,37 @@ VENV ?= .venv
 EXTRAS = test,fuzz
 INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore
 NEEDS_NETWORK = pip says why above. It needs the package index: without a network, run make again when there is one.
+# On all cores.
+PYTEST = $(VENV)/bin/pytest -q -n auto --dist worksteal
+PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
+ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
 BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
 
-.PHONY: demo test test-engine conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint clean
+.PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
 	@$(VENV)/bin/python -m contextvars_cy info
 	@$(VENV)/bin/python tools/demo.py
 
-test: test-engine
-	@$(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
-		echo "The package's builds and its choice of a backend are tested on CPython."; exit 0; }; \
-	echo "== the package: selector, command, builds, demo, CPython's own tests (some minutes)"; \
-	without=; $(VENV)/bin/python -c "import test.test_context, test.test_asyncio" 2>/dev/null || { \
-		echo "This Python comes without its own test suite (on Debian: libpython3-testsuite), which is left out."; \
-		without=--ignore=tests/package/test_cpython_suites.py; }; \
-	$(VENV)/bin/python -c "import immutables._map" 2>/dev/null || { \
-		echo "immutables has no release for this Python: the test in lockstep with it is left out."; \
-		without="$$without --ignore=tests/package/test_immutables.py"; }; \
-	CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/package $$without
+test: $(VENV)/test-tools
+	@backends="pure cython"; $(ON_CPYTHON) || { echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
+	for backend in $$backends; do for host in native thread; do \
+		echo "== $$backend backend, $$host host"; \
+		[ $$host = native ] && map=tests/hamt || map=; \
+		[ $$backend = cython ] && twins=tests/twins || twins=; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
+			$(PYTEST) $$map tests/engine tests/features tests/$$host $$twins || exit 1; \
+	done; done
+	@$(ON_CPYTHON) || { echo "The package as installed is tested on CPython."; exit 0; }; \
+	echo "== the package: selector, command, other libraries, the interpreter's end"; $(PACKAGE) $(PYTEST) tests/package
+
+test-all: test
+	@$(ON_CPYTHON) || exit 0; \
+	echo "== builds, CPython's own tests, the tools"; $(PACKAGE) $(PYTEST) tests/builds tests/suites tests/tools
 	@echo "== random programs beside the standard library's variables (half a minute)"
 	@$(VENV)/bin/python tools/fuzz.py --host native --seconds 20
 	@$(VENV)/bin/python tools/fuzz.py --host thread --seconds 10
-
-test-engine: $(VENV)/test-tools
-	@backends="pure cython"; $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')" || { \
-		echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
-	for backend in $$backends; do \
-		echo "== the map: $$backend backend"; \
-		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/hamt || exit 1; \
-	for host in native thread; do \
-		echo "== the engine: $$backend backend, $$host host"; \
-		[ $$backend = cython ] && twins=tests/twins || twins=; \
-		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=$$host \
-			$(VENV)/bin/pytest -q tests/engine tests/features tests/$$host $$twins || exit 1; \
-	done; done
 
 conformance: $(VENV)/bin/python
 	@$(VENV)/bin/python tools/conformance.py $(OPTIONS)

@@ -9,9 +9,9 @@ import gc
 import threading
 
 import pytest
-from endings import in_threads
 
 from contextvars_cy import Context, ContextVar, ThreadState, assign, copy_context, current_context, thread_state
+from endings import in_threads
 
 user = ContextVar("user", default="nobody")
 resource = ContextVar("resource")

@@ -119,7 +119,11 @@ def test_the_exit_is_silent(program, backend, host, tmp_path):
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("seed", range(15))
 def test_random_finalisers_are_silent(seed, backend, host, tmp_path):
-    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(Path(__file__).parents[1])}
+    env = {
+        "CONTEXTVARS_CY_BACKEND": backend,
+        "CONTEXTVARS_CY_HOST": host,
+        "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
+    }
     done = run_python(["-c", f"import endings; endings.main({seed})"], cwd=tmp_path, env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -21,6 +21,9 @@ def at_each_allocation(act: Callable[[], object], finalise: Callable[[], object]
     get_threshold: Any = getattr(gc, "get_threshold", tuple)
     set_threshold: Any = getattr(gc, "set_threshold", lambda *thresholds: None)
     threshold = get_threshold()
+    # It need not look at what there was before.
+    freeze: Any = getattr(gc, "freeze", gc.collect)
+    freeze()
     try:
         for allowed in range(1, allocations):
             gc.disable()
@@ -30,5 +33,6 @@ def at_each_allocation(act: Callable[[], object], finalise: Callable[[], object]
             gc.enable()
             act()
     finally:
+        getattr(gc, "unfreeze", gc.collect)()
         set_threshold(*threshold)
         gc.enable()
