@@ -27,23 +27,36 @@ names="not long_chain and not chain_too_long and not too_deep and not one_block 
 echo "Left out, since frames are larger here than the stack allows for: *long_chain*, *chain_too_long*, *too_deep*"
 echo "Left out, since the interpreter counts none of malloc's blocks: *one_block*"
 echo "Left out, since malloc uses no address again at once: *hash_agrees*"
-run_tests() {  # run_tests HOST FOLDER...
+sanitized() {  # sanitized HOST ARGUMENTS...
 	host=$1
 	shift
 	LD_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)" \
-		PYTHONMALLOC=malloc PYTHONPATH=. ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		PYTHONMALLOC=malloc PYTHONPATH=.:tests/support ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=$host \
-		"$python" -m pytest -q -p no:cacheprovider --hypothesis-profile=few -k "$names" "$@"
+		"$python" "$@"
+}
+run_tests() {  # run_tests HOST FOLDER...
+	host=$1
+	shift
+	sanitized "$host" -m pytest -q -p no:cacheprovider --hypothesis-profile=few -k "$names" "$@"
+}
+run_endings() {  # run_endings HOST: random finalisers as threads and processes end
+	for seed in $(seq 40); do
+		sanitized "$1" -c "import endings; endings.main($seed)"
+	done
+	echo "40 processes ended"
 }
 
 build "-DHAMT_KEPT_NODES=0 -DCYTHON_USE_FREELISTS=0"
 for host in native thread; do
 	echo "== sanitized: cython backend, $host host"
 	run_tests $host tests/hamt tests/engine tests/features "tests/$host" tests/twins
+	run_endings $host
 done
 # A variable is added in place in a node that was kept.
 build
 for host in native thread; do
 	echo "== sanitized, with our free lists: cython backend, $host host"
 	run_tests $host tests/engine tests/features "tests/$host"
+	run_endings $host
 done
