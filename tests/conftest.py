@@ -35,6 +35,7 @@ else:
     LEFT_OUT["test_interrupts.py"] = "its interrupts come by way of CPython's C API"
     name = "test_asyncio_finalises_an_async_generator_in_a_task_of_its_own"
     LEFT_OUT[name] = "what nobody holds is finalised at some later time here"
+    LEFT_OUT["test_the_error_shows_where_it_waited"] = "an error that asyncio threw in loses what its traceback gained"
     # PyPy 8.0.1 also ends itself there now and then.
     for name in ("test_where_the_stack_ends_there_is_one_error", "test_stack_end.py"):
         LEFT_OUT[name] = "leaving a Context is Python code here, and needs room"
