@@ -352,9 +352,10 @@ if host == "native":
             async def body():
                 asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
                 try:
-                    # The interpreter refuses to start it.
+                    # The interpreter refuses to start it. After a RuntimeError ensure_future() would close the
+                    # coroutine, which ends the body in this step.
                     with pytest.raises((RuntimeError, SystemError)):
-                        asyncio.ensure_future(in_a_with())
+                        asyncio.create_task(in_a_with())
                 finally:
                     asyncio.get_running_loop().set_task_factory(None)
                 await asyncio.sleep(0)
