@@ -49,11 +49,12 @@ def obstacle() -> tuple[str, Exception | None]:
     if not all(find_spec(name) for name in EXTENSIONS):
         return MISSING, None
     try:
+        # The interpreter keeps an extension from one `Py_Initialize` to the next. To import it then can crash from 3.14
+        # on, where strings that it still holds have been freed.
+        if "_contextvars_cy_has_ended" in sys.builtin_module_names:
+            raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
         _import_extensions()
         engine: Any = import_module(EXTENSIONS[-1])
-        # The interpreter keeps an extension from one `Py_Initialize` to the next, and clears its names in between.
-        if getattr(engine, "host", None) is None:
-            raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
         # If the package has been taken out of `sys.modules`, the extension goes on with the modules that it was first
         # imported with, and so does the rest.
         sys.modules.update(getattr(engine, "modules", {}))

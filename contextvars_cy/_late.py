@@ -32,7 +32,7 @@ def keep_builtins() -> None:
 def _keep_names() -> None:
     """Put copies in the place of the modules: whoever imports them yet finds all, and the copies are taken apart."""
     for name, module in _modules():
-        # An extension needs no names; by their lack `_backend` sees that its interpreter has ended.
+        # An extension needs no names.
         if name not in EXTENSIONS:
             copy = ModuleType(name)
             vars(copy).update(vars(module))

@@ -18,6 +18,23 @@ cdef object ABSENT = import_module("._sentinels", __package__).ABSENT
 
 cdef extern from *:
     """
+    /* For `_backend`, which finds this name among the built-in modules of the next interpreter in the process. */
+    static PyObject *interpreter_has_ended(void) {
+        PyErr_SetString(PyExc_ImportError, "an earlier interpreter in this process has used contextvars_cy");
+        return NULL;
+    }
+
+    static void interpreter_ends(void) {
+        PyImport_AppendInittab("_contextvars_cy_has_ended", interpreter_has_ended);
+    }
+    """
+    void interpreter_ends() noexcept
+    int Py_AtExit(void (*function)() noexcept) noexcept
+
+Py_AtExit(interpreter_ends)
+
+cdef extern from *:
+    """
     /* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
     #define HAMT_KEPT_SIZES 72
     #ifndef HAMT_KEPT_NODES
