@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
@@ -244,7 +245,10 @@ if find_spec("ipykernel") and find_spec("jupyter_client"):
         env = {**env, "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "HOME": str(tmp_path)}
         done = run_python(["notebook.py"], tmp_path, env=env)
         _, _, entered, later, left, after, awaited, synchronous, task = done.stdout.splitlines()
-        assert (entered, later, after, synchronous, task) == ("'ada'", "'nobody'", "'goes on'", "'nobody'", "'goes on'")
+        # Before Python 3.11, ipykernel 7 brings to the next cell what the native Context holds that one has entered.
+        brings_back = sys.version_info < (3, 11) and int(version("ipykernel").partition(".")[0]) >= 7
+        kept = "'ada'" if brings_back and env["CONTEXTVARS_CY_HOST"] == "native" else "'nobody'"
+        assert (entered, later, after, synchronous, task) == ("'ada'", kept, "'goes on'", kept, "'goes on'")
         for error in (left, awaited):
             assert error.startswith("RuntimeError: the Context that was entered at ")
             assert ":1 in " in error
