@@ -29,8 +29,7 @@ from ._debug import origin, warn_of_shared_default
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
 from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, shown_as, whose
-from ._native import MISSING as NATIVE_MISSING
-from ._native import context_of, copy, copy_current, enter, leave, reader, run, set_value
+from ._native import context_of, copy, copy_current, enter, exchanger, leave, reader, run
 from ._proxy import Proxy
 from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
@@ -885,50 +884,40 @@ if host == "native":
         return context
 
     _load = reader(_anchor, EMPTY)
+    _exchange = exchanger(_anchor, EMPTY)
 
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
-        snapshot = expected = _load()
-        old_value = _old_value(snapshot, var, value)
-        changed = _with(snapshot, var, value)
-        native_token, is_stored = None, False
+        native_tokens: list[NativeToken[Snapshot]] = []
+        snapshot = changed = EMPTY
         try:
-            while True:
-                # Called by an assignment: after a call the interpreter looks for signals. What one of them raised would
-                # leave nobody who knows what was replaced.
-                (native_token,) = map(set_value, (_anchor,), (changed,))
-                found = _old_snapshot(native_token)
-                if found is expected:
-                    if token is not None:
-                        # Not the native token, which keeps the whole old snapshot alive.
-                        token._old_value, token._context = old_value, context_of(native_token)
-                    return
-                # A signal handler or a finaliser has set a variable in the meantime, and this has replaced it.
-                others = _with_changes(snapshot, expected, found)
-                if is_stored:
-                    # It has seen this change, and set on top of it.
-                    redone = _with_changes(changed, expected, found)
-                else:
-                    old_value, redone = _old_value(others, var, value), _with(others, var, value)
-                snapshot, expected, changed, native_token, is_stored = others, changed, redone, None, True
+            # Again, if a signal handler or a finaliser has set a variable in the meantime.
+            while not native_tokens:
+                snapshot = _load()
+                old_value = _old_value(snapshot, var, value)
+                changed = _with(snapshot, var, value)
+                _exchange(native_tokens, snapshot, changed)
+            if token is not None:
+                # Not the native token, which keeps the whole old snapshot alive.
+                token._old_value, token._context = old_value, context_of(native_tokens[0])
         except BaseException:
-            if native_token is not None:
-                snapshot = _with_changes(snapshot, expected, _old_snapshot(native_token))
-            # Else CPython may have had no memory for its token, after it had set the variable.
-            if native_token is not None or _load() is changed:
-                expected, is_stored = changed, True
-            if is_stored:
-                set_value(_anchor, _with_changes(snapshot, expected, _load()))
+            # Without a token CPython may have had no memory for it, after it had set the variable.
+            if changed is not snapshot and (native_tokens or _load() is changed):
+                _take_back(snapshot, changed)
             raise
 
+    def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
+        """Undo the change, and nothing that was set on top of it."""
+        native_tokens: list[NativeToken[Snapshot]] = []
+        while not native_tokens:
+            found = _load()
+            _exchange(native_tokens, found, _with_changes(snapshot, changed, found))
+
     def _here(token: Token[Any] | None = None) -> Any:
-        snapshot = expected = _load()
-        while True:
-            native_token = set_value(_anchor, snapshot)
-            found = _old_snapshot(native_token)
-            if found is expected:
-                return context_of(native_token)
-            # As in `_update`.
-            snapshot, expected = _with_changes(snapshot, expected, found), snapshot
+        native_tokens: list[NativeToken[Snapshot]] = []
+        while not native_tokens:
+            snapshot = _load()
+            _exchange(native_tokens, snapshot, snapshot)
+        return context_of(native_tokens[0])
 
     def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
         """The snapshot with what turned the one that was before into the one after: who set it knew nothing of this."""
@@ -939,10 +928,6 @@ if host == "native":
             if find(after._root, var._hash, var) is ABSENT:
                 snapshot = _with(snapshot, var, ABSENT)
         return snapshot
-
-    def _old_snapshot(token: NativeToken[Snapshot]) -> Snapshot:
-        old_value = token.old_value
-        return EMPTY if old_value is NATIVE_MISSING else old_value
 
     def _current() -> Context:
         return _wrap(_here())

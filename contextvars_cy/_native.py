@@ -9,9 +9,11 @@ good as CPython's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from gc import get_referents
+from itertools import compress
+from operator import is_, methodcaller
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._collector import while_none_is_collected
@@ -44,20 +46,37 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
 
         return read
 
-    # The methods themselves: a function around `run` would stand in every traceback.
+    # The method itself: a function around it would stand in every traceback.
     run = NativeContext.run
     if sys.version_info >= (3, 12):
-        set_value, copy, copy_current = NativeContextVar.set, NativeContext.copy, copy_native_context
+        copy, copy_current, _extend = NativeContext.copy, copy_native_context, list.extend
     else:
 
-        def set_value(variable: NativeContextVar[T], value: T) -> NativeToken[T]:
-            return while_none_is_collected(variable.set, value)
+        def _extend(values: list[Any], more: Iterable[Any]) -> None:
+            while_none_is_collected(values.extend, more)
 
         def copy(context: NativeContext) -> NativeContext:
             return while_none_is_collected(context.copy)
 
         def copy_current() -> NativeContext:
             return while_none_is_collected(copy_native_context)
+
+    def exchanger(variable: NativeContextVar[T], default: T) -> Callable[[list[NativeToken[T]], T, T], None]:
+        """A function that sets the variable in the current Context, if it has the expected value still.
+
+        It adds the token to the list, or nothing. All of it is one step of C, so that no signal handler, finaliser or
+        other thread comes between the look and the set.
+        """
+        # As in `reader`.
+        get, copies, set_value = methodcaller("get", variable, default), (copy_native_context,), variable.set
+
+        def exchange(tokens: list[NativeToken[T]], expected: T, value: T) -> None:
+            is_there = map(is_, (expected,), map(get, map(_CALLED, copies)))
+            _extend(tokens, map(set_value, compress((value,), is_there)))
+
+        return exchange
+
+    _CALLED: Any = methodcaller("__call__")
 
     # At once, not when it is first needed: that may be in a finaliser, in the middle of this import, or when the
     # interpreter ends and imports nothing more.
@@ -149,16 +168,20 @@ else:
 
     copy, copy_current = NativeContext.copy, copy_native_context
 
-    def set_value(variable: NativeContextVar[Any], value: object) -> NativeToken[Any]:
-        # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
-        context = get_contextvar_context()
-        if context is None:
-            # One step, so that of two, made here and by a finaliser in between, the first stays.
-            context = _first.__dict__.setdefault("context", NativeContext())
-            set_contextvar_context(context)
-        while True:
+    def exchanger(variable: NativeContextVar[T], default: T) -> Callable[[list[NativeToken[T]], T, T], None]:
+        def exchange(tokens: list[NativeToken[T]], expected: T, value: T) -> None:
+            context = get_contextvar_context()
+            if context is None:
+                # One step, so that of two, made here and by a finaliser in between, the first stays.
+                context = _first.__dict__.setdefault("context", NativeContext())
+                set_contextvar_context(context)
             data = context._data
+            if data.get(variable, default) is not expected:
+                return
             changed = data.set(variable, value)
+            # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
             if context._data is data:
                 context._data = changed
-                return NativeToken(context, variable, data.get(variable, MISSING))
+                tokens.append(NativeToken(context, variable, data.get(variable, MISSING)))
+
+        return exchange

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Context, ContextVar, Local, _local, backend, copy_context, host
+from contextvars_cy import Context, ContextVar, Local, _local, copy_context
 from refusals import refuses
 
 
@@ -544,10 +544,8 @@ def test_the_last_to_set_an_attribute_has_set_it():
         assert local.user == ("after ada" if seen == ["ada"] else "ada")
 
 
-# The collector of PyPy cannot be told when to run. On the pure backend's native host, what a finaliser sets while a set
-# is redone is hidden from the next one until that is done; of the two the engine, which cannot look into values, keeps
-# the last.
-if hasattr(gc, "set_threshold") and (backend, host) != ("pure", "native"):
+# The collector of PyPy cannot be told when to run.
+if hasattr(gc, "set_threshold"):
 
     def test_no_change_is_lost_to_finalisers_within_finalisers():
         class Cycle:
