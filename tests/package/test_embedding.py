@@ -82,6 +82,8 @@ if any(list(folder.glob(f"libpython{VARIABLES.get('LDVERSION')}.*")) for folder 
 
     @pytest.mark.parametrize("host", ["native", "thread"])
     def test_the_pure_backend_runs_in_all(host, embedded):
+        if embedded(["import ctypes"] * 3).returncode:
+            pytest.skip("this CPython crashes by itself if three interpreters import ctypes one after the other")
         done = embedded([WORK] * 3, BACKEND="pure", HOST=host)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"pure {host}\n" * 3, "")
 
