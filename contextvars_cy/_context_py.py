@@ -889,6 +889,7 @@ if host == "native":
     def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
         native_tokens: list[NativeToken[Snapshot]] = []
         snapshot = changed = EMPTY
+        old_value: Any = ABSENT
         try:
             # Again, if a signal handler or a finaliser has set a variable in the meantime.
             while not native_tokens:
