@@ -17,6 +17,7 @@ import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 BACKENDS = ("cython", "pure")
@@ -63,12 +64,15 @@ def obstacle() -> tuple[str, Exception | None]:
     return "", None
 
 
+def own_modules() -> dict[str, ModuleType]:
+    """The package and those of its modules that are imported."""
+    return {name: module for name, module in sys.modules.copy().items() if f"{name}.".startswith(f"{__package__}.")}
+
+
 def keep_modules() -> None:
     """After the package's first import, have the extension keep the modules that belong to it."""
     engine: Any = import_module(EXTENSIONS[-1])
-    engine.modules = {
-        name: module for name, module in sys.modules.items() if name.startswith(f"{__package__}.") and name != __name__
-    }
+    engine.modules = {name: module for name, module in own_modules().items() if name not in (__package__, __name__)}
 
 
 def _import_extensions() -> None:

@@ -9,7 +9,6 @@ end of the stack has kept from being noted may be taken for that.)
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable
 from sys import is_finalizing
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from . import ContextVar, backend, current_context
-from ._debug import program_frame
+from ._debug import warn
 from ._sentinels import ABSENT
 from ._watch import Failure
 
@@ -123,18 +122,9 @@ def _look(var: ContextVar[Any]) -> None:
 
 
 def _warn(lost: list[ContextVar[Any]]) -> None:
-    frame = program_frame()
-    if not lost or frame is None:
-        return
-    names = ", ".join(sorted(var.name for var in lost))
-    warnings.warn_explicit(
-        _LOST.format(f"{names} {'was' if len(lost) == 1 else 'were'}"),
-        RuntimeWarning,
-        frame.f_code.co_filename,
-        frame.f_lineno,
-        frame.f_globals.get("__name__"),
-        frame.f_globals.setdefault("__warningregistry__", {}),
-    )
+    if lost:
+        names = ", ".join(sorted(var.name for var in lost))
+        warn(_LOST.format(f"{names} {'was' if len(lost) == 1 else 'were'}"))
 
 
 note_changes_by(_note, _look)

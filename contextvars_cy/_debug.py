@@ -10,7 +10,7 @@ from types import FrameType
 
 def origin() -> str:
     """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
-    frame = program_frame()
+    frame = _program_frame()
     place = "in C code"
     if frame is not None:
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
@@ -19,12 +19,20 @@ def origin() -> str:
 
 
 def warn_of_shared_default(name: str, default: object) -> None:
-    """Warn, at the program's line that runs, of a default that can change: a list can, and what has a hash cannot."""
-    frame = program_frame()
-    if type(default).__hash__ is None and frame is not None and not is_finalizing():
-        warnings.warn_explicit(
+    """Warn of a default that can change: a list can, and what has a hash cannot."""
+    if type(default).__hash__ is None:
+        warn(
             f"every Context shares the default of ContextVar({name!r}), {default!r}, and what is changed in it: use "
-            f"default_factory, as in ContextVar({name!r}, default_factory={type(default).__name__})",
+            f"default_factory, as in ContextVar({name!r}, default_factory={type(default).__name__})"
+        )
+
+
+def warn(message: str) -> None:
+    """Warn at the program's line that runs."""
+    frame = _program_frame()
+    if frame is not None and not is_finalizing():
+        warnings.warn_explicit(
+            message,
             RuntimeWarning,
             frame.f_code.co_filename,
             frame.f_lineno,
@@ -33,7 +41,7 @@ def warn_of_shared_default(name: str, default: object) -> None:
         )
 
 
-def program_frame() -> FrameType | None:
+def _program_frame() -> FrameType | None:
     """The program's, which called into this package."""
     frame: FrameType | None = _getframe(1)
     while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from functools import partial, update_wrapper
-from sys import modules
+from sys import is_finalizing, modules
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
@@ -105,7 +105,9 @@ def mark_if_coroutine_function(function: Any, given: Any) -> None:
     try:
         import inspect
     except Exception:
-        # At the interpreter's end it is not to be had, and nobody asks any more.
+        if not is_finalizing():
+            raise
+        # It is not to be had any more, and nobody asks.
         return
     if not inspect.iscoroutinefunction(given):
         return

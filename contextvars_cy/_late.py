@@ -9,29 +9,22 @@ from __future__ import annotations
 import atexit
 import builtins
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 
-from ._backend import EXTENSIONS
-
-
-def _modules() -> Iterator[tuple[str, ModuleType]]:
-    for name, module in sys.modules.copy().items():
-        if f"{name}.".startswith(f"{__package__}."):
-            yield name, module
+from ._backend import EXTENSIONS, own_modules
 
 
 def keep_builtins() -> None:
     """Give every module of this package the built-in names as its own, but for those that it has already."""
     kept = {name: value for name, value in vars(builtins).items() if not name.startswith("_")}
-    for name, module in _modules():
+    for name, module in own_modules().items():
         if name != __package__:
             vars(module).update({**kept, **vars(module)})
 
 
 def _keep_names() -> None:
     """Put copies in the place of the modules: whoever imports them yet finds all, and the copies are taken apart."""
-    for name, module in _modules():
+    for name, module in own_modules().items():
         # An extension needs no names.
         if name not in EXTENSIONS:
             copy = ModuleType(name)

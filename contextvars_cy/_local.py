@@ -190,9 +190,7 @@ def _set(local: Local, name: str, value: Any) -> None:
             # Called by an assignment: after a call the interpreter looks for signals, and one that was raised there
             # would leave nobody who knows what was replaced.
             (token,) = map(variable.set, (stored,))
-            found = token.old_value
-            if found is MISSING:
-                found = _NONE
+            found = _replaced(token)
             if found is expected:
                 return
             # The first came before this change was there to be seen, and this one goes on top of it. The others have

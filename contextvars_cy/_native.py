@@ -21,9 +21,6 @@ from ._standard_library import NativeContext, NativeContextVar, NativeToken, cop
 
 T = TypeVar("T")
 
-# What a native token says of a variable that had no value. Some of CPython's subinterpreters lack `Token.MISSING`.
-MISSING = NativeContext().run(NativeContextVar[None]("first").set, None).old_value
-
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
     def context_of(token: NativeToken[Any]) -> NativeContext:
@@ -182,6 +179,6 @@ else:
             # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
             if context._data is data:
                 context._data = changed
-                tokens.append(NativeToken(context, variable, data.get(variable, MISSING)))
+                tokens.append(NativeToken(context, variable, data.get(variable, NativeToken.MISSING)))
 
         return exchange
