@@ -32,7 +32,6 @@ from ._native_cy cimport (
     native_look,
     native_map,
     native_moves,
-    native_old_value,
     native_set,
     native_thread_id,
     native_value,
@@ -1246,39 +1245,25 @@ cdef Hamt _load():
 
 cdef object _update(PyObject *here, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
-    cdef Hamt snapshot, expected, changed, found, others, redone
-    cdef bint is_stored = False
+    cdef Hamt snapshot = EMPTY
+    cdef Hamt changed = EMPTY
     cdef PyObject *loaded = _loaded(here)
     if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
-    snapshot = expected = <Hamt>loaded
-    old_value = _old_value(snapshot, var, value)
-    changed = _with(snapshot, var, value)
     try:
         while True:
-            # The third is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
-            if _sole_snapshot(here, 3) is <PyObject *>snapshot:
+            snapshot = <Hamt>_loaded(here)
+            old_value = _old_value(snapshot, var, value)
+            changed = _with(snapshot, var, value)
+            # The second is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
+            if _sole_snapshot(here, 2) is <PyObject *>snapshot:
                 snapshot._become(changed)
-                found = expected
-            elif NATIVE:
-                found = _old_snapshot(native_set(_anchor, changed))
-            else:
-                found = _exchange(<Context>here, changed, expected)
-            if found is expected:
                 break
-            others = _with_changes(snapshot, expected, found) if NATIVE else found
-            if is_stored:
-                # Whoever has set this has seen the change, and set on top of it.
-                redone = _with_changes(changed, expected, found)
-            else:
-                old_value, redone = _old_value(others, var, value), _with(others, var, value)
-            snapshot, expected, changed, is_stored = others, changed if NATIVE else found, redone, NATIVE
+            if _exchange(here, snapshot, changed):
+                break
     except BaseException:
-        if NATIVE:
-            if changed is not snapshot and _load() is changed:
-                expected, is_stored = changed, True
-            if is_stored:
-                native_set(_anchor, _with_changes(snapshot, expected, _load()))
+        if NATIVE and changed is not snapshot and _load() is changed:
+            native_set(_anchor, _with_changes(snapshot, changed, _load()))
         raise
     # Not above: returning from a `try`, Cython writes the exception that a caller handles into the generator that runs,
     # which would keep it, and find it in `sys.exc_info()`.
@@ -1372,18 +1357,22 @@ cdef inline PyObject *_sole_snapshot(PyObject *here, Py_ssize_t count) noexcept:
     return snapshot
 
 
-cdef Hamt _exchange(Context context, Hamt changed, Hamt expected):
-    # Stores the snapshot if it replaces the expected one; returns what was there.
-    with cython.critical_section(context):
-        if context._snapshot is not expected:
-            return context._snapshot
-        context._snapshot = changed
-        return expected
+cdef bint _exchange(PyObject *here, Hamt expected, Hamt changed) except -1:
+    # No code of the user's runs between the look and the set.
+    if NATIVE:
+        if _loaded(here) is not <PyObject *>expected:
+            return False
+        native_set(_anchor, changed)
+        return True
+    with cython.critical_section(<Context>here):
+        if (<Context>here)._snapshot is not expected:
+            return False
+        (<Context>here)._snapshot = changed
+        return True
 
 
 cdef PyObject *_here(PyObject *made_in=NULL) except NULL:
     # Borrowed from the thread. A token that was made elsewhere is refused for that.
-    cdef Hamt snapshot, expected, found
     cdef PyObject *here
     cdef PyObject *state
     if not NATIVE:
@@ -1395,13 +1384,8 @@ cdef PyObject *_here(PyObject *made_in=NULL) except NULL:
     here = native_current()
     if here is not NULL:
         return here
-    snapshot = expected = _load()
-    while True:
-        token = native_set(_anchor, snapshot)
-        found = _old_snapshot(token)
-        if found is expected:
-            return native_context_of(token)
-        snapshot, expected = _with_changes(snapshot, expected, found), snapshot
+    # A set makes one, or tells.
+    return native_context_of(native_set(_anchor, _load()))
 
 
 cdef Hamt _with_changes(Hamt snapshot, Hamt before, Hamt after):
@@ -1412,11 +1396,6 @@ cdef Hamt _with_changes(Hamt snapshot, Hamt before, Hamt after):
         if after._find(var, (<ContextVar>var)._hash) is ABSENT:
             snapshot = _with(snapshot, var, ABSENT)
     return snapshot
-
-
-cdef Hamt _old_snapshot(object token):
-    cdef PyObject *old_value = native_old_value(token, _anchor)
-    return EMPTY if old_value is NULL else <Hamt?><object>old_value
 
 
 cdef Context context_current():

@@ -81,24 +81,6 @@ cdef extern from *:
         return context;
     }
 
-    typedef struct {
-        PyObject *variable;
-        PyObject *value;
-    } native_old;
-
-    static int native_visit_old_value(PyObject *referent, void *found) {
-        native_old *old = found;
-        if (referent != old->variable && !PyContext_CheckExact(referent)) old->value = referent;
-        return 0;
-    }
-
-    /* The third of what it shows, without the detour by its attributes; borrowed, NULL where the variable had no value. */
-    static PyObject *native_old_value(PyObject *token, PyObject *variable) {
-        native_old old = {variable, NULL};
-        Py_TYPE(token)->tp_traverse(token, native_visit_old_value, &old);
-        return old.value;
-    }
-
     /* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set or copy. What a
        finaliser sets there is lost (its issue 148891), and frees the map that CPython is reading. So the collector
        waits. Nothing that has code of the user's is freed meanwhile: the caller holds the old value. */
@@ -481,7 +463,6 @@ cdef extern from *:
     object native_copy(object context)
     object native_copy_current()
     PyObject *native_context_of(object token) noexcept
-    PyObject *native_old_value(object token, object variable) noexcept
     object native_set(object variable, object value)
     PyObject *native_value(object context, object variable) except? NULL
     PyObject *native_current_value(object variable) except? NULL
