@@ -45,9 +45,11 @@ from ._objects_cy cimport (
     call,
     decref_held,
     free_list,
+    initproc,
     is_sole,
     keep,
     make,
+    replace_init,
     take_arguments,
 )
 from ._trie_cy cimport (
@@ -65,7 +67,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from threading import get_ident, main_thread
-from types import GenericAlias, MethodType
+from types import FunctionType, GenericAlias, MethodType
 
 import _weakref
 
@@ -96,6 +98,7 @@ cdef object new_proxy = Proxy
 cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = _backend.debug
+cdef bint TASKS_ARE_NATIVE = sys.version_info >= (3, 15)
 cdef str PACKAGE = __package__
 cdef bint WATCHED = False
 # Of changes: watched, or noted in debug mode.
@@ -106,6 +109,7 @@ cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
 cdef object _entering = None
+cdef initproc _init_task = NULL
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
 cdef Py_hash_t _last_number = 0
@@ -1723,6 +1727,23 @@ cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_
 def in_native_context(function):
     """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
     return _InNativeContext(function)
+
+
+cdef int _init_task_with_native_context(object self, object args, PyObject *options) except -1:
+    if options is not NULL:
+        context = (<dict>options).get("context")
+        if type(context) is Context and (TASKS_ARE_NATIVE or (<dict>options).get("eager_start")):
+            native_options = {**<dict>options, "context": context.native}
+            return _init_task(self, args, <PyObject *>native_options)
+    return _init_task(self, args, options)
+
+
+def give_tasks_native_contexts(cls):
+    """For `_install_loops`: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+    if type(cls.__init__) is FunctionType:
+        cls.__init__ = in_native_context(cls.__init__)
+    else:
+        replace_init(<PyTypeObject *>cls, <initproc>_init_task_with_native_context, &_init_task)
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:

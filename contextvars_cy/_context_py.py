@@ -29,7 +29,18 @@ from ._debug import origin, warn_of_shared_default
 from ._hamt_merge import HamtDiff
 from ._hamt_py import EMPTY, Hamt, iterate
 from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, shown_as, whose
-from ._native import context_of, copy, copy_current, enter, exchanger, leave, reader, run
+from ._native import (
+    TASKS_ARE_NATIVE,
+    context_of,
+    copy,
+    copy_current,
+    enter,
+    exchanger,
+    leave,
+    reader,
+    replace_init,
+    run,
+)
 from ._proxy import Proxy
 from ._sealed import PACKAGE, Sealed
 from ._sentinels import ABSENT, MISSING
@@ -1207,6 +1218,23 @@ def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
         return function(*args, **options)
 
     return call
+
+
+def give_tasks_native_contexts(cls: Any) -> None:
+    """For `_install_loops`: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+    init = cls.__init__
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **options: Any) -> None:
+        context = options.get("context")
+        if type(context) is Context and (TASKS_ARE_NATIVE or options.get("eager_start")):
+            options["context"] = context.native
+        init(self, *args, **options)
+        # In asyncio's debug mode a task knows the stack that it was made on, of which this function is no part.
+        if self._source_traceback:
+            del self._source_traceback[-1]
+
+    replace_init(cls, __init__)
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:

@@ -1,14 +1,13 @@
 """Event loops that take native Contexts alone are handed the one that ours wraps, and under `install` asyncio's own
 modules, and loops in C, keep the native `contextvars`.
 
-A loop in C or Rust runs its callbacks in native Contexts only, and so do eager tasks, and every task from Python 3.15
-on. Given one of ours they lose the callback or hang, so on the native host what takes a `context` there is wrapped, in
-asyncio itself and in every loop that is not built on asyncio's own.
+A loop in C or Rust runs its callbacks in native Contexts only, and so do asyncio's eager tasks, and all its tasks from
+Python 3.15 on. Given one of ours they lose the callback or hang, so on the native host what takes a `context` there is
+wrapped: asyncio's class of tasks, and every loop that is not built on asyncio's own.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,9 @@ from ._standard_library import contextvars
 from ._when_imported import when_imported
 
 if TYPE_CHECKING or backend == "pure":
-    from ._context_py import in_native_context
+    from ._context_py import give_tasks_native_contexts, in_native_context
 else:
-    from ._context_cy import in_native_context
+    from ._context_cy import give_tasks_native_contexts, in_native_context
 
 # The methods of a loop that take a Context.
 METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "call_at")
@@ -35,19 +34,11 @@ def adapt_asyncio(asyncio: Any) -> None:
     for name, module in sys.modules.copy().items():
         if name.startswith("asyncio."):
             keep_native_names(module)
-    asyncio.BaseEventLoop.create_task = in_native_context(asyncio.BaseEventLoop.create_task)
-    # From Python 3.12 on.
-    if hasattr(asyncio, "eager_task_factory"):
-        create = asyncio.create_eager_task_factory
-
-        @functools.wraps(create)
-        def create_eager_task_factory(*args: Any, **options: Any) -> Any:
-            return in_native_context(create(*args, **options))
-
-        eager_task_factory = in_native_context(asyncio.eager_task_factory)
-        for module in (asyncio, asyncio.tasks):
-            module.eager_task_factory = eager_task_factory
-            module.create_eager_task_factory = create_eager_task_factory
+    # The class in C: from Python 3.12 on it has eager tasks.
+    if sys.version_info >= (3, 12) and asyncio.Task is not asyncio.tasks._PyTask:
+        give_tasks_native_contexts(asyncio.Task)
+    if sys.version_info >= (3, 15):
+        give_tasks_native_contexts(asyncio.tasks._PyTask)
     loops = asyncio.AbstractEventLoop
     for loop in subclasses(loops):
         adapt_loop(asyncio, loop)

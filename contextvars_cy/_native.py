@@ -21,6 +21,9 @@ from ._standard_library import NativeContext, NativeContextVar, NativeToken, cop
 
 T = TypeVar("T")
 
+# Whether every task of asyncio takes native Contexts alone; before, those do that start eagerly, if they are in C.
+TASKS_ARE_NATIVE = sys.version_info >= (3, 15)
+
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
     def context_of(token: NativeToken[Any]) -> NativeContext:
@@ -88,6 +91,26 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         _enter = _prototype(("PyContext_Enter", ctypes.pythonapi))
         _leave = _prototype(("PyContext_Exit", ctypes.pythonapi))
         _Refusal = ctypes.ArgumentError
+        # A class as it lies in memory, as far as its flags, which are the 22nd word, or the 24th without the GIL.
+        _Class = ctypes.c_size_t * 24
+
+    def replace_init(cls: Any, init: Callable[..., None]) -> None:
+        """Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. Without ctypes,
+        do nothing."""
+        if _no_ctypes is not None:
+            return
+        words = _Class.from_address(id(cls))
+        flags = list(words).index(cls.__flags__)
+        was_immutable = words[flags] & _IMMUTABLE
+        words[flags] &= ~_IMMUTABLE
+        try:
+            cls.__init__ = init
+        finally:
+            # The other flags are not what they were.
+            words[flags] |= was_immutable
+
+    # Py_TPFLAGS_IMMUTABLETYPE.
+    _IMMUTABLE = 1 << 8
 
     def enter(context: NativeContext) -> None:
         if _no_ctypes is not None:
@@ -162,6 +185,9 @@ else:
             leave(context)
             # As in `Context.run`: a kept exception keeps this frame.
             del context, callable, args, kwargs
+
+    def replace_init(cls: Any, init: Callable[..., None]) -> None:
+        cls.__init__ = init
 
     copy, copy_current = NativeContext.copy, copy_native_context
 

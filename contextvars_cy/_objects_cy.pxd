@@ -80,14 +80,38 @@ cdef extern from *:
         PyType_Modified((PyTypeObject *)type);
         return result;
     }
+
+    /* Set the `__init__` of a type of C, and remember the one before; once. Python allows it while a flag is not set. */
+    static int hamt_replace_init(PyTypeObject *type, initproc init, initproc *before) {
+        PyWrapperDescrObject *replaced = (PyWrapperDescrObject *)PyObject_GetAttrString((PyObject *)type, "__init__");
+        PyObject *replacing;
+        int result = -1;
+        if (replaced == NULL) return -1;
+        if ((void *)init == replaced->d_wrapped) {
+            Py_DECREF(replaced);
+            return 0;
+        }
+        replacing = PyDescr_NewWrapper(type, replaced->d_base, (void *)init);
+        if (replacing != NULL) {
+            *before = (initproc)replaced->d_wrapped;
+            type->tp_flags &= ~Py_TPFLAGS_IMMUTABLETYPE;
+            result = PyObject_SetAttrString((PyObject *)type, "__init__", replacing);
+            type->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
+            Py_DECREF(replacing);
+        }
+        Py_DECREF(replaced);
+        return result;
+    }
     """
     int METH_FASTCALL
     int METH_KEYWORDS
     ctypedef struct free_list "hamt_free_list":
         pass
+    ctypedef int (*initproc)(object, object, PyObject *) except -1
     PyObject *make "hamt_make"(PyTypeObject *kind, free_list *freed) except NULL
     void keep "hamt_keep"(PyObject *freed, free_list *kept) noexcept
     object call "hamt_call"(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
     void decref_held "hamt_decref_held"(PyObject *thing) noexcept
+    int replace_init "hamt_replace_init"(PyTypeObject *kind, initproc init, initproc *before) except -1
     int take_arguments "hamt_take_arguments"(object kind, const char *name, void *function, int flags) except -1

@@ -121,9 +121,6 @@ class Explained(NamedTuple):
     """The first Python for which that holds."""
 
 
-_CLASS_OF_TASKS = "it gives a Context to the class of tasks itself, which takes native ones alone"
 EXPLAINED = [
-    Explained("asyncio", ".test_context_4", _CLASS_OF_TASKS, (3, 15)),
-    Explained("asyncio", ".test_get_context", _CLASS_OF_TASKS, (3, 15)),
-    Explained("asyncio", ".test_context_already_entered_leaves_loop_usable", _CLASS_OF_TASKS, (3, 15)),
+    Explained("asyncio", ".test_get_context", "a task holds the native Context, which is what it gives back", (3, 15)),
 ]

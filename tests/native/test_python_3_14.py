@@ -113,23 +113,18 @@ def test_an_eager_task_that_fails_at_once_leaves_its_context():
     asyncio.run(main())
 
 
-def test_contexts_where_tasks_insist_on_the_native_type():
+def test_a_task_takes_our_context_and_the_native_one_in_it():
     async def work():
         return VAR.get()
 
     async def main():
-        coroutine = work()
-        if sys.version_info < (3, 15):
-            assert await asyncio.Task(coroutine, context=Context()) == "default"
-        else:
-            # The class itself; create_task hands on the native one.
-            with pytest.raises(TypeError, match="a contextvars.Context was expected, got contextvars_cy.Context"):
-                asyncio.Task(coroutine, context=Context())
-            coroutine.close()
-        assert await asyncio.Task(work(), context=Context().native) == "default"
-        return await asyncio.create_task(work(), context=Context())
+        context = Context()
+        context.run(VAR.set, "given")
+        for given in (context, context.native):
+            for create in (asyncio.Task, asyncio.tasks._PyTask, asyncio.create_task):
+                assert await create(work(), context=given) == "given"
 
-    assert asyncio.run(main()) == "default"
+    asyncio.run(main())
 
 
 # ---- watchers ----

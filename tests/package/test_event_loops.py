@@ -83,9 +83,18 @@ LOOPS = {"asyncio": "SelectorEventLoop"}
 LOOPS.update({name: "new_event_loop" for name in ("uvloop", "rloop") if find_spec(name)})
 # rloop leaves its sockets to the collector.
 UNCLOSED = ["-W", "ignore::ResourceWarning"]
+BASED = """
+class Named(asyncio.Task):
+    pass
+
+
+class Initialised(asyncio.Task):
+    def __init__(self, coro, **options):
+        super().__init__(coro, **options)
+"""
 IMPORTS = {
-    "ours first": "import contextvars_cy\nimport asyncio, LOOP",
-    "ours last": "import asyncio, LOOP\nimport contextvars_cy",
+    "ours first": f"import contextvars_cy\nimport asyncio, LOOP\n{BASED}",
+    "ours last": f"import asyncio, LOOP\n{BASED}\nimport contextvars_cy",
 }
 PLAIN = """
 import functools, inspect, sys
@@ -137,10 +146,30 @@ async def main():
             # uvloop says more than every Python's own factory takes.
             loop.set_task_factory(lambda loop, coro, eager_start=None, **options: factory(loop, coro, **options))
             assert await loop.create_task(get_and_set(), context=given()) == "given"
-        factory = functools.partial(asyncio.Task, eager_start=True)
-        loop.set_task_factory(lambda loop, coro, eager_start=None, **options: factory(coro, loop=loop, **options))
-        assert await loop.create_task(get_and_set(), context=given()) == "given"
-        loop.set_task_factory(None)
+        for Task in (asyncio.Task, Named, Initialised):
+            for eager in (False, True):
+                task = Task(get_and_set(), loop=loop, context=given(), eager_start=eager)
+                assert await task == "given"
+                options = {"context": given(), "eager_start": eager}
+                loop.set_task_factory(lambda loop, coro, **_: Task(coro, loop=loop, **options))
+                assert await loop.create_task(get_and_set()) == "given"
+                # What is given stays as it is.
+                assert type(options["context"]) is Context
+            try:
+                Task(None, loop=loop, context=given(), eager_start=True)
+            except TypeError as error:
+                assert "coroutine" in str(error), error
+            else:
+                raise AssertionError
+            loop.set_task_factory(None)
+            assert await asyncio.create_task(get_and_set()) == "default"
+            loop.set_debug(True)
+            task = Task(get_and_set(), loop=loop)
+            # rloop has no debug mode.
+            if loop.get_debug():
+                assert task._source_traceback[-1].name == ("__init__" if Task is Initialised else "main")
+            await task
+            loop.set_debug(False)
     assert variable.get() == "default"
 
 
