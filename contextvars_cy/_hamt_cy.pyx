@@ -318,10 +318,10 @@ cdef class Hamt:
         return known
 
     def __or__(self, other):
-        return self.update(other) if isinstance(other, Mapping) else NotImplemented
+        return self.update(other) if _is_mapping(other) else NotImplemented
 
     def __ror__(self, other):
-        return EMPTY._updated(dict(other)).update(self) if isinstance(other, Mapping) else NotImplemented
+        return EMPTY._updated(dict(other)).update(self) if _is_mapping(other) else NotImplemented
 
     def __repr__(self):
         if Py_ReprEnter(self):
@@ -392,6 +392,10 @@ cdef dict _as_dict(object source, dict items):
     if hasattr(source, "items") and not hasattr(source, "keys"):
         source = source.items()
     return dict(source, **items)
+
+
+cdef bint _is_mapping(object other) except -1:
+    return type(other) is Hamt or type(other) is dict or isinstance(other, Mapping)
 
 
 cdef object _refuse_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import reprlib
 import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from sys import maxsize
@@ -18,9 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
 from ._hamt_inspect import check, dump
 from ._hamt_merge import HamtDiff, merge
-from ._sealed import PACKAGE, Sealed
+from ._sealed import PACKAGE, Sealed, recursive_repr
 from ._sentinels import ABSENT, MISSING
 from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -258,12 +260,12 @@ class Hamt(Sealed, Generic[K, V]):
         return self._hash
 
     def __or__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
-        return self.update(other) if isinstance(other, Mapping) else NotImplemented
+        return self.update(other) if _is_mapping(other) else NotImplemented
 
     def __ror__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
-        return Hamt(other).update(self) if isinstance(other, Mapping) else NotImplemented
+        return Hamt(other).update(self) if _is_mapping(other) else NotImplemented
 
-    @reprlib.recursive_repr("Hamt({...})")
+    @recursive_repr("Hamt({...})")
     def __repr__(self) -> str:
         return f"Hamt({_braced(self)})"
 
@@ -324,6 +326,11 @@ def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
     if hasattr(source, "items") and not hasattr(source, "keys"):
         source = source.items()
     return dict(source, **items)
+
+
+def _is_mapping(other: object) -> TypeGuard[Mapping[Any, Any]]:
+    # Abstract base classes cannot be asked any more by the last objects of an interpreter.
+    return type(other) is Hamt or type(other) is dict or isinstance(other, Mapping)
 
 
 def _refuse_call(kind: type) -> NoReturn:
@@ -598,7 +605,7 @@ class HamtMutation(Sealed, Generic[K, V]):
             return NotImplemented
         return bool(self._settled() == other._settled())
 
-    @reprlib.recursive_repr("HamtMutation({...})")
+    @recursive_repr("HamtMutation({...})")
     def __repr__(self) -> str:
         return f"HamtMutation({_braced(self._settled())})"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Hashable, Iterable, Iterator, Set
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from . import Hamt
-from ._sealed import PACKAGE, Sealed
+from ._sealed import PACKAGE, Sealed, recursive_repr
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 T = TypeVar("T")
 
@@ -155,48 +157,48 @@ class HamtSet(Sealed, Set[T], Hashable):
         return len(self._hamt)
 
     def __eq__(self, other: object, /) -> bool:
-        return len(self) == len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+        return len(self) == len(other) and self.issubset(other) if _is_set(other) else NotImplemented
 
     def __le__(self, other: Set[Any], /) -> bool:
-        return len(self) <= len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+        return len(self) <= len(other) and self.issubset(other) if _is_set(other) else NotImplemented
 
     def __ge__(self, other: Set[Any], /) -> bool:
-        return len(self) >= len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
+        return len(self) >= len(other) and self.issuperset(other) if _is_set(other) else NotImplemented
 
     def __lt__(self, other: Set[Any], /) -> bool:
-        return len(self) < len(other) and self.issubset(other) if isinstance(other, Set) else NotImplemented
+        return len(self) < len(other) and self.issubset(other) if _is_set(other) else NotImplemented
 
     def __gt__(self, other: Set[Any], /) -> bool:
-        return len(self) > len(other) and self.issuperset(other) if isinstance(other, Set) else NotImplemented
+        return len(self) > len(other) and self.issuperset(other) if _is_set(other) else NotImplemented
 
     def __or__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return self.union(other) if isinstance(other, Set) else NotImplemented
+        return self.union(other) if _is_set(other) else NotImplemented
 
     def __and__(self, other: Set[Any], /) -> HamtSet[T]:
-        return self.intersection(other) if isinstance(other, Set) else NotImplemented
+        return self.intersection(other) if _is_set(other) else NotImplemented
 
     def __sub__(self, other: Set[Any], /) -> HamtSet[T]:
-        return self.difference(other) if isinstance(other, Set) else NotImplemented
+        return self.difference(other) if _is_set(other) else NotImplemented
 
     def __xor__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return self.symmetric_difference(other) if isinstance(other, Set) else NotImplemented
+        return self.symmetric_difference(other) if _is_set(other) else NotImplemented
 
     def __ror__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return HamtSet(other).union(self) if isinstance(other, Set) else NotImplemented
+        return HamtSet(other).union(self) if _is_set(other) else NotImplemented
 
     def __rand__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return HamtSet(other).intersection(self) if isinstance(other, Set) else NotImplemented
+        return HamtSet(other).intersection(self) if _is_set(other) else NotImplemented
 
     def __rsub__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return HamtSet(other).difference(self) if isinstance(other, Set) else NotImplemented
+        return HamtSet(other).difference(self) if _is_set(other) else NotImplemented
 
     def __rxor__(self, other: Set[Any], /) -> HamtSet[Any]:
-        return HamtSet(other).symmetric_difference(self) if isinstance(other, Set) else NotImplemented
+        return HamtSet(other).symmetric_difference(self) if _is_set(other) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(frozenset(self))
 
-    @reprlib.recursive_repr("HamtSet({...})")
+    @recursive_repr("HamtSet({...})")
     def __repr__(self) -> str:
         return f"HamtSet({{{', '.join(map(repr, self))}}})" if self else "HamtSet()"
 
@@ -205,6 +207,14 @@ class HamtSet(Sealed, Set[T], Hashable):
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(GenericAlias)
+
+
+def _is_set(other: object) -> TypeGuard[Set[Any]]:
+    # Asking an abstract base class takes several times as long, and is impossible when an interpreter has ended.
+    return type(other) in _SETS or isinstance(other, Set)
+
+
+_SETS = (HamtSet, frozenset, set)
 
 
 def _of(hamt: Hamt[Any, None]) -> HamtSet[Any]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from threading import get_ident
+from typing import Any, TypeVar
 
 from ._messages import refuse_to_pickle
+
+T = TypeVar("T")
 
 # Where users find the public names: a copy of the package may have a name of its own.
 PACKAGE = __name__.rpartition(".")[0]
@@ -23,3 +28,26 @@ class Sealed:
 
     def __reduce__(self) -> Any:
         refuse_to_pickle(type(self).__name__)
+
+
+def recursive_repr(shown: str) -> Callable[[Callable[[T], str]], Callable[[T], str]]:
+    """Have a `__repr__` that comes back to its object show this there. It is reprlib's, whose own is gone when the last
+    objects of an interpreter ask."""
+
+    def decorate(function: Callable[[T], str]) -> Callable[[T], str]:
+        running: set[tuple[int, int]] = set()
+
+        @wraps(function)
+        def guarded(self: T) -> str:
+            key = id(self), get_ident()
+            if key in running:
+                return shown
+            running.add(key)
+            try:
+                return function(self)
+            finally:
+                running.discard(key)
+
+        return guarded
+
+    return decorate
