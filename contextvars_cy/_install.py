@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ._backend import backend, host
+from . import Context, ContextVar, Token, backend, copy_context, host
 from ._install_ctypes import adapt_ctypes
 from ._install_loops import adapt_loops
 from ._standard_library import contextvars
@@ -42,8 +42,6 @@ def install() -> None:
     """
     if _replaced:
         return
-    from . import Context, ContextVar, Token, copy_context
-
     early = _modules_with_native_names()
     if early:
         warnings.warn(

@@ -14,7 +14,8 @@ def when_imported(name: str, part: str, adapt: Callable[[Any], None]) -> None:
     module = sys.modules.get(name)
     if hasattr(module, part):
         adapt(module)
-    else:
+    # When the interpreter ends there are no finders.
+    elif sys.meta_path is not None:
         sys.meta_path.insert(0, _Finder(name, adapt))
 
 
