@@ -129,6 +129,6 @@ $(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@touch $(VENV)/built $@
 
 clean:
-	rm -rf .venv* build dist *.egg-info contextvars_cy/*.c contextvars_cy/*.so contextvars_cy/_pure_build.txt .pytest_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info contextvars_cy/*/*.c contextvars_cy/*/*.so contextvars_cy/_pure_build.txt .pytest_cache .hypothesis
 	rm -rf .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

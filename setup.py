@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import BaseError, CCompilerError
 
-MODULES = ("_trie_cy", "_hamt_cy", "_context_cy")
+MODULES = ("_hamt/trie_cy", "_hamt/hamt_cy", "_context/context_cy")
 VARIABLES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 
 
@@ -72,5 +72,5 @@ for variable in os.environ:
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
 reason = None if undecided else reason_for_a_pure_build()
-extensions = [Extension(f"contextvars_cy.{name}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
+extensions = [Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
 setup(ext_modules=[] if undecided or reason else extensions, cmdclass={"build_py": RecordingBuild})

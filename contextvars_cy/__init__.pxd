@@ -1,6 +1,6 @@
 # `from contextvars_cy cimport ContextVar, contextvar_get, …` for other Cython projects.
 
-from ._context_cy cimport (
+from ._context.context_cy cimport (
     Context,
     ContextVar,
     ThreadState,
@@ -13,4 +13,4 @@ from ._context_cy cimport (
     contextvar_reset,
     contextvar_set,
 )
-from ._hamt_cy cimport Hamt
+from ._hamt.hamt_cy cimport Hamt

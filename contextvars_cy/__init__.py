@@ -17,54 +17,36 @@
 PYTEST_DONT_REWRITE: it would, because a plugin comes along, and warn wherever this was imported before.
 """
 
-from typing import TYPE_CHECKING
-
 from . import _backend
 from ._backend import backend, host
+from ._context.twin import (
+    Assignment,
+    Context,
+    ContextVar,
+    ThreadState,
+    Token,
+    assign,
+    copy_context,
+    current_context,
+    thread_state,
+)
+from ._features.apply import apply
+from ._features.bind import bind
+from ._features.isolated import isolated
+from ._features.local import Local
+from ._features.proxy import Proxy
+from ._features.watch import Watcher, WatchEvent, watch
+from ._hamt.diff import HamtDiff
+from ._hamt.set import HamtSet
+from ._hamt.twin import Hamt, HamtMutation
+from ._install.install import install, uninstall
+from ._late import keep_builtins
 from ._sentinels import MISSING
 
-if TYPE_CHECKING or backend == "pure":
-    from ._context_py import (
-        Assignment,
-        Context,
-        ContextVar,
-        ThreadState,
-        Token,
-        assign,
-        copy_context,
-        current_context,
-        thread_state,
-    )
-    from ._hamt_py import Hamt, HamtMutation
-else:
-    from ._context_cy import (
-        Assignment,
-        Context,
-        ContextVar,
-        ThreadState,
-        Token,
-        assign,
-        copy_context,
-        current_context,
-        thread_state,
-    )
-    from ._hamt_cy import Hamt, HamtMutation
-
-from ._apply import apply
-from ._bind import bind
-from ._hamt_merge import HamtDiff
-from ._hamt_set import HamtSet
-from ._install import install, uninstall
-from ._isolated import isolated
-from ._late import keep_builtins
-from ._local import Local
-from ._proxy import Proxy
-from ._watch import Watcher, WatchEvent, watch
-
 if _backend.debug and host == "native":
-    from . import _brought_back
+    from ._features import brought_back
 
-    del _brought_back
+    del brought_back
 keep_builtins()
 if backend == "cython":
     _backend.keep_modules()

@@ -24,7 +24,7 @@ BACKENDS = ("cython", "pure")
 HOSTS = ("native", "thread")
 NAMES = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CY_HOST")
 MISSING = "no compiled extension is installed for this Python"
-EXTENSIONS = tuple(f"{__package__}.{name}" for name in ("_trie_cy", "_hamt_cy", "_context_cy"))
+EXTENSIONS = tuple(f"{__package__}.{name}" for name in ("_hamt.trie_cy", "_hamt.hamt_cy", "_context.context_cy"))
 
 
 def _choice(variable: str, choices: tuple[str, ...]) -> str:
@@ -80,7 +80,7 @@ def _import_extensions() -> None:
         module = import_module(name)
         # Cython enters a module also under the name that it was compiled with, which in a copy of the package that has
         # another name is the name of another copy's.
-        compiled_name = f"contextvars_cy.{name.rpartition('.')[2]}"
+        compiled_name = name.replace(f"{__package__}.", "contextvars_cy.", 1)
         if compiled_name != name and sys.modules.get(compiled_name) is module:
             del sys.modules[compiled_name]
 

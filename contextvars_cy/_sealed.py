@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from threading import get_ident
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from ._messages import refuse_to_pickle
-
+E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
 # Where users find the public names: a copy of the package may have a name of its own.
@@ -28,6 +27,20 @@ class Sealed:
 
     def __reduce__(self) -> Any:
         refuse_to_pickle(type(self).__name__)
+
+
+def refuse_to_pickle(name: str) -> NoReturn:
+    error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
+    if name in ("Context", "ContextVar"):
+        raise noted(error, "It stays in its process. Send the values, by names of your own, and set them there.")
+    raise error
+
+
+def noted(error: E, note: str) -> E:
+    """The error with the way out as a note, which Python has from 3.11 on: `str(error)` stays CPython's."""
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    return error
 
 
 def recursive_repr(shown: str) -> Callable[[Callable[[T], str]], Callable[[T], str]]:

@@ -23,9 +23,10 @@ def explanation() -> tuple[str, str]:
             f"no extension is built in {_FOLDER}, which Python finds before the installed package, {shadowed}",
             f"run Python in another folder than {above}, without that on PYTHONPATH",
         )
-    are_sources = os.path.exists(os.path.join(_FOLDER, "_context_cy.pyx"))
-    names = [name for name in os.listdir(_FOLDER) if name.startswith("_context_cy.") and name.endswith((".so", ".pyd"))]
-    others = sorted(name for name in names if name[len("_context_cy") :] not in EXTENSION_SUFFIXES)
+    engine = os.path.join(_FOLDER, "_context")
+    are_sources = os.path.exists(os.path.join(engine, "context_cy.pyx"))
+    names = [name for name in os.listdir(engine) if name.startswith("context_cy.") and name.endswith((".so", ".pyd"))]
+    others = sorted(name for name in names if name[len("context_cy") :] not in EXTENSION_SUFFIXES)
     if os.path.exists(_RECORD):
         with open(_RECORD, encoding="utf-8") as record:
             reason = f"a pure build, made by {record.read().strip()}"

@@ -18,7 +18,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import Context, bind
-from ._bind import copy_for_a_thread
+from ._features.bind import copy_for_a_thread
 from ._late import keep_builtins
 
 if TYPE_CHECKING:

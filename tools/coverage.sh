@@ -11,12 +11,12 @@ rm -rf build/coverage
 mkdir -p build/coverage
 cp -r contextvars_cy pytest_contextvars_cy.py docs examples tests setup.py pyproject.toml README.md LICENSE build/coverage
 cd build/coverage
-rm -f contextvars_cy/*.so contextvars_cy/*.c
+rm -f contextvars_cy/*/*.so contextvars_cy/*/*.c
 cat > .coveragerc <<'END'
 [run]
 plugins = Cython.Coverage
 include = contextvars_cy/*
-omit = contextvars_cy/__*, contextvars_cy/_backend.py, contextvars_cy/_install*, contextvars_cy/_when_imported.py
+omit = contextvars_cy/__*, contextvars_cy/_backend.py, contextvars_cy/_install/*
 parallel = true
 [report]
 show_missing = true
@@ -31,7 +31,7 @@ exclude_also =
     # What is only run without memory, by tests that cannot be traced.
     raise MemoryError
 END
-"$python" -m cython -3 -X linetrace=True contextvars_cy/*.pyx
+"$python" -m cython -3 -X linetrace=True contextvars_cy/*/*.pyx
 CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1" "$python" setup.py -q build_ext --inplace
 
 # Tests of interrupts and of a lack of memory would stop the tracing, or meet it. The compiled twin counts on keeping the
@@ -55,6 +55,6 @@ done
 "$python" -m coverage combine -q
 "$python" -m coverage report
 for twin in py cy; do
-    "$python" -m coverage report --include="contextvars_cy/*_$twin.*" --fail-under=98 > /dev/null ||
+    "$python" -m coverage report --include="contextvars_cy/*/*_$twin.*" --fail-under=98 > /dev/null ||
         { echo "Less than 98 % of the lines of *_$twin are run"; exit 1; }
 done

@@ -195,7 +195,7 @@ def main() -> int:
     parser.add_argument("--only", help=f"comma separated ways to run (default: all of {','.join(WAYS)} that work here)")
     arguments = parser.parse_args()
     ways = arguments.only.split(",") if arguments.only else list(WAYS)
-    if not arguments.only and importlib.util.find_spec("contextvars_cy._context_cy") is None:
+    if not arguments.only and importlib.util.find_spec("contextvars_cy._context.context_cy") is None:
         ways.remove("cython")
         print("cython: left out, no compiled extension is installed (python -m contextvars_cy info)", flush=True)
     for way in ways:

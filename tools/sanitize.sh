@@ -15,7 +15,7 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cp -r setup.py pyproject.toml README.md LICENSE contextvars_cy pytest_contextvars_cy.py docs examples tests "$folder"
 cd "$folder"
-rm -f contextvars_cy/*.so contextvars_cy/*.c
+rm -f contextvars_cy/*/*.so contextvars_cy/*/*.c
 flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1"
 build() {
 	CC=gcc CFLAGS="$flags $1" LDFLAGS="$flags" CONTEXTVARS_CY_BACKEND=cython "$python" setup.py -q build_ext --inplace --force

@@ -11,7 +11,7 @@ rm -rf "$folder"
 mkdir -p "$folder"
 cp -r setup.py pyproject.toml README.md LICENSE contextvars_cy tools "$folder"
 cd "$folder"
-rm -f contextvars_cy/*.so contextvars_cy/*.c
+rm -f contextvars_cy/*/*.so contextvars_cy/*/*.c
 export CONTEXTVARS_CY_BACKEND=cython
 CFLAGS="-g -O1 -DHAMT_KEPT_NODES=0 -DCYTHON_USE_FREELISTS=0" "$python" setup.py -q build_ext --inplace
 

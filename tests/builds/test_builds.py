@@ -123,7 +123,7 @@ PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path):
     wheel, output = compiled_wheel
     assert "none-any" not in wheel.name
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
+    assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
     assert PURE_BUILD not in output
     rows, _ = install(tmp_path, "--no-index", wheel)
     assert rows["backend"] == "cython (the compiled extension works)"
@@ -174,14 +174,11 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
     shipped = {Path(name).name for name in names}
     assert {
         "__init__.pxd",
-        "_context_cy.pxd",
-        "_hamt_cy.pxd",
-        "_native_cy.pxd",
-        "_objects_cy.pxd",
-        "_trie_cy.pxd",
+        "context_cy.pxd",
+        "hamt_cy.pxd",
         "py.typed",
         "LICENSE",
-        "_context_py.py",
+        "context_py.py",
     } <= shipped
     information = "contextvars_cy-0.1.0.dist-info"
     assert {Path(name).parts[0] for name in names} == {"contextvars_cy", "pytest_contextvars_cy.py", information}
@@ -225,7 +222,7 @@ def test_the_source_distribution_is_the_whole_project(source_distribution, tree)
 
 def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path):
     wheel, _ = build_wheel(source_distribution, tmp_path)
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
+    assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
 
 
 def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
@@ -239,4 +236,4 @@ def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
 def test_without_cython_an_isolated_build_brings_it(tree, tmp_path):
     python = make_venv(tmp_path / "venv")
     wheel, _ = build_wheel(tree, tmp_path / "wheel", python=python)
-    assert extensions_in(wheel) == ["_context_cy", "_hamt_cy", "_trie_cy"]
+    assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import re
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("context_of_its_own")
 def test_the_backend_and_host_that_were_asked_for_are_the_ones_that_run():
     assert contextvars_cy.backend == os.environ["CONTEXTVARS_CY_BACKEND"]
     assert contextvars_cy.host == os.environ["CONTEXTVARS_CY_HOST"]
-    twin = "_context_cy" if contextvars_cy.backend == "cython" else "_context_py"
-    assert ContextVar is getattr(__import__(f"contextvars_cy.{twin}"), twin).ContextVar
+    twin = "context_cy" if contextvars_cy.backend == "cython" else "context_py"
+    assert ContextVar is importlib.import_module(f"contextvars_cy._context.{twin}").ContextVar
 
 
 class UnhashableName(str):

@@ -1117,7 +1117,7 @@ def test_where_the_stack_ends_there_is_one_error(unraisable):
 def interrupt_after_the_step(frame, event, arg):
     """As a signal may, when the step has been taken and is not yet told of."""
     compiled = event in ("c_return", "c_exception") and arg.__name__ == "run"
-    if compiled or event == "return" and frame.f_code.co_name == "run" and "_context_py" in frame.f_code.co_filename:
+    if compiled or event == "return" and frame.f_code.co_name == "run" and "context_py" in frame.f_code.co_filename:
         raise KeyboardInterrupt
 
 

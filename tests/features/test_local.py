@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Context, ContextVar, Local, _local, copy_context
+from contextvars_cy import Context, ContextVar, Local, copy_context
+from contextvars_cy._features import local as local_module
 from refusals import refuses
 
 
@@ -437,7 +438,7 @@ class Interrupts:
             sys.settrace(before)
 
     def trace(self, frame, event, argument):
-        if frame.f_code.co_filename != _local.__file__:
+        if frame.f_code.co_filename != local_module.__file__:
             return None
         if event == "line":
             self.count += 1

@@ -14,7 +14,6 @@ from contextvars_cy import (
     MISSING,
     Context,
     ContextVar,
-    _watch,
     assign,
     backend,
     copy_context,
@@ -22,6 +21,7 @@ from contextvars_cy import (
     thread_state,
     watch,
 )
+from contextvars_cy._features import watch as watch_module
 
 
 class Value:
@@ -295,7 +295,7 @@ if backend == "cython":
             raise error
 
         with watch(print):
-            monkeypatch.setattr(_watch, "_tell", interrupt)
+            monkeypatch.setattr(watch_module, "_tell", interrupt)
             # Anew, with the interrupted one.
             watch(print).cancel()
             VAR.set(1)

@@ -23,16 +23,19 @@ print(json.dumps({
     "host": contextvars_cy.host,
     "host at work": "native" if native else "thread",
     "folder": contextvars_cy.__path__[0],
-    "twins": sorted(re.findall(r"^contextvars_cy\.(_\w+_[cp]y)$", "\n".join(sys.modules), re.MULTILINE)),
+    "twins": sorted(re.findall(r"^contextvars_cy\.(_\w+\.\w+_[cp]y)$", "\n".join(sys.modules), re.MULTILINE)),
     "homes": sorted(
         name.partition(".")[2]
         for name, module in sys.modules.items()
-        if re.fullmatch(r"contextvars_cy\._\w+_[cp]y", name)
+        if re.fullmatch(r"contextvars_cy\._\w+\.\w+_[cp]y", name)
         and any(vars(module).get(kind.__name__) is kind for kind in (Context, ContextVar, Hamt, Token))
     ),
 }))
 """
-TWINS = {"cython": ["_context_cy", "_hamt_cy", "_trie_cy"], "pure": ["_context_py", "_hamt_py", "_trie_py"]}
+TWINS = {
+    "cython": ["_context.context_cy", "_hamt.hamt_cy", "_hamt.trie_cy"],
+    "pure": ["_context.context_py", "_hamt.hamt_py", "_hamt.trie_py"],
+}
 HOMES = {backend: modules[:2] for backend, modules in TWINS.items()}
 MODULES = TWINS["cython"]
 
@@ -119,12 +122,12 @@ class Copy:
         self.package = folder / "contextvars_cy"
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         # An editable installation may have been built for other Pythons too.
-        other = [file.name for file in installed_package.glob("*.so") if not file.name.endswith(suffix)]
+        other = [file.name for file in installed_package.rglob("*.so") if not file.name.endswith(suffix)]
         left_out = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "_pure_build.txt", *other)
         shutil.copytree(installed_package, self.package, ignore=left_out)
 
     def extension_file(self, module):
-        return self.package / f"{module}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        return self.package / f"{module.replace('.', '/')}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
     def break_modules(self, modules):
         for module in modules:
@@ -196,7 +199,7 @@ def test_broken_extension_is_told_by_info(modules, copy):
     done = copy.run("-m", "contextvars_cy", "info")
     assert done.returncode == 0, done.stderr
     assert row("backend", done).startswith(f"pure ({REASON}")
-    assert row("extension", done) == str(copy.extension_file("_context_cy"))
+    assert row("extension", done) == str(copy.extension_file("_context.context_cy"))
 
 
 def test_broken_extension_is_no_matter_to_the_pure_backend(copy):
@@ -207,12 +210,12 @@ def test_broken_extension_is_no_matter_to_the_pure_backend(copy):
 
 
 # A module that loads and then fails, as one does that was built against something this Python lacks.
-FAILING = "import contextvars_cy._hamt_cy\nraise SystemError('made for another Python')\n"
+FAILING = "import contextvars_cy._hamt.hamt_cy\nraise SystemError('made for another Python')\n"
 
 
 def test_half_an_extension_is_not_used(copy):
-    copy.remove_modules(["_context_cy"])
-    (copy.package / "_context_cy.py").write_text(FAILING)
+    copy.remove_modules(["_context.context_cy"])
+    (copy.package / "_context/context_cy.py").write_text(FAILING)
     done = copy.run("-W", "ignore", "-c", REPORT)
     assert done.returncode == 0, done.stderr
     assert copy.report(done)["homes"] == HOMES["pure"]
@@ -248,7 +251,7 @@ def test_missing_extension_is_told_by_info(modules, copy):
     done = copy.run("-m", "contextvars_cy", "info")
     assert (done.returncode, done.stderr) == (0, "")
     assert row("backend", done) == f"pure ({MISSING})"
-    expected = "none" if "_context_cy" in modules else str(copy.extension_file("_context_cy"))
+    expected = "none" if "_context.context_cy" in modules else str(copy.extension_file("_context.context_cy"))
     assert row("extension", done) == expected
 
 
@@ -263,7 +266,7 @@ def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules
 
 def test_info_tells_of_an_extension_for_another_python(copy):
     copy.remove_modules(MODULES)
-    other = copy.package / f"_context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
+    other = copy.package / f"_context/context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
     other.write_bytes(b"")
     done = copy.run("-m", "contextvars_cy", "info")
     assert row("backend", done) == f"pure (the extension that is installed is for another Python: {other.name})"

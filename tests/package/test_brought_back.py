@@ -181,7 +181,8 @@ def test_debug_mode_names_what_was_lost(backend, tmp_path):
 @ON_BOTH
 def test_an_interrupt_of_what_debug_mode_does_reaches_the_program(backend, tmp_path):
     program = """
-from contextvars_cy import ContextVar, _brought_back, assign
+from contextvars_cy import ContextVar, assign
+from contextvars_cy._features import brought_back
 
 def interrupted(*args):
     raise KeyboardInterrupt
@@ -189,7 +190,7 @@ def interrupted(*args):
 var = ContextVar("var", default=0)
 token = var.set(1)
 assignment = assign({var: 2})
-_brought_back._note_all = interrupted
+brought_back._note_all = interrupted
 for change in (lambda: var.set(3), assignment.undo, lambda: assign({var: 4}), lambda: var.reset(token), var.unset):
     try:
         change()

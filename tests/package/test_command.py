@@ -47,7 +47,7 @@ def test_info_is_true(backend, host, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     program = "import contextvars_cy as c, sys; print(c.__version__, c.__path__[0], sys.executable, sep='\\n')"
     version, package, executable = run_python(["-c", program], tmp_path, env).stdout.splitlines()
-    extension = Path(package, f"_context_cy{sysconfig.get_config_var('EXT_SUFFIX')}")
+    extension = Path(package, "_context", f"context_cy{sysconfig.get_config_var('EXT_SUFFIX')}")
     assert extension.is_file()
 
     done = run_python(["-m", "contextvars_cy", "info"], tmp_path, env)

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import _hamt_cy, _hamt_py
+from contextvars_cy._hamt import hamt_cy, hamt_py
 from histories import KEYS, of_any_length
 from keys import Key
 
 Map = pytest.importorskip(
     "immutables._map", reason="immutables has no release for this Python", exc_type=ImportError
 ).Map
-TWINS = [_hamt_py.Hamt, _hamt_cy.Hamt]
+TWINS = [hamt_py.Hamt, hamt_cy.Hamt]
 both_twins = pytest.mark.parametrize("Hamt", TWINS, ids=["pure", "cython"])
 
 VALUES = st.integers(0, 3)

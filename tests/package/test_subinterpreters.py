@@ -74,7 +74,7 @@ def test_the_pure_backend_works(kind, host, before, tmp_path):
 # The first is Cython's, for an interpreter with the GIL of the others, the second the import system's.
 REASONS = {
     "legacy": "Interpreter change detected - this module can only be loaded into one interpreter per process.",
-    "isolated": "module contextvars_cy._trie_cy does not support loading in subinterpreters",
+    "isolated": "module contextvars_cy._hamt.trie_cy does not support loading in subinterpreters",
 }
 
 

@@ -29,7 +29,7 @@ def planted(tmp_path):
     def plant(old, new):
         package = tmp_path / "contextvars_cy"
         shutil.copytree(Path(contextvars_cy.__file__).parent, package, ignore=shutil.ignore_patterns("*_cy*", "__py*"))
-        module = package / "_context_py.py"
+        module = package / "_context/context_py.py"
         source = module.read_text()
         assert source.count(old) == 1
         module.write_text(source.replace(old, new))

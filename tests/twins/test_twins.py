@@ -17,16 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import contextvars_cy
-from contextvars_cy import _context_cy, _context_py, _hamt_cy, _hamt_py, _trie_cy, _trie_py
+from contextvars_cy._context import context_cy, context_py
+from contextvars_cy._hamt import hamt_cy, hamt_py, trie_cy, trie_py
 from histories import HISTORIES, step
 from keys import Key, Watch, WatchedKey
 
-MODULES = [(_trie_py, _trie_cy), (_hamt_py, _hamt_cy), (_context_py, _context_cy)]
+MODULES = [(trie_py, trie_cy), (hamt_py, hamt_cy), (context_py, context_cy)]
 OF_THE_MAP = ["Hamt", "HamtIterator", "HamtKeys", "HamtValues", "HamtItems", "HamtMutation"]
 TYPES = [
-    *((getattr(_hamt_py, name), getattr(_hamt_cy, name)) for name in OF_THE_MAP),
+    *((getattr(hamt_py, name), getattr(hamt_cy, name)) for name in OF_THE_MAP),
     *(
-        (getattr(_context_py, name), getattr(_context_cy, name))
+        (getattr(context_py, name), getattr(context_cy, name))
         for name in ("ContextVar", "Token", "Assignment", "Context", "ThreadState")
     ),
 ]
@@ -123,7 +124,7 @@ def test_the_signatures_of_methods_are_the_same(pure, compiled):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_signatures_of_functions_are_the_same(name):
-    assert pure_signature(getattr(_context_py, name)) == getattr(_context_cy, name).__text_signature__
+    assert pure_signature(getattr(context_py, name)) == getattr(context_cy, name).__text_signature__
 
 
 @pytest.mark.parametrize("name", ["Hamt", "Context", "ContextVar"])
@@ -152,7 +153,7 @@ def test_the_docstrings_are_the_same(pure, compiled):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_docstrings_of_functions_are_the_same(name):
-    pure, compiled = getattr(_context_py, name), getattr(_context_cy, name)
+    pure, compiled = getattr(context_py, name), getattr(context_cy, name)
     assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
     assert pure.__module__ == "contextvars_cy"
 
@@ -160,16 +161,17 @@ def test_the_docstrings_of_functions_are_the_same(name):
 def definitions(path, pattern):
     """The names in their order; a function that only the module uses has an underscore in the reference alone."""
     names = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
-    if path.name.startswith("_trie"):
+    if path.name.startswith("trie"):
         names = [name.lstrip("_") for name in names]
     return list(dict.fromkeys(names))
 
 
-@pytest.mark.parametrize("module", ["_trie", "_hamt", "_context"])
+@pytest.mark.parametrize("module", ["_hamt/trie", "_hamt/hamt", "_context/context"])
 def test_the_definitions_stand_in_the_same_order(module):
-    folder = Path(__file__).parents[2] / "contextvars_cy"
-    ours = definitions(folder / f"{module}_py.py", r"^ {0,4}(?:class |def |(?=_load = ))(\w+)")
-    theirs = definitions(folder / f"{module}_cy.pyx", r"^ {0,4}(?:cdef class |def |cdef (?:inline )?\w+ \*?)(\w+)[(:]")
+    path = Path(__file__).parents[2] / "contextvars_cy" / module
+    ours = definitions(path.with_name(f"{path.name}_py.py"), r"^ {0,4}(?:class |def |(?=_load = ))(\w+)")
+    pattern = r"^ {0,4}(?:cdef class |def |cdef (?:inline )?\w+ \*?)(\w+)[(:]"
+    theirs = definitions(path.with_name(f"{path.name}_cy.pyx"), pattern)
     shared = set(ours) & set(theirs)
     assert len(shared) > 10
     assert [name for name in ours if name in shared] == [name for name in theirs if name in shared]
@@ -199,8 +201,8 @@ NATIVE = contextvars.ContextVar("NATIVE")
 
 class Twin:
     def __init__(self, suffix):
-        self.context = importlib.import_module(f"contextvars_cy._context_{suffix}")
-        self.hamt = importlib.import_module(f"contextvars_cy._hamt_{suffix}")
+        self.context = importlib.import_module(f"contextvars_cy._context.context_{suffix}")
+        self.hamt = importlib.import_module(f"contextvars_cy._hamt.hamt_{suffix}")
         self.var = self.context.ContextVar("var", default=[1])
 
 
@@ -501,7 +503,7 @@ def test_the_collector_follows_a_tree_only_where_a_cycle_could_pass():
         (node,) = gc.get_referents(hamt)
         return node
 
-    plain = _hamt_cy.Hamt.fromkeys(range(100), "value")
+    plain = hamt_cy.Hamt.fromkeys(range(100), "value")
     assert not gc.is_tracked(root(plain))
     assert not gc.is_tracked(root(plain.set(7, 1.5).delete(40).update({200: None})))
     for followed in (plain.set(7, []), plain.set(200, []), plain.update({7: [], 300: 1}), plain.set((1,), 1)):

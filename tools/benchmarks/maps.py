@@ -84,8 +84,8 @@ PYRSISTENT = {
 }
 DICT = {"set": None, "delete": None, "update": "m | batch", "mutate": None}
 IMPLEMENTATIONS = {
-    "cython": Implementation("contextvars_cy._hamt_cy:Hamt", "contextvars_cy", HAMT),
-    "pure": Implementation("contextvars_cy._hamt_py:Hamt", "contextvars_cy", HAMT),
+    "cython": Implementation("contextvars_cy._hamt.hamt_cy:Hamt", "contextvars_cy", HAMT),
+    "pure": Implementation("contextvars_cy._hamt.hamt_py:Hamt", "contextvars_cy", HAMT),
     "immutables": Implementation("immutables._map:Map", "immutables"),
     "immutables-py": Implementation("immutables.map:Map", "immutables"),
     "rpds": Implementation("rpds:HashTrieMap", "rpds-py", RPDS),

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from contextvars_cy import _native, host
+from contextvars_cy import host
 from contextvars_cy._backend import obstacle
+from contextvars_cy._context import interpreter
 
 
 class Twin:
@@ -73,11 +74,11 @@ class Entered:
         self.context = context
 
     def __enter__(self) -> contextvars.Context:
-        _native.enter(self.context)
+        interpreter.enter(self.context)
         return self.context
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
-        _native.leave(self.context)
+        interpreter.leave(self.context)
 
 
 class Undoing:
@@ -144,8 +145,8 @@ class StandardLibrary:
     Context = contextvars.Context
     Token = contextvars.Token
     copy_context = staticmethod(contextvars.copy_context)
-    enter = staticmethod(_native.enter)
-    leave = staticmethod(_native.leave)
+    enter = staticmethod(interpreter.enter)
+    leave = staticmethod(interpreter.leave)
     entered = Entered
     watched = contextlib.nullcontext
 
@@ -155,7 +156,7 @@ class StandardLibrary:
 
     def current_context(self) -> contextvars.Context:
         token = self.probe.set(None)
-        context = _native.context_of(token)
+        context = interpreter.context_of(token)
         self.probe.reset(token)
         return context
 
@@ -209,8 +210,8 @@ Implementation = Any  # Twin | StandardLibrary, which programs use as they would
 
 def implementations() -> tuple[list[Implementation], str]:
     """Those that run here, the oracle last, and why one of them is left out, or an empty text."""
-    found = [Twin("pure", "contextvars_cy._context_py")]
+    found = [Twin("pure", "contextvars_cy._context.context_py")]
     why_not, _ = obstacle()
     if not why_not:
-        found.append(Twin("cython", "contextvars_cy._context_cy"))
+        found.append(Twin("cython", "contextvars_cy._context.context_cy"))
     return [*found, StandardLibrary()], why_not

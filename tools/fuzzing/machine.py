@@ -130,7 +130,7 @@ class BaseMachine:
     def blotted(self, text: str) -> str:
         """Without addresses and modules' names."""
         text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text)
-        return re.sub(r"\b(_contextvars|contextvars_cy(\._context_(cy|py))?)\.", "", text)
+        return re.sub(r"\b(_contextvars|contextvars_cy(\._context\.context_(cy|py))?)\.", "", text)
 
     @contextmanager
     def noting(self, *words: Any) -> Iterator[None]:

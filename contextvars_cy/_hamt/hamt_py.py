@@ -1,4 +1,4 @@
-"""The persistent map under every Context, the reference twin: a root node of `_trie_py`, a count, and their methods.
+"""The persistent map under every Context, the reference twin: a root node of `trie_py`, a count, and their methods.
 
 Nothing that a map can reach is ever written again. A mutation gathers its changes in dicts, and lays them over the map
 in one walk when it is finished, or when it is asked how long it is: every node is made once, and none needs an owner.
@@ -15,11 +15,11 @@ from threading import RLock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
-from ._hamt_inspect import check, dump
-from ._hamt_merge import HamtDiff, merge
-from ._sealed import PACKAGE, Sealed, recursive_repr
-from ._sentinels import ABSENT, MISSING
-from ._trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
+from .._sealed import PACKAGE, Sealed, recursive_repr
+from .._sentinels import ABSENT, MISSING
+from .debug import check, dump
+from .diff import HamtDiff, merge
+from .trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from types import MappingProxyType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import MISSING, ContextVar, Hamt, Token
-from ._sealed import PACKAGE
-from ._sentinels import ABSENT
+from .._context.twin import ContextVar, Token
+from .._hamt.twin import Hamt
+from .._sealed import PACKAGE
+from .._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING:
     from typing_extensions import Self

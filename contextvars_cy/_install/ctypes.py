@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import Context
+from .._context.twin import Context
 
 FUNCTIONS = ("PyContext_Enter", "PyContext_Exit", "PyContext_Copy")
 

@@ -12,18 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from sys import is_finalizing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
-from . import ContextVar, backend, current_context
-from ._debug import warn
-from ._sentinels import ABSENT
-from ._watch import Failure
-
-if TYPE_CHECKING or backend == "pure":
-    from ._context_py import note_changes_by
-else:
-    from ._context_cy import note_changes_by
+from .._context.debug import warn
+from .._context.twin import ContextVar, current_context, note_changes_by
+from .._sentinels import ABSENT
+from .watch import Failure
 
 _LOST = (
     "{} set in this Context and lost since: a library has brought back the variables of another Context one by one, "

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from ._standard_library import NativeContext, NativeContextVar, NativeToken
+from .standard_library import NativeContext, NativeContextVar, NativeToken
 
-E = TypeVar("E", bound=BaseException)
 F = TypeVar("F", bound=Callable[..., Any])
 
 ASSIGNS = "assign() takes one mapping from ContextVar to value, as in assign({variable: value}), or pairs of both"
@@ -16,13 +15,6 @@ ELSEWHERE = (
     "nothing."
 )
 UNSET = "Set the variable first, ask variable.get(default), or create it with a default or a default_factory."
-
-
-def noted(error: E, note: str) -> E:
-    """The error with the way out as a note, which Python has from 3.11 on: `str(error)` stays CPython's."""
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-    return error
 
 
 def whose(thing: object) -> str:
@@ -44,13 +36,6 @@ def shown_as(shape: Callable[..., None]) -> Callable[[F], F]:
         return function
 
     return mark
-
-
-def refuse_to_pickle(name: str) -> NoReturn:
-    error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
-    if name in ("Context", "ContextVar"):
-        raise noted(error, "It stays in its process. Send the values, by names of your own, and set them there.")
-    raise error
 
 
 def refuse_arguments(given: int, unknown: dict[str, object]) -> NoReturn:

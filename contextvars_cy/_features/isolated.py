@@ -15,8 +15,8 @@ from sys import is_finalizing, modules
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, coroutine
 from typing import Any, TypeVar, Union
 
-from . import Context, copy_context
-from ._sealed import PACKAGE
+from .._context.twin import Context, copy_context
+from .._sealed import PACKAGE
 
 # What generators and coroutines are usually annotated as.
 T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[Any], Awaitable[Any]])

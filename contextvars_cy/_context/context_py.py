@@ -24,12 +24,14 @@ from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final, overload
 from weakref import ref
 
-from ._backend import debug, host
-from ._debug import origin, warn_of_shared_default
-from ._hamt_merge import HamtDiff
-from ._hamt_py import EMPTY, Hamt, iterate
-from ._messages import ASSIGNS, ELSEWHERE, UNSET, noted, refuse_arguments, shown_as, whose
-from ._native import (
+from .._backend import debug, host
+from .._hamt.diff import HamtDiff
+from .._hamt.hamt_py import EMPTY, Hamt, iterate
+from .._hamt.trie_py import find
+from .._sealed import PACKAGE, Sealed, noted
+from .._sentinels import ABSENT, MISSING
+from .debug import origin, warn_of_shared_default
+from .interpreter import (
     TASKS_ARE_NATIVE,
     context_of,
     copy,
@@ -41,16 +43,13 @@ from ._native import (
     replace_init,
     run,
 )
-from ._proxy import Proxy
-from ._sealed import PACKAGE, Sealed
-from ._sentinels import ABSENT, MISSING
-from ._standard_library import NativeContext, NativeContextVar, NativeToken
-from ._trie_py import find
+from .messages import ASSIGNS, ELSEWHERE, UNSET, refuse_arguments, shown_as, whose
+from .standard_library import NativeContext, NativeContextVar, NativeToken
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
 
-    from ._watch import Watcher, WatchEvent
+    from .._features.watch import Watcher, WatchEvent
 
     P = ParamSpec("P")
     E = TypeVar("E", covariant=True)
@@ -63,7 +62,7 @@ if TYPE_CHECKING:
 
         def __len__(self) -> int: ...
 else:
-    from ._hamt_py import HamtIterator
+    from .._hamt.hamt_py import HamtIterator
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -74,8 +73,9 @@ Snapshot = Hamt["ContextVar[Any]", Any]
 _serial = count()
 # Whether Contexts show the native variables that are set in them too.
 _shows_native_variables = False
-# Of `_watch`, which builds on this module: its Watcher, and what is called after each change while anybody watches.
-_watcher: Callable[[ContextVar[Any], Callable[[WatchEvent], object]], Watcher]
+# By capabilities, which build on this module: the functions behind methods of ContextVar, and what is called after each
+# change while anybody watches.
+_implementations: dict[str, Callable[..., Any]] = {}
 _tell: Callable[[str, Any, Any, Any], None] | None = None
 # The same for changes of values alone, which debug mode notes, too.
 _tell_of_change = _tell
@@ -289,7 +289,7 @@ class ContextVar(Sealed, Generic[T]):
         'blue'
         reset <Token.MISSING>
         """
-        return _watcher(self, callback)
+        return _implementations["watch"](self, callback)  # type: ignore[no-any-return]
 
     def proxy(self) -> T:
         """Return an object that stands for the variable's value, whichever that is at the moment.
@@ -306,7 +306,7 @@ class ContextVar(Sealed, Generic[T]):
         True
         """
         # Whatever a T may do, this does.
-        return Proxy(self)  # type: ignore[return-value]
+        return _implementations["proxy"](self)  # type: ignore[no-any-return]
 
     def __hash__(self) -> int:
         return self._hash
@@ -544,7 +544,7 @@ class Context(_Mapping):
     ('blue', 'red')
     """
 
-    # `_native` and `_is_registered` belong to the native host, the others to the thread host. Whoever enters it
+    # `interpreter` and `_is_registered` belong to the native host, the others to the thread host. Whoever enters it
     # takes the second element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have
     # it back. The Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows
     # its thread.
@@ -987,11 +987,11 @@ if host == "native":
             raise
 
     def enter_native(context: Context) -> None:
-        """For `_entering`: what an event loop's C code does, and nobody is told."""
+        """For `entering`: what an event loop's C code does, and nobody is told."""
         enter(context._native)
 
     def leave_native(context: Context) -> None:
-        """For `_entering`: what an event loop's C code does, and nobody is told."""
+        """For `entering`: what an event loop's C code does, and nobody is told."""
         leave(context._native)
 
     def _name_our_context(error: RuntimeError, context: Context) -> None:
@@ -1158,20 +1158,20 @@ def _about_to_enter(context: Context) -> None:
     # An asynchronous test does without a loop what it would do in one.
     if loop is not None or "unittest.async_case" in modules:
         if _entering is None:
-            from . import _entering as module
+            from . import entering as module
 
             _entering = module
         _entering.about_to_enter(context, loop)
 
 
-def watch_by(watcher: Callable[[ContextVar[Any], Callable[[WatchEvent], object]], Watcher]) -> None:
-    """For `_watch`: what `ContextVar.watch` returns. Importing it there would fail when the interpreter ends."""
-    global _watcher
-    _watcher = watcher
+def implement(method: str, function: Callable[..., Any]) -> None:
+    """For capabilities: what `ContextVar.watch` or `ContextVar.proxy` calls. To import that would fail when the
+    interpreter ends."""
+    _implementations[method] = function
 
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:
-    """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
+    """For `watch`: have `tell(kind, variable, old, new)` called after each change from now on; None ends that."""
     global _tell, _tell_of_change
     note, _tell = _note, tell
     if note is None or tell is None:
@@ -1186,8 +1186,8 @@ def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None
 
 
 def note_changes_by(note: Callable[[str, Any, Any, Any], None], look: Callable[[ContextVar[Any]], None]) -> None:
-    """For `_brought_back`, in debug mode: have `note(kind, variable, old, new)` called after each change of values, and
-    `look(variable)` before each `get`."""
+    """For debug mode: have `note(kind, variable, old, new)` called after each change of values, and `look(variable)`
+    before each `get`."""
     global _note
     _note = note
     tell_changes_to(_tell)
@@ -1208,7 +1208,7 @@ def show_native_variables(shown: bool) -> None:
 
 
 def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
-    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+    """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> R:
@@ -1221,7 +1221,7 @@ def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def give_tasks_native_contexts(cls: Any) -> None:
-    """For `_install_loops`: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
     init = cls.__init__
 
     @wraps(init)

@@ -38,7 +38,7 @@ from collections.abc import Iterator
 from operator import is_
 from typing import Any, Final
 
-from ._sentinels import ABSENT
+from .._sentinels import ABSENT
 
 Node = tuple[int, int, list[Any]]
 """The bitmap of the entries, that of the children, and the slots."""

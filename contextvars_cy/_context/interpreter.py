@@ -16,8 +16,8 @@ from itertools import compress
 from operator import is_, methodcaller
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._collector import while_none_is_collected
-from ._standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
+from .collector import while_none_is_collected
+from .standard_library import NativeContext, NativeContextVar, NativeToken, copy_native_context
 
 T = TypeVar("T")
 

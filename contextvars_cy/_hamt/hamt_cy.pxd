@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject, newfunc
 from libc.stdint cimport uint32_t
 
-from ._trie_cy cimport Node, fold
+from .trie_cy cimport Node, fold
 
 cdef extern from *:
     """

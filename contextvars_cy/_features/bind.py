@@ -7,11 +7,12 @@ from functools import update_wrapper
 from sys import modules
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import Context, ContextVar, assign, copy_context, current_context, host
-from ._apply import values_of
-from ._collector import while_none_is_collected
-from ._isolated import mark_if_coroutine_function
-from ._sealed import PACKAGE
+from .._backend import host
+from .._context.collector import while_none_is_collected
+from .._context.twin import Context, ContextVar, assign, copy_context, current_context
+from .._sealed import PACKAGE
+from .apply import values_of
+from .isolated import mark_if_coroutine_function
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec

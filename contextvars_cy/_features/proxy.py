@@ -9,7 +9,8 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any, final
 
-from ._sealed import PACKAGE, Sealed
+from .._context.twin import implement
+from .._sealed import PACKAGE, Sealed
 
 
 @final
@@ -172,3 +173,4 @@ setattr(Proxy, "__rdivmod__", _reflected(divmod))  # noqa: B010
 for _name in "__enter__ __exit__ __aenter__ __aexit__ __aiter__ __anext__".split():
     setattr(Proxy, _name, _Special(_name))
 Proxy.__module__ = PACKAGE
+implement("proxy", Proxy)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from . import Assignment, Context, ContextVar, assign, host
-from ._sealed import PACKAGE
-from ._standard_library import NativeContext
+from .._backend import host
+from .._context.standard_library import NativeContext
+from .._context.twin import Assignment, Context, ContextVar, assign
+from .._sealed import PACKAGE
 
 
 def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:

@@ -7,6 +7,8 @@ import warnings
 from sys import _getframe, is_finalizing, modules
 from types import FrameType
 
+from .._sealed import PACKAGE
+
 
 def origin() -> str:
     """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
@@ -44,7 +46,7 @@ def warn(message: str) -> None:
 def _program_frame() -> FrameType | None:
     """The program's, which called into this package."""
     frame: FrameType | None = _getframe(1)
-    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{__package__}."):
+    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{PACKAGE}."):
         frame = frame.f_back
     return frame
 

@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 # cython: nonecheck=True, freethreading_compatible=True, unraisable_tracebacks=False
-"""The compiled twin of `_context_py`, which explains what both do."""
+"""The compiled twin of `context_py`, which explains what both do."""
 
 cimport cython
 from cpython.contextvars cimport (
@@ -13,9 +13,9 @@ from cpython.list cimport PyList_New
 from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
-from ._siblings_cy cimport import_sibling
-from ._hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
-from ._native_cy cimport (
+from .._siblings_cy cimport import_sibling
+from .._hamt.hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
+from .interpreter_cy cimport (
     known_thread_id,
     native_context_of,
     native_copy,
@@ -39,7 +39,7 @@ from ._native_cy cimport (
     native_version_here,
     native_watch,
 )
-from ._objects_cy cimport (
+from .objects_cy cimport (
     METH_FASTCALL,
     METH_KEYWORDS,
     call,
@@ -50,9 +50,10 @@ from ._objects_cy cimport (
     keep,
     make,
     replace_init,
+    replace_slot_init,
     take_arguments,
 )
-from ._trie_cy cimport (
+from .._hamt.trie_cy cimport (
     Node,
     decref,
     find_identical,
@@ -67,16 +68,15 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from threading import get_ident, main_thread
-from types import FunctionType, GenericAlias, MethodType
+from types import GenericAlias, MethodType, WrapperDescriptorType
 
 import _weakref
 
-# As in `_trie_cy`.
-_backend, _debug, _messages, _proxy, _sentinels = [
-    import_module(name, __package__) for name in ("._backend", "._debug", "._messages", "._proxy", "._sentinels")
+# As in `_hamt.trie_cy`.
+_backend, _debug, _messages, _sealed, _sentinels = [
+    import_module(name, __package__) for name in (".._backend", ".debug", ".messages", ".._sealed", ".._sentinels")
 ]
 host = _backend.host
-Proxy = _proxy.Proxy
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
 cdef object ABSENT = _sentinels.ABSENT
@@ -87,24 +87,24 @@ cdef object getframe = sys._getframe
 cdef dict modules = sys.modules
 cdef object origin = _debug.origin
 cdef object warn_of_shared_default = _debug.warn_of_shared_default
-cdef object noted = _messages.noted
+cdef object noted = _sealed.noted
 cdef object refuse_arguments = _messages.refuse_arguments
-cdef object refuse_to_pickle = _messages.refuse_to_pickle
+cdef object refuse_to_pickle = _sealed.refuse_to_pickle
 cdef object whose = _messages.whose
 cdef str ASSIGNS = _messages.ASSIGNS
 cdef str ELSEWHERE = _messages.ELSEWHERE
 cdef str UNSET = _messages.UNSET
-cdef object new_proxy = Proxy
 cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
 cdef bint DEBUG = _backend.debug
 cdef bint TASKS_ARE_NATIVE = sys.version_info >= (3, 15)
-cdef str PACKAGE = __package__
+cdef str ENTERING = f"{__package__}.entering"
 cdef bint WATCHED = False
 # Of changes: watched, or noted in debug mode.
 cdef bint TOLD = False
 cdef bint SHOWS_NATIVE_VARIABLES = False
-cdef object _watcher = None
+# By capabilities, the functions behind methods of ContextVar.
+cdef dict _implementations = {}
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
@@ -398,7 +398,7 @@ cdef class ContextVar:
         'blue'
         reset <Token.MISSING>
         """
-        return _watcher(self, callback)
+        return _implementations["watch"](self, callback)
 
     def proxy(self):
         """Return an object that stands for the variable's value, whichever that is at the moment.
@@ -414,7 +414,7 @@ cdef class ContextVar:
         >>> current_user == "nobody"
         True
         """
-        return new_proxy(self)
+        return _implementations["proxy"](self)
 
     def __hash__(self):
         return self._hash
@@ -1455,13 +1455,13 @@ cdef inline int _leave(ThreadState state, Context context) except -1:
 
 
 def enter_native(Context context):
-    """For `_entering`: what an event loop's C code does, and nobody is told."""
+    """For `entering`: what an event loop's C code does, and nobody is told."""
     if native_enter(context._native) < 0:
         raise_set()
 
 
 def leave_native(Context context):
-    """For `_entering`: what an event loop's C code does, and nobody is told."""
+    """For `entering`: what an event loop's C code does, and nobody is told."""
     if native_exit(context._native) < 0:
         raise_set()
 
@@ -1647,19 +1647,19 @@ cdef bint _about_to_enter(Context context) except -1:
     if loop is None and "unittest.async_case" not in modules:
         return True
     if _entering is None:
-        _entering = import_module("._entering", PACKAGE)
+        _entering = import_module(ENTERING)
     _entering.about_to_enter(context, loop)
     return False
 
 
-def watch_by(watcher):
-    """For `_watch`: what `ContextVar.watch` returns. Importing it there would fail when the interpreter ends."""
-    global _watcher
-    _watcher = watcher
+def implement(method, function):
+    """For capabilities: what `ContextVar.watch` or `ContextVar.proxy` calls. To import that would fail when the
+    interpreter ends."""
+    _implementations[method] = function
 
 
 def tell_changes_to(tell):
-    """For `_watch`: have `tell(kind, variable, old, new)` called after each change from now on; None: nobody."""
+    """For `watch`: have `tell(kind, variable, old, new)` called after each change from now on; None ends that."""
     global WATCHED, TOLD, _tell_watchers
     if NATIVE:
         native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
@@ -1669,8 +1669,8 @@ def tell_changes_to(tell):
 
 
 def note_changes_by(note, look):
-    """For `_brought_back`, in debug mode: have `note(kind, variable, old, new)` called after each change of values, and
-    `look(variable)` before each `get`."""
+    """For debug mode: have `note(kind, variable, old, new)` called after each change of values, and `look(variable)`
+    before each `get`."""
     global TOLD, _note, _look
     _note, _look, TOLD = note, look, True
     take_arguments(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
@@ -1725,7 +1725,7 @@ cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_
 
 
 def in_native_context(function):
-    """For `_install_loops`: the function, given the native Context for one of ours that is its argument `context`."""
+    """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
     return _InNativeContext(function)
 
 
@@ -1739,11 +1739,12 @@ cdef int _init_task_with_native_context(object self, object args, PyObject *opti
 
 
 def give_tasks_native_contexts(cls):
-    """For `_install_loops`: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
-    if type(cls.__init__) is FunctionType:
-        cls.__init__ = in_native_context(cls.__init__)
+    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+    init = cls.__init__
+    if type(init) is WrapperDescriptorType:
+        replace_slot_init(<PyTypeObject *>cls, init, <initproc>_init_task_with_native_context, &_init_task)
     else:
-        replace_init(<PyTypeObject *>cls, <initproc>_init_task_with_native_context, &_init_task)
+        replace_init(<PyTypeObject *>cls, in_native_context(init))
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
@@ -1788,13 +1789,13 @@ cdef str _LEAK = (
 
 Mapping.register(Context)
 match_as_mapping(Context)
-publish(ContextVar, __package__, NULL)
-publish(Token, __package__, <newfunc>_refuse_token)
-publish(Assignment, __package__, <newfunc>_refuse_assignment)
-publish(Context, __package__, <newfunc>_context_from_call)
-publish(ThreadState, __package__, <newfunc>_refuse_thread_state)
+publish(ContextVar, _sealed.PACKAGE, NULL)
+publish(Token, _sealed.PACKAGE, <newfunc>_refuse_token)
+publish(Assignment, _sealed.PACKAGE, <newfunc>_refuse_assignment)
+publish(Context, _sealed.PACKAGE, <newfunc>_context_from_call)
+publish(ThreadState, _sealed.PACKAGE, <newfunc>_refuse_thread_state)
 for _public in (assign, thread_state, current_context, copy_context):
-    _public.__module__ = __package__
+    _public.__module__ = _sealed.PACKAGE
 
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context

@@ -8,18 +8,15 @@ import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import Context, ContextVar, Token, backend, copy_context, host
-from ._install_ctypes import adapt_ctypes
-from ._install_loops import adapt_loops
-from ._standard_library import contextvars
-from ._when_imported import when_imported
-
-if TYPE_CHECKING or backend == "pure":
-    from ._context_py import show_native_variables
-else:
-    from ._context_cy import show_native_variables
+from .._backend import host
+from .._context.standard_library import contextvars
+from .._context.twin import Context, ContextVar, Token, copy_context, show_native_variables
+from .._sealed import PACKAGE
+from .ctypes import adapt_ctypes
+from .loops import adapt_loops
+from .when_imported import when_imported
 
 _NAMES = ("contextvars", "_contextvars")
 _EXPORTED = ("Context", "ContextVar", "Token", "copy_context")
@@ -52,7 +49,7 @@ def install() -> None:
         )
     for name in _NAMES:
         module = ModuleType(name, "Context variables after PEP 567, by contextvars_cy.")
-        module.__spec__ = ModuleSpec(name, loader=None, origin=__package__)
+        module.__spec__ = ModuleSpec(name, loader=None, origin=PACKAGE)
         exported = (Context, ContextVar, Token, copy_context)
         module.__dict__.update(zip(_EXPORTED, exported), __all__=_EXPORTED, _native=contextvars)
         _replaced[name] = sys.modules.get(name)
@@ -84,7 +81,7 @@ def _modules_with_native_names() -> list[str]:
         name
         for name, module in sys.modules.copy().items()
         if name.partition(".")[0] not in _STANDARD
-        and f"{name.rpartition('.')[0]}._standard_library" not in sys.modules
+        and f"{name.rsplit('.', 2)[0]}._context.standard_library" not in sys.modules
         # Not by what it says of itself: a library of cffi's says that it is a module, and a lazy module is imported by
         # the first look.
         and issubclass(type(module), ModuleType)

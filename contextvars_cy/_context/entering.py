@@ -20,18 +20,19 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from . import Context, backend, host, thread_state
+from .._backend import backend, host
+from .._sealed import PACKAGE
+from .twin import Context, thread_state
 
-_PACKAGE = str(__package__)
 _NATIVE = host == "native"
 _PYPY = _NATIVE and sys.implementation.name == "pypy"
 
 if _PYPY:
-    from ._native import abandon  # type: ignore[attr-defined]
+    from .interpreter import abandon  # type: ignore[attr-defined]
 if TYPE_CHECKING or _NATIVE and backend == "pure":
-    from ._context_py import enter_native, leave_native
+    from .context_py import enter_native, leave_native
 elif _NATIVE:
-    from ._context_cy import enter_native, leave_native
+    from .context_cy import enter_native, leave_native
 
 _HANDLE_RUN = events.Handle._run.__code__
 _MUST_NOT_AWAIT = (
@@ -61,12 +62,12 @@ _left: dict[int, _Entered] = {}
 
 def about_to_enter(context: Context, loop: events.AbstractEventLoop | None) -> None:
     """For the engine, before `with context:` and `ThreadState.enter`; loop is the one that runs here, if any."""
-    frame = _outside(sys._getframe(1), _PACKAGE)
+    frame = _outside(sys._getframe(1), PACKAGE)
     if _NATIVE or loop is not None:
         _refuse_test_case(frame)
     if loop is None:
         return
-    entered = _Entered(context, _outside(frame, _PACKAGE, "contextlib"), loop)
+    entered = _Entered(context, _outside(frame, PACKAGE, "contextlib"), loop)
     _left.pop(entered.address, None)
     check = _here.check
     if check is None or check.loop() is not loop:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._sealed import PACKAGE
-from ._sentinels import MISSING
+from .._sealed import PACKAGE
+from .._sentinels import MISSING
 
 
 class HamtDiff(NamedTuple):

@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from ._hamt_cy cimport Hamt
+from .._hamt.hamt_cy cimport Hamt
 
 
 cdef class ContextVar:

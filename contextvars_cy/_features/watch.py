@@ -11,17 +11,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
 
-from . import Context, ContextVar, backend, current_context, host
-from ._sealed import PACKAGE, Sealed
-from ._sentinels import ABSENT, MISSING
-
-if TYPE_CHECKING or backend == "pure":
-    from ._context_py import tell_changes_to, watch_by
-else:
-    from ._context_cy import tell_changes_to, watch_by
-
+from .._backend import backend, host
+from .._context.twin import Context, ContextVar, current_context, implement, tell_changes_to
+from .._sealed import PACKAGE, Sealed
+from .._sentinels import ABSENT, MISSING
 
 _Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
 
@@ -183,7 +178,7 @@ def _end() -> None:
 
 
 atexit.register(_end)
-watch_by(Watcher)
+implement("watch", Watcher)
 
 
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:

@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import Context, ContextVar, Token, backend, copy_context
-from ._standard_library import contextvars
-from ._when_imported import when_imported
-
-if TYPE_CHECKING or backend == "pure":
-    from ._context_py import give_tasks_native_contexts, in_native_context
-else:
-    from ._context_cy import give_tasks_native_contexts, in_native_context
+from .._context.standard_library import contextvars
+from .._context.twin import Context, ContextVar, Token, copy_context, give_tasks_native_contexts, in_native_context
+from .when_imported import when_imported
 
 # The methods of a loop that take a Context.
 METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "call_at")

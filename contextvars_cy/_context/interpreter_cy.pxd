@@ -1,10 +1,10 @@
-# The interpreter's own contexts, as far as C can reach them: the compiled counterpart of `_native`, for one module.
+# The interpreter's own contexts, as far as C can reach them: the compiled counterpart of `interpreter`, for one module.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 # For its C code, of which there is some use below.
-from ._trie_cy cimport popcount
+from .._hamt.trie_cy cimport popcount
 
 cdef extern from *:
     """

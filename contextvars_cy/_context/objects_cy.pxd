@@ -81,25 +81,27 @@ cdef extern from *:
         return result;
     }
 
-    /* Set the `__init__` of a type of C, and remember the one before; once. Python allows it while a flag is not set. */
-    static int hamt_replace_init(PyTypeObject *type, initproc init, initproc *before) {
-        PyWrapperDescrObject *replaced = (PyWrapperDescrObject *)PyObject_GetAttrString((PyObject *)type, "__init__");
+    /* Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. */
+    static int hamt_replace_init(PyTypeObject *type, PyObject *init) {
+        unsigned long immutable = type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE;
+        int result;
+        type->tp_flags &= ~immutable;
+        result = PyObject_SetAttrString((PyObject *)type, "__init__", init);
+        type->tp_flags |= immutable;
+        return result;
+    }
+
+    /* The same where it is C code, by C code, which is called with what it replaces in `before`. */
+    static int hamt_replace_slot_init(PyTypeObject *type, PyObject *replaced, initproc init, initproc *before) {
+        PyWrapperDescrObject *descriptor = (PyWrapperDescrObject *)replaced;
         PyObject *replacing;
-        int result = -1;
-        if (replaced == NULL) return -1;
-        if ((void *)init == replaced->d_wrapped) {
-            Py_DECREF(replaced);
-            return 0;
-        }
-        replacing = PyDescr_NewWrapper(type, replaced->d_base, (void *)init);
-        if (replacing != NULL) {
-            *before = (initproc)replaced->d_wrapped;
-            type->tp_flags &= ~Py_TPFLAGS_IMMUTABLETYPE;
-            result = PyObject_SetAttrString((PyObject *)type, "__init__", replacing);
-            type->tp_flags |= Py_TPFLAGS_IMMUTABLETYPE;
-            Py_DECREF(replacing);
-        }
-        Py_DECREF(replaced);
+        int result;
+        if ((void *)init == descriptor->d_wrapped) return 0;
+        replacing = PyDescr_NewWrapper(type, descriptor->d_base, (void *)init);
+        if (replacing == NULL) return -1;
+        *before = (initproc)descriptor->d_wrapped;
+        result = hamt_replace_init(type, replacing);
+        Py_DECREF(replacing);
         return result;
     }
     """
@@ -113,5 +115,8 @@ cdef extern from *:
     object call "hamt_call"(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
     bint is_sole "hamt_is_sole"(PyObject *thing, Py_ssize_t count) noexcept
     void decref_held "hamt_decref_held"(PyObject *thing) noexcept
-    int replace_init "hamt_replace_init"(PyTypeObject *kind, initproc init, initproc *before) except -1
+    int replace_init "hamt_replace_init"(PyTypeObject *kind, object init) except -1
+    int replace_slot_init "hamt_replace_slot_init"(
+        PyTypeObject *kind, object replaced, initproc init, initproc *before
+    ) except -1
     int take_arguments "hamt_take_arguments"(object kind, const char *name, void *function, int flags) except -1

@@ -6,8 +6,8 @@ from collections.abc import Hashable, Iterable, Iterator, Set
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from . import Hamt
-from ._sealed import PACKAGE, Sealed, recursive_repr
+from .._sealed import PACKAGE, Sealed, recursive_repr
+from .twin import Hamt
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard

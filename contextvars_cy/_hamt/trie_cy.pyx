@@ -1,6 +1,6 @@
 # cython: language_level=3, binding=False, auto_pickle=False
 # cython: wraparound=False, boundscheck=False, initializedcheck=False, freethreading_compatible=True
-"""The compiled twin of `_trie_py`, which explains what both do.
+"""The compiled twin of `trie_py`, which explains what both do.
 
 Nodes are objects of a type of their own, made in C, with their slots inline: one allocation each. Pointers to them are
 borrowed from the root that the caller holds; a function that makes a node returns it as an object, owned.
@@ -14,7 +14,7 @@ from importlib import import_module
 
 # Not `from . import`: Cython then asks for the name that it has compiled, and of a copy of this package that has another
 # name, that is another copy's module.
-cdef object ABSENT = import_module("._sentinels", __package__).ABSENT
+cdef object ABSENT = import_module(".._sentinels", __package__).ABSENT
 
 cdef extern from *:
     """

@@ -1,13 +1,13 @@
 # cython: language_level=3, binding=False, auto_pickle=False, embedsignature=True, embedsignature.format=clinic
 # cython: wraparound=False, boundscheck=False, freethreading_compatible=True
-"""The compiled twin of `_hamt_py`, which explains what both do."""
+"""The compiled twin of `hamt_py`, which explains what both do."""
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, inquiry, newfunc
 from libc.stdint cimport uint32_t
 
-from ._siblings_cy cimport import_sibling
-from ._trie_cy cimport (
+from .._siblings_cy cimport import_sibling
+from .trie_cy cimport (
     EMPTY_NODE,
     Node,
     assoc,
@@ -32,9 +32,9 @@ import sys
 from importlib import import_module
 from types import GenericAlias
 
-# As in `_trie_cy`.
-_hamt_inspect, _hamt_merge, _sentinels = [
-    import_module(name, __package__) for name in ("._hamt_inspect", "._hamt_merge", "._sentinels")
+# As in `trie_cy`.
+_debug, _diff, _sealed, _sentinels = [
+    import_module(name, __package__) for name in (".debug", ".diff", ".._sealed", ".._sentinels")
 ]
 
 # When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
@@ -43,10 +43,10 @@ cdef object MISSING = _sentinels.MISSING
 cdef object Iterable = collections.abc.Iterable
 cdef object Mapping = collections.abc.Mapping
 cdef object Set = collections.abc.Set
-cdef object HamtDiff = _hamt_merge.HamtDiff
-cdef object check = _hamt_inspect.check
-cdef object dump = _hamt_inspect.dump
-cdef object merge_maps = _hamt_merge.merge
+cdef object HamtDiff = _diff.HamtDiff
+cdef object check = _debug.check
+cdef object dump = _debug.dump
+cdef object merge_maps = _diff.merge
 cdef Py_ssize_t MAX_HASH = sys.maxsize
 
 cdef extern from *:
@@ -893,12 +893,12 @@ collections.abc.KeysView.register(HamtKeys)
 collections.abc.ValuesView.register(HamtValues)
 collections.abc.ItemsView.register(HamtItems)
 match_as_mapping(Hamt)
-publish(Hamt, __package__, <newfunc>_hamt_from_call)
-publish(HamtIterator, __package__, <newfunc>_refuse_call)
-publish(HamtKeys, __package__, <newfunc>_refuse_call)
-publish(HamtValues, __package__, <newfunc>_refuse_call)
-publish(HamtItems, __package__, <newfunc>_refuse_call)
-publish(HamtMutation, __package__, <newfunc>_refuse_call)
+publish(Hamt, _sealed.PACKAGE, <newfunc>_hamt_from_call)
+publish(HamtIterator, _sealed.PACKAGE, <newfunc>_refuse_call)
+publish(HamtKeys, _sealed.PACKAGE, <newfunc>_refuse_call)
+publish(HamtValues, _sealed.PACKAGE, <newfunc>_refuse_call)
+publish(HamtItems, _sealed.PACKAGE, <newfunc>_refuse_call)
+publish(HamtMutation, _sealed.PACKAGE, <newfunc>_refuse_call)
 # What can be subscripted would be taken for a sequence, and iterated.
 no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation

@@ -1,0 +1,1 @@
+"""What the standard library lacks: one module a capability, on the public names."""

@@ -1,0 +1,1 @@
+"""The persistent map, which knows no Context."""

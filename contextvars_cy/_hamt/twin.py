@@ -1,0 +1,12 @@
+"""The map of the twin that runs."""
+
+from typing import TYPE_CHECKING
+
+from .._backend import backend
+
+if TYPE_CHECKING or backend == "pure":
+    from .hamt_py import Hamt, HamtMutation
+else:
+    from .hamt_cy import Hamt, HamtMutation
+
+__all__ = ["Hamt", "HamtMutation"]
