@@ -72,5 +72,9 @@ for variable in os.environ:
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
 reason = None if undecided else reason_for_a_pure_build()
-extensions = [Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"]) for name in MODULES]
+headers = [str(path) for path in Path("contextvars_cy").glob("*/*.h")]
+extensions = [
+    Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"], depends=headers)
+    for name in MODULES
+]
 setup(ext_modules=[] if undecided or reason else extensions, cmdclass={"build_py": RecordingBuild})

@@ -31,7 +31,7 @@ class Sealed:
 
 def refuse_to_pickle(name: str) -> NoReturn:
     error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
-    if name in ("Context", "ContextVar"):
+    if name in ("Context", "ContextVar", "Token"):
         raise noted(error, "It stays in its process. Send the values, by names of your own, and set them there.")
     raise error
 

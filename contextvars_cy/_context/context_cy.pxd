@@ -25,7 +25,7 @@ cdef class Token:
 
 
 cdef class Assignment:
-    cdef list _old_values
+    cdef list _old_value
     cdef object _context
     cdef object _origin
     cdef bint _used

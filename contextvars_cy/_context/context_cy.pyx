@@ -14,50 +14,12 @@ from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
 from .._siblings_cy cimport import_sibling
-from .._hamt.hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping, publish
-from .interpreter_cy cimport (
-    known_thread_id,
-    native_context_of,
-    native_copy,
-    native_copy_current,
-    native_current,
-    native_current_value,
-    native_enter,
-    native_exit,
-    native_find,
-    native_glance,
-    native_heard_thread_id,
-    native_here,
-    native_is_known,
-    native_look,
-    native_map,
-    native_moves,
-    native_set,
-    native_thread_id,
-    native_value,
-    native_version,
-    native_version_here,
-    native_watch,
-)
-from .objects_cy cimport (
-    METH_FASTCALL,
-    METH_KEYWORDS,
-    call,
-    decref_held,
-    free_list,
-    initproc,
-    is_sole,
-    keep,
-    make,
-    replace_init,
-    replace_slot_init,
-    take_arguments,
-)
+from .._hamt.hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping
 from .._hamt.trie_cy cimport (
     Node,
     decref,
     find_identical,
-    handed_over,
+    owned,
     sole_slot,
     sole_with_entry,
     sole_without_entry,
@@ -88,11 +50,16 @@ cdef dict modules = sys.modules
 cdef object origin = _debug.origin
 cdef object warn_of_shared_default = _debug.warn_of_shared_default
 cdef object noted = _sealed.noted
+cdef object has_pairs = _messages.has_pairs
 cdef object refuse_arguments = _messages.refuse_arguments
 cdef object refuse_to_pickle = _sealed.refuse_to_pickle
 cdef object whose = _messages.whose
 cdef str ASSIGNS = _messages.ASSIGNS
+cdef str DIFFERENT = _messages.DIFFERENT
 cdef str ELSEWHERE = _messages.ELSEWHERE
+cdef str ENTERED = _messages.ENTERED
+cdef str LEAK = _messages.LEAK
+cdef str NOT_ENTERED = _messages.NOT_ENTERED
 cdef str UNSET = _messages.UNSET
 cdef object bound_method = MethodType
 cdef bint NATIVE = host == "native"
@@ -102,134 +69,88 @@ cdef str ENTERING = f"{__package__}.entering"
 cdef bint WATCHED = False
 # Of changes: watched, or noted in debug mode.
 cdef bint TOLD = False
-cdef bint SHOWS_NATIVE_VARIABLES = False
 # By capabilities, the functions behind methods of ContextVar.
 cdef dict _implementations = {}
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
 cdef object _entering = None
-cdef initproc _init_task = NULL
 cdef uint32_t _serial = 0
 # The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
 cdef Py_hash_t _last_number = 0
 
-cdef extern from *:
-    """
-    #ifndef Py_GIL_DISABLED
-    #define HAMT_GIL 1
-    #else
-    #define HAMT_GIL 0
-    #endif
-
-    /* The known thread's, borrowed. */
-    static HAMT_THREAD_LOCAL PyObject *known_thread_state;
-
-    /* References move from the current one to those below and back, since a count that goes up and down at once waits
-       for the processor's caches. The list keeps its room: leaving asks for no memory. */
-    static inline int hamt_push(PyObject **current, PyObject *below, PyObject *context) {
-        PyListObject *list = (PyListObject *)below;
-        Py_ssize_t size = Py_SIZE(list);
-        if (size < list->allocated) {
-            list->ob_item[size] = *current;
-            Py_SET_SIZE(list, size + 1);
-        }
-        else {
-            if (PyList_Append(below, *current) < 0) return -1;
-            Py_DECREF(*current);
-        }
-        Py_INCREF(context);
-        *current = context;
-        return 0;
-    }
-    static inline void hamt_pop(PyObject **current, PyObject *below) {
-        PyListObject *list = (PyListObject *)below;
-        Py_ssize_t size = Py_SIZE(list) - 1;
-        PyObject *left = *current;
-        *current = list->ob_item[size];
-        Py_SET_SIZE(list, size);
-        Py_DECREF(left);
-    }
-    #define HAMT_PUSH(state, context) \
-        hamt_push((PyObject **)&(state)->_current, (PyObject *)(state)->_below, (PyObject *)(context))
-    #define HAMT_POP(state) hamt_pop((PyObject **)&(state)->_current, (PyObject *)(state)->_below)
-    #define HAMT_HAS_ROOM(state) \
-        (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
-    #define HAMT_IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
-
-    /* One step, where another thread may be trying the same. */
-    #ifdef Py_GIL_DISABLED
-    #define HAMT_EXCHANGE_ENTERED(context, entered) _Py_atomic_exchange_int(&(context)->_entered, entered)
-    #else
-    static inline int hamt_exchange(int *flag, int value) {
-        int old = *flag;
-        *flag = value;
-        return old;
-    }
-    #define HAMT_EXCHANGE_ENTERED(context, entered) hamt_exchange(&(context)->_entered, entered)
-    #endif
-
-    #define HAMT_PUT_ROOT(snapshot, root) ((snapshot)->_root = (PyObject *)(root))
-
-    /* An instance's type is called by what is in its field `_vectorcall`, and binds without making a bound method. */
-    #define HAMT_TAKE_CALLS(self) \
-        hamt_take_calls(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
-    static inline void hamt_take_calls(PyTypeObject *type, Py_ssize_t offset) {
-        type->tp_vectorcall_offset = offset;
-        type->tp_call = PyVectorcall_Call;
-        type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR;
-    }
-
-    #define hamt_items_of(list) (((PyListObject *)(list))->ob_item)
-
-    static int hamt_raise_set(void) {
-        return -1;
-    }
-
-    /* Of objects just made. */
-    #define HAMT_FILL_TOKEN(token, var, context) \
-        hamt_fill((PyObject **)&(token)->_var, (PyObject *)(var)); \
-        hamt_fill((PyObject **)&(token)->_old_value, Py_None); \
-        hamt_fill((PyObject **)&(token)->_context, (PyObject *)(context)); \
-        hamt_fill((PyObject **)&(token)->_origin, Py_None); \
-        (token)->_used = 0
-    #define HAMT_FILL_CONTEXT(context, native, snapshot) \
-        hamt_fill((PyObject **)&(context)->_native, (PyObject *)(native)); \
-        hamt_fill((PyObject **)&(context)->_snapshot, (PyObject *)(snapshot)); \
-        hamt_fill((PyObject **)&(context)->_home, Py_None); \
-        (context)->_entered = 0
-    static inline void hamt_fill(PyObject **field, PyObject *value) {
-        Py_INCREF(value);
-        *field = value;
-    }
-
-    """
-    PyObject *known_thread_state
+cdef extern from "objects.h":
+    bint HAS_GIL
+    ctypedef struct free_list:
+        pass
+    PyObject *allocate(PyTypeObject *kind, free_list *freed) except NULL
+    void release(PyObject *freed, free_list *kept) noexcept
+    bint is_sole(PyObject *thing, Py_ssize_t count) noexcept
+    void decref_held(PyObject *thing) noexcept
+    int raise_pending() except -1
     # From a pointer that owns.
     Context as_context "(void *)"(PyObject *made)
     Token as_token "(void *)"(PyObject *made)
-    int push "HAMT_PUSH"(ThreadState state, Context context) noexcept
-    void pop "HAMT_POP"(ThreadState state) noexcept
+    void fill_token "FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
+    void fill_context "FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
+    int exchange_entered "EXCHANGE_ENTERED"(Context context, int entered) noexcept
     # From one that is gone: nothing is counted.
-    void put_root "HAMT_PUT_ROOT"(Hamt snapshot, Node *root) noexcept
-    bint GIL "HAMT_GIL"
-    bint COLLECTS_AT_ALLOCATION "(PY_VERSION_HEX < 0x030C0000)"
-    Py_hash_t NOWHERE "PY_SSIZE_T_MIN"
-    bint has_room "HAMT_HAS_ROOM"(ThreadState state) noexcept
-    bint is_topmost "HAMT_IS_TOPMOST"(ThreadState state, Context context) noexcept
-    int exchange_entered "HAMT_EXCHANGE_ENTERED"(Context context, int entered) noexcept
-    int raise_set "hamt_raise_set"() except -1
-    void take_calls "HAMT_TAKE_CALLS"(_InNativeContext function) noexcept
-    void fill_token "HAMT_FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
-    void fill_context "HAMT_FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
-    bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
-    PyObject **items_of "hamt_items_of"(list items) noexcept
+    void put_root "PUT_ROOT"(Hamt snapshot, Node *root) noexcept
+    PyObject **items_of "items_of_list"(list items) noexcept
+
+cdef extern from "calls.h":
+    ctypedef int (*initproc)(object, object, PyObject *) except -1
+    object vectorcall "vectorcall_of"(PyObject *callable, PyObject *const *args, size_t count, PyObject *names)
+    void be_called "BE_CALLED"(_InNativeContext function) noexcept
+    int replace_init(PyTypeObject *kind, object init) except -1
+    int replace_slot_init(PyTypeObject *kind, object replaced, initproc init, initproc *before) except -1
+
+cdef extern from "../_hamt/type_slots.h":
+    int publish "publish_type"(object type, object package, newfunc called) except -1
+    int replace_method(object kind, const char *name, void *function, int flags) except -1
+
+cdef extern from "cpython_layout.h":
+    uint64_t known_thread_id
+    uint64_t heard_thread_id
+    uint64_t thread_id_here() noexcept
+    uint64_t context_version() noexcept
+    const uint64_t *context_version_here() noexcept
+    PyObject *current_native_context() noexcept
+    PyObject *map_of_context(object context) noexcept
+    bint layout_is_known
+    PyObject *find_anchor(PyObject *context, bint *alone) noexcept
+    PyObject *glance_at_anchor(PyObject *context) noexcept
+    PyObject *anchor_value_here() noexcept
+    int probe_layout(object anchor, object value, void (*listen)() noexcept) except -1
+
+cdef extern from "interpreter.h":
+    int enter_native(object context) noexcept
+    int exit_native(object context) noexcept
+    object copy_native(object context)
+    object copy_current_native()
+    PyObject *context_of_token(object token) noexcept
+    object set_native(object variable, object value)
+    PyObject *value_in_native(object context, object variable) except? NULL
+    PyObject *current_native_value(object variable) except? NULL
+    int own_moves
+    int watch_switches(void (*told)() noexcept) except -1
+
+cdef extern from "thread_stack.h":
+    PyObject *known_thread_state
+    int push "PUSH_CONTEXT"(ThreadState state, Context context) noexcept
+    void pop "POP_CONTEXT"(ThreadState state) noexcept
+    bint has_room "HAS_ROOM"(ThreadState state) noexcept
+    bint is_topmost "IS_TOPMOST"(ThreadState state, Context context) noexcept
 
 cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
     ctypedef struct PyInterpreterState:
         pass
+    bint COLLECTS_AT_ALLOCATION "(PY_VERSION_HEX < 0x030C0000)"
+    int METH_FASTCALL
+    int METH_KEYWORDS
+    Py_hash_t NOWHERE "PY_SSIZE_T_MIN"
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     int Py_EnterRecursiveCall(const char *where) except 1
     void Py_LeaveRecursiveCall() noexcept
@@ -240,6 +161,7 @@ cdef extern from "Python.h":
     PyThreadState *PyThreadState_Next(PyThreadState *thread) noexcept
     void PyErr_Clear() noexcept
     bint is_type "Py_IS_TYPE"(PyObject *thing, PyTypeObject *kind) noexcept
+    bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
 
@@ -315,7 +237,7 @@ cdef class ContextVar:
         >>> colour.is_set()
         False
         """
-        cdef Hamt snapshot = _load()
+        cdef Hamt snapshot = _current_snapshot()
         return _seen_or_found(snapshot, self) is not NULL
 
     def set(self, value, /):
@@ -377,7 +299,7 @@ cdef class ContextVar:
         cdef Token made
         if is_type(<PyObject *>token, <PyTypeObject *>Token):
             made = token
-            if made._var is self and not made._used and <PyObject *>made._context is not _here(<PyObject *>made._context):
+            if made._var is self and not made._used and <PyObject *>made._context is not _place_of_set(<PyObject *>made._context):
                 return False
         self.reset(token)
         return True
@@ -449,7 +371,7 @@ cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count)
 cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count):
     if count > 1:
         raise TypeError(f"get expected at most 1 argument, got {count}")
-    cdef Hamt snapshot = _load()
+    cdef Hamt snapshot = _current_snapshot()
     cdef PyObject *value = _seen_or_found(snapshot, var)
     if value is NULL:
         value = args[0] if count else <PyObject *>ABSENT
@@ -477,22 +399,22 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 
 cdef Token contextvar_set(ContextVar var, object value):
-    cdef PyObject *here = _here()
+    cdef PyObject *place = _place_of_set()
     # Held while memory is asked for, where that may run a finaliser, which leaves the Context.
-    cdef object held = <object>here if COLLECTS_AT_ALLOCATION else None
-    cdef PyObject *token = make(<PyTypeObject *>Token, &_free_tokens)
+    cdef object held = <object>place if COLLECTS_AT_ALLOCATION else None
+    cdef PyObject *token = allocate(<PyTypeObject *>Token, &_free_tokens)
     cdef PyObject *old_value
-    fill_token(<Token>token, var, here)
+    fill_token(<Token>token, var, place)
     if DEBUG:
-        here = _note_origin(token)
-    old_value = _exchange_in_place(here, var, <PyObject *>value)
+        place = _note_origin(token)
+    old_value = _exchange_in_place(place, var, <PyObject *>value)
     if old_value is not NULL:
-        (<Token>token)._old_value = handed_over(old_value)
+        (<Token>token)._old_value = owned(old_value)
         if not TOLD:
             return as_token(token)
     owner = as_token(token)
     if old_value is NULL:
-        (<Token>token)._old_value = _update(here, var, value)
+        (<Token>token)._old_value = _update(place, var, value)
     if TOLD:
         _tell_of_set(<Token>token, value)
     return owner
@@ -500,36 +422,36 @@ cdef Token contextvar_set(ContextVar var, object value):
 
 cdef PyObject *_note_origin(PyObject *token) except NULL:
     # Python code, which may leave the Context.
-    cdef PyObject *here
+    cdef PyObject *place
     try:
         (<Token>token)._origin = origin()
-        here = _here()
-        (<Token>token)._context = <object>here
+        place = _place_of_set()
+        (<Token>token)._context = <object>place
     except BaseException:
         decref(token)
         raise
-    return here
+    return place
 
 
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
-    cdef PyObject *here = _here(<PyObject *>token._context)
+    cdef PyObject *place = _place_of_set(<PyObject *>token._context)
     if token._used:
         raise RuntimeError(f"{token!r} has already been used once{_made_where(token._origin)}")
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token._origin)}")
-    if <PyObject *>token._context is not here:
+    if <PyObject *>token._context is not place:
         raise noted(
             ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}"), ELSEWHERE
         )
     token._used = True
-    cdef PyObject *old_value = _exchange_in_place(here, var, <PyObject *>token._old_value)
+    cdef PyObject *old_value = _exchange_in_place(place, var, <PyObject *>token._old_value)
     if old_value is not NULL:
-        before = handed_over(old_value)
+        before = owned(old_value)
         if TOLD:
             _tell_of_change("reset", var, before, token._old_value)
         return 0
     try:
-        before = _update(here, var, token._old_value)
+        before = _update(place, var, token._old_value)
     except BaseException:
         token._used = False
         raise
@@ -587,7 +509,7 @@ cdef free_list _free_tokens
 
 
 cdef void _free_token(void *token) noexcept:
-    keep(<PyObject *>token, &_free_tokens)
+    release(<PyObject *>token, &_free_tokens)
 
 
 cdef object _exit_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
@@ -642,16 +564,16 @@ cdef class Assignment:
 
 
 cdef int _undo_assignment(Assignment assignment) except -1:
-    cdef PyObject *here = _here(<PyObject *>assignment._context)
+    cdef PyObject *place = _place_of_set(<PyObject *>assignment._context)
     if assignment._used:
         raise RuntimeError(f"{assignment!r} has already been undone{_made_where(assignment._origin)}")
-    if <PyObject *>assignment._context is not here:
+    if <PyObject *>assignment._context is not place:
         raise ValueError(f"{assignment!r} was made in a different Context{_made_where(assignment._origin)}")
     assignment._used = True
     # The list may become one of what was before.
-    changes = _as_dict(assignment._old_values) if TOLD else None
+    changes = _as_dict(assignment._old_value) if TOLD else None
     try:
-        before = _update(here, None, assignment._old_values)
+        before = _update(place, None, assignment._old_value)
     except BaseException:
         assignment._used = False
         raise
@@ -697,22 +619,23 @@ def assign(values=ABSENT, /, *more):
     with cython.critical_section(pairs):
         changes = PyList_New(2 * len(pairs))
         while next_item(pairs, &position, &key, &value):
-            _checked(<object>key)
+            _checked_variable(<object>key)
             xincref(key)
             xincref(value)
             items_of(changes)[index], items_of(changes)[index + 1] = key, value
             index += 2
-    cdef PyObject *here = _here()
-    assignment._context = <object>here
+    cdef PyObject *place = _place_of_set()
+    assignment._context = <object>place
     told = _as_dict(changes) if TOLD else None
-    assignment._old_values = _update(here, None, changes)
+    assignment._old_value = _update(place, None, changes)
     if TOLD and told is not None:
-        _tell_of_change("set", None, _as_dict(assignment._old_values), told)
+        _tell_of_change("set", None, _as_dict(assignment._old_value), told)
     return assignment
 
 
 cdef dict _pairs(object values):
-    if type(values) is ContextVar or type(values) is tuple and values and type(values[0]) is ContextVar:
+    is_pair = type(values) is tuple and values and type(values[0]) is ContextVar
+    if type(values) is ContextVar or is_pair or not has_pairs(values):
         raise TypeError(f"{ASSIGNS}, not a {type(values).__name__}")
     return dict(values)
 
@@ -739,7 +662,7 @@ cdef class Context:
         """The native Context that this one wraps, for an API that insists on the real type; native host only."""
         if not NATIVE:
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
-        _registered(self)
+        native_registered(self)
         return self._native
 
     @cython.embedsignature(False)
@@ -763,7 +686,7 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
-        return _with_native(native_copy(self._native)) if NATIVE else _with_snapshot(_snapshot_of(self))
+        return _copy_of(self)
 
     def get(self, key, default=None, /):
         """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
@@ -771,7 +694,7 @@ cdef class Context:
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
-        return handed_over(_value_in(self, key, <PyObject *>default))
+        return owned(_value_in(self, key, <PyObject *>default))
 
     def keys(self):
         """Return an iterator over the variables; O(n).
@@ -779,7 +702,7 @@ cdef class Context:
         >>> list(Context().keys())
         []
         """
-        return iterate(_shown(self), KEYS)
+        return iterate(_shown_values(self), KEYS)
 
     def values(self):
         """Return an iterator over the values; O(n).
@@ -787,7 +710,7 @@ cdef class Context:
         >>> list(Context().values())
         []
         """
-        return iterate(_shown(self), VALUES)
+        return iterate(_shown_values(self), VALUES)
 
     def items(self):
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -795,7 +718,7 @@ cdef class Context:
         >>> list(Context().items())
         []
         """
-        return iterate(_shown(self), ITEMS)
+        return iterate(_shown_values(self), ITEMS)
 
     def diff(self, other, /):
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -809,28 +732,28 @@ cdef class Context:
         ...     before.diff(current_context()).added == {colour: "red"}
         True
         """
-        return _shown(self).diff(_shown(_checked_context(other)))
+        return _shown_values(self).diff(_shown_values(_checked_context(other)))
 
     def __getitem__(self, key):
-        return handed_over(_value_in(self, key, NULL))
+        return owned(_value_in(self, key, NULL))
 
     def __contains__(self, key):
         if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
-            return handed_over(_native_value_in(self, key, <PyObject *>ABSENT)) is not ABSENT
+            return owned(_native_value_in(self, key, <PyObject *>ABSENT)) is not ABSENT
         return _find(_snapshot_of(self), <ContextVar>key) is not NULL
 
     def __len__(self):
-        return _shown(self)._count
+        return _shown_values(self)._count
 
     def __iter__(self):
-        return iterate(_shown(self), KEYS)
+        return iterate(_shown_values(self), KEYS)
 
     def __eq__(self, other):
         if type(other) is not Context:
             return NotImplemented
-        if NATIVE and native_map(self._native) is native_map((<Context>other)._native):
+        if NATIVE and map_of_context(self._native) is map_of_context((<Context>other)._native):
             return True
-        cdef Hamt snapshot = _shown(self), other_snapshot = _shown(other)
+        cdef Hamt snapshot = _shown_values(self), other_snapshot = _shown_values(other)
         return snapshot is other_snapshot or snapshot == other_snapshot
 
     __reversed__ = None
@@ -853,13 +776,13 @@ cdef free_list _free_contexts
 
 
 cdef void _free_context(void *context) noexcept:
-    keep(<PyObject *>context, &_free_contexts)
+    release(<PyObject *>context, &_free_contexts)
 
 
 cdef object _context_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
     if <tuple>args or kwargs is not NULL and <dict>kwargs:
         raise TypeError("Context() does not accept any arguments")
-    return _with_native(PyContext_New()) if NATIVE else _with_snapshot(EMPTY)
+    return _new_context()
 
 
 @cython.nonecheck(False)
@@ -869,7 +792,7 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
     cdef PyObject *state = _state()
     _enter(<ThreadState>state, <Context>self)
     try:
-        return call(args[0], args + 1, count - 1, names)
+        return vectorcall(args[0], args + 1, count - 1, names)
     finally:
         _leave(<ThreadState>state, <Context>self)
 
@@ -880,7 +803,7 @@ cdef inline PyObject *_value_in(Context context, object key, PyObject *default) 
     cdef Hamt snapshot
     if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
         return _native_value_in(context, key, default)
-    if NATIVE or not GIL:
+    if NATIVE or not HAS_GIL:
         snapshot = _snapshot_of(context)
         value = _find(snapshot, <ContextVar>key)
     else:
@@ -893,36 +816,7 @@ cdef inline PyObject *_value_in(Context context, object key, PyObject *default) 
     return value
 
 
-cdef PyObject *_native_value_in(Context context, object key, PyObject *default) except NULL:
-    # The same for a native variable.
-    cdef PyObject *value = NULL
-    if not SHOWS_NATIVE_VARIABLES or type(key) is not type(_anchor):
-        _checked(key)
-    if key is not _anchor:
-        value = native_value(context._native, key)
-    if value is NULL:
-        value = default
-        if value is NULL:
-            raise KeyError(key)
-        xincref(value)
-    return value
-
-
-cdef inline Hamt _shown(Context context):
-    return _with_native_variables(context) if SHOWS_NATIVE_VARIABLES else _snapshot_of(context)
-
-
-cdef Hamt _with_native_variables(Context context):
-    # A copy, because another thread may be setting variables in the Context.
-    native = native_copy(context._native)
-    cdef Hamt snapshot = native.get(_anchor, EMPTY)
-    for variable, value in native.items():
-        if variable is not _anchor:
-            snapshot = snapshot.set(variable, value)
-    return snapshot
-
-
-cdef inline int _checked(object key) except -1:
+cdef inline int _checked_variable(object key) except -1:
     if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
         raise TypeError(f"a ContextVar key was expected, got {key!r}{whose(key)}")
     return 0
@@ -1000,13 +894,13 @@ cdef class _ThreadEnd:
     cdef uint64_t _thread_id
 
     def __dealloc__(self):
-        global known_thread_id, native_heard_thread_id
+        global known_thread_id, heard_thread_id
         if self._thread_id == 0:
             return
         if known_thread_id == self._thread_id:
             known_thread_id = 0
-        if native_heard_thread_id == self._thread_id:
-            native_heard_thread_id = 0
+        if heard_thread_id == self._thread_id:
+            heard_thread_id = 0
         _states_at_end[self._thread_id] = None
         _states.pop(self._thread_id, None)
 
@@ -1021,12 +915,12 @@ cdef ThreadState _thread_state():
 
 cdef inline PyObject *_state() except NULL:
     # Borrowed.
-    return known_thread_state if known_thread_id == native_thread_id() else _state_of_thread()
+    return known_thread_state if known_thread_id == thread_id_here() else _state_of_thread()
 
 
 cdef PyObject *_state_of_thread() except NULL:
     global known_thread_id, known_thread_state
-    cdef uint64_t thread_id = native_thread_id()
+    cdef uint64_t thread_id = thread_id_here()
     cdef PyObject *found = PyDict_GetItemWithError(_states, thread_id)
     if found is NULL:
         if thread_id in _states_at_end:
@@ -1056,8 +950,7 @@ cdef ThreadState _new_state():
     cdef ThreadState state = ThreadState.__new__(ThreadState)
     state._below = []
     if not NATIVE:
-        state._base = state._current = _with_snapshot(EMPTY)
-        state._base._home = ref(state)
+        thread_prepare(state)
     return state
 
 
@@ -1071,9 +964,9 @@ cdef PyObject *_state_at_end(uint64_t thread_id) except NULL:
 
 
 cdef int _forget_threads() except -1:
-    # Those that are gone. Without the GIL they cannot be counted.
+    # Those that are gone. Without the HAS_GIL they cannot be counted.
     cdef PyThreadState *thread
-    if not GIL:
+    if not HAS_GIL:
         return 0
     alive = set()
     thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
@@ -1089,21 +982,21 @@ cdef int _forget_threads() except -1:
 
 cdef uint64_t _main_thread_id = 0
 if get_ident() == main_thread().ident:
-    _main_thread_id = native_thread_id()
+    _main_thread_id = thread_id_here()
     _state()
 
 
 cdef void _listen() noexcept:
     # For the thread's end. If that has begun before anybody listened it is not heard: then nothing runs but finalisers,
     # and the first frame is not the one that a thread starts with.
-    global native_heard_thread_id
-    cdef uint64_t thread_id = native_thread_id()
+    global heard_thread_id
+    cdef uint64_t thread_id = thread_id_here()
     try:
         if thread_id in _states_at_end:
             return
         if thread_id == _main_thread_id or _began_in_threading():
             _state()
-            native_heard_thread_id = thread_id
+            heard_thread_id = thread_id
     except MemoryError:
         # The next look listens.
         pass
@@ -1141,52 +1034,132 @@ def copy_context():
     return context_copy_current()
 
 
-# ---- the hosts: one switch, because a C function cannot be defined twice ----
+# ---- the hosts, and the switch between them: one binary serves both, and the environment chooses ----
 
-cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
-if NATIVE:
-    native_look(_anchor, EMPTY, _listen)
-cdef dict _wrappers = {}
+include "native_host.pxi"
+include "thread_host.pxi"
 
 
-@cython.final
-cdef class _WrapperEnd:
-    cdef object _address
-
-    def __call__(self, reference):
-        remove_dead_weakref(_wrappers, self._address)
+cdef inline PyObject *_snapshot_at_hand() noexcept:
+    # The current one, borrowed; NULL where that is not to be had at once.
+    return native_snapshot_at_hand() if NATIVE else thread_snapshot_at_hand()
 
 
-cdef Context _wrap(object native):
-    # A Context that this thread has entered need not be registered.
-    cdef ThreadState state = _thread_state()
-    cdef Context context = state._current
-    cdef Py_ssize_t index = len(state._below)
-    while context is not None:
-        if context._native is native:
-            return context
-        index -= 1
-        context = state._below[index] if index >= 0 else None
-    known = _wrappers.get(id(native))
-    context = None if known is None else known()
-    return _registered(_with_native(native)) if context is None else context
+cdef inline PyObject *_loaded(PyObject *place) except NULL:
+    # Borrowed, for as long as nobody else runs.
+    return native_loaded(place) if NATIVE else <PyObject *>(<Context>place)._snapshot
 
 
-cdef Context _registered(Context context):
-    cdef _WrapperEnd end = _WrapperEnd.__new__(_WrapperEnd)
-    end._address = id(context._native)
-    reference = ref(context, end)
-    while True:
-        wrapper = _wrappers.setdefault(end._address, reference)()
-        if wrapper is not None:
-            return wrapper
-        remove_dead_weakref(_wrappers, end._address)
+cdef Hamt _current_snapshot():
+    return <Hamt>_loaded(NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current)
 
 
-cdef Context _with_native(object native):
-    cdef PyObject *context = make(<PyTypeObject *>Context, &_free_contexts)
-    fill_context(<Context>context, native, <Hamt>None)
-    return as_context(context)
+cdef Hamt _snapshot_of(Context context):
+    return native_snapshot_of(context) if NATIVE else thread_snapshot_of(context)
+
+
+cdef inline PyObject *_sole_snapshot(PyObject *place, Py_ssize_t count) noexcept:
+    # The Context's snapshot, borrowed, where only the Context holds it, and the caller: the references that there are then.
+    # So it can be changed in place of making another one, and nobody sees. Else NULL.
+    cdef bint alone = True
+    cdef PyObject *snapshot = (
+        native_snapshot_held_by(place, &alone) if NATIVE else <PyObject *>(<Context>place)._snapshot
+    )
+    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, count):
+        return NULL
+    return snapshot
+
+
+cdef bint _exchange(PyObject *place, Hamt expected, Hamt changed) except -1:
+    if NATIVE:
+        return native_exchange(place, expected, changed)
+    return thread_exchange(<Context>place, expected, changed)
+
+
+cdef PyObject *_place_of_set(PyObject *made_in=NULL) except NULL:
+    # What a token that is made now remembers as its Context, borrowed from the thread. A token that was made elsewhere is
+    # refused for that.
+    return native_place_of_set() if NATIVE else thread_place_of_set(made_in)
+
+
+cdef Context context_current():
+    return native_wrap(<object>native_place_of_set()) if NATIVE else _thread_state()._current
+
+
+cdef Context context_copy_current():
+    if NATIVE:
+        return native_context_with(copy_current_native())
+    return thread_context_with((<ThreadState>_state())._current._snapshot)
+
+
+cdef Context _copy_of(Context context):
+    if NATIVE:
+        return native_context_with(copy_native(context._native))
+    return thread_context_with(thread_snapshot_of(context))
+
+
+cdef Context _new_context():
+    return native_context_with(PyContext_New()) if NATIVE else thread_context_with(EMPTY)
+
+
+cdef inline Hamt _shown_values(Context context):
+    return native_shown_values(context) if SHOWS_NATIVE_VARIABLES else _snapshot_of(context)
+
+
+cdef inline int _enter(ThreadState state, Context context) except -1:
+    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
+
+
+cdef inline int _leave(ThreadState state, Context context) except -1:
+    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
+
+
+cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
+    # False where something is in the way, and nothing was done.
+    if WATCHED or not has_room(state):
+        return False
+    return native_enters_quickly(state, context) if NATIVE else thread_enters_quickly(state, context)
+
+
+cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
+    if WATCHED or not is_topmost(state, context):
+        return False
+    return native_leaves_quickly(state, context) if NATIVE else thread_leaves_quickly(state, context)
+
+
+cdef int _enter_slowly(ThreadState state, Context context) except -1:
+    cdef Context left = context_current() if WATCHED else None
+    if NATIVE:
+        native_enter(state, context)
+    else:
+        thread_enter(state, context)
+    if left is not None:
+        _tell("enter", None, left, context)
+    return 0
+
+
+cdef int _leave_slowly(ThreadState state, Context context) except -1:
+    if NATIVE:
+        native_leave(state, context)
+    else:
+        thread_leave(state, context)
+    if WATCHED:
+        _tell("exit", None, context, None)
+    return 0
+
+
+cdef int _refuse_to_leave(Context context) except -1:
+    try:
+        if NATIVE:
+            return _name_our_context(context)
+        raise RuntimeError(DIFFERENT if context._entered else NOT_ENTERED.format(context))
+    except RuntimeError as refusal:
+        if _entering is not None:
+            _entering.refuse_to_leave(context, refusal)
+        raise
+
+
+# ---- lookups and sets, on either host ----
 
 
 @cython.nonecheck(False)
@@ -1200,7 +1173,7 @@ cdef PyObject *_found(Hamt snapshot, ContextVar var) noexcept:
     # And remembered: until the snapshot is changed in place, which is told to the variable, it has the same value.
     global _last_number
     cdef PyObject *value = _find(snapshot, var)
-    if not GIL:
+    if not HAS_GIL:
         return value
     if snapshot._hash == 0 and _last_number - 1 != NOWHERE:
         _last_number -= 1
@@ -1214,70 +1187,37 @@ cdef inline PyObject *_find(Hamt snapshot, ContextVar var) noexcept:
     return find_identical(<Node *>snapshot._root, var._hash, <PyObject *>var)
 
 
-@cython.nonecheck(False)
-cdef inline PyObject *_snapshot_at_hand() noexcept:
-    # Borrowed; NULL where that is not to be had at once.
-    cdef PyObject *snapshot
-    if not NATIVE:
-        if known_thread_id != native_thread_id():
-            return NULL
-        return <PyObject *>(<ThreadState>known_thread_state)._current._snapshot
-    snapshot = native_here()
-    return snapshot if snapshot is not NULL and is_type(snapshot, <PyTypeObject *>Hamt) else NULL
-
-
-cdef inline PyObject *_loaded(PyObject *here) except NULL:
-    # Borrowed, for as long as nobody else runs.
-    cdef PyObject *snapshot
-    if not NATIVE:
-        return <PyObject *>(<Context>here)._snapshot
-    snapshot = native_here() if here is NULL or not native_is_known else native_glance(here)
-    if snapshot is NULL:
-        snapshot = native_current_value(_anchor)
-        if snapshot is NULL:
-            return <PyObject *>EMPTY
-        decref_held(snapshot)
-    # Because whoever lists the native Context can get hold of the anchor.
-    if not is_type(snapshot, <PyTypeObject *>Hamt):
-        raise TypeError(f"Expected Hamt, got {type(<object>snapshot).__name__}")
-    return snapshot
-
-
-cdef Hamt _load():
-    return <Hamt>_loaded(NULL if NATIVE else <PyObject *>(<ThreadState>_state())._current)
-
-
-cdef object _update(PyObject *here, ContextVar var, object value):
+cdef object _update(PyObject *place, ContextVar var, object value):
     # Returns the old value: nothing comes between that and the token's learning of it.
     cdef Hamt snapshot = EMPTY
     cdef Hamt changed = EMPTY
-    cdef PyObject *loaded = _loaded(here)
-    if var is None and _sole_snapshot(here, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
+    cdef PyObject *loaded = _loaded(place)
+    if var is None and _sole_snapshot(place, 1) is not NULL and _exchange_all(<Hamt>loaded, value):
         return value
     try:
         while True:
-            snapshot = <Hamt>_loaded(here)
-            old_value = _old_value(snapshot, var, value)
-            changed = _with(snapshot, var, value)
+            snapshot = <Hamt>_loaded(place)
+            old_value = _old_value_in(snapshot, var, value)
+            changed = _with_change(snapshot, var, value)
             # The second is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
-            if _sole_snapshot(here, 2) is <PyObject *>snapshot:
+            if _sole_snapshot(place, 2) is <PyObject *>snapshot:
                 snapshot._become(changed)
                 break
-            if _exchange(here, snapshot, changed):
+            if _exchange(place, snapshot, changed):
                 break
     except BaseException:
-        if NATIVE and changed is not snapshot and _load() is changed:
-            native_set(_anchor, _with_changes(snapshot, changed, _load()))
+        if NATIVE and changed is not snapshot:
+            native_take_back(snapshot, changed)
         raise
     # Not above: returning from a `try`, Cython writes the exception that a caller handles into the generator that runs,
     # which would keep it, and find it in `sys.exc_info()`.
     return old_value
 
 
-cdef inline PyObject *_exchange_in_place(PyObject *here, ContextVar var, PyObject *value) noexcept:
+cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObject *value) noexcept:
     # The old value, owned, where the snapshot is nobody else's and that goes at once; else NULL, and nothing was done. No
-    # code of the user's runs in here.
-    cdef PyObject *snapshot = _sole_snapshot(here, 1)
+    # code of the user's runs in place.
+    cdef PyObject *snapshot = _sole_snapshot(place, 1)
     cdef PyObject **slot
     cdef PyObject *old_value = NULL
     if snapshot is NULL:
@@ -1347,87 +1287,9 @@ cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) no
     return True
 
 
-cdef inline PyObject *_sole_snapshot(PyObject *here, Py_ssize_t count) noexcept:
-    # The Context's snapshot, borrowed, where only the Context holds it, and the caller: the references that there are then.
-    # So it can be changed in place of making another one, and nobody sees. Else NULL.
-    cdef PyObject *snapshot = NULL
-    cdef bint alone = True
-    if not NATIVE:
-        snapshot = <PyObject *>(<Context>here)._snapshot
-    elif native_is_known:
-        snapshot = native_find(here, &alone)
-    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, count):
-        return NULL
-    return snapshot
-
-
-cdef bint _exchange(PyObject *here, Hamt expected, Hamt changed) except -1:
-    # No code of the user's runs between the look and the set.
-    if NATIVE:
-        if _loaded(here) is not <PyObject *>expected:
-            return False
-        native_set(_anchor, changed)
-        return True
-    with cython.critical_section(<Context>here):
-        if (<Context>here)._snapshot is not expected:
-            return False
-        (<Context>here)._snapshot = changed
-        return True
-
-
-cdef PyObject *_here(PyObject *made_in=NULL) except NULL:
-    # Borrowed from the thread. A token that was made elsewhere is refused for that.
-    cdef PyObject *here
-    cdef PyObject *state
-    if not NATIVE:
-        state = _state()
-        if (<ThreadState>state)._current is (<ThreadState>state)._base:
-            if made_in is NULL or made_in is <PyObject *>(<ThreadState>state)._current:
-                _refuse_event_loop(<ThreadState>state)
-        return <PyObject *>(<ThreadState>state)._current
-    here = native_current()
-    if here is not NULL:
-        return here
-    # A set makes one, or tells.
-    return native_context_of(native_set(_anchor, _load()))
-
-
-cdef Hamt _with_changes(Hamt snapshot, Hamt before, Hamt after):
-    for var, value in iterate(after, ITEMS):
-        if before._find(var, (<ContextVar>var)._hash) is not value:
-            snapshot = _with(snapshot, var, value)
-    for var in iterate(before, KEYS):
-        if after._find(var, (<ContextVar>var)._hash) is ABSENT:
-            snapshot = _with(snapshot, var, ABSENT)
-    return snapshot
-
-
-cdef Context context_current():
-    return _wrap(<object>_here()) if NATIVE else _thread_state()._current
-
-
-cdef Hamt _snapshot_of(Context context):
-    # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
-    cdef PyObject *snapshot
-    if NATIVE:
-        snapshot = native_glance(<PyObject *>context._native) if native_is_known else NULL
-        if snapshot is not NULL:
-            return <Hamt?><object>snapshot
-        snapshot = native_value(context._native, _anchor)
-        return EMPTY if snapshot is NULL else <Hamt?>handed_over(snapshot)
-    with cython.critical_section(context):
-        return context._snapshot
-
-
-cdef Context context_copy_current():
-    if NATIVE:
-        return _with_native(native_copy_current())
-    return _with_snapshot((<ThreadState>_state())._current._snapshot)
-
-
 cdef int context_enter(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef const uint64_t *version = native_version_here()
+    cdef const uint64_t *version = context_version_here()
     cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version or _about_to_enter(context)
     _enter(<ThreadState>state, context)
     # What we have entered ourselves is no step of a loop.
@@ -1438,7 +1300,7 @@ cdef int context_enter(Context context) except -1:
 
 cdef int context_exit(Context context) except -1:
     cdef PyObject *state = _state()
-    cdef const uint64_t *version = native_version_here()
+    cdef const uint64_t *version = context_version_here()
     cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version
     _leave(<ThreadState>state, context)
     if quiet:
@@ -1446,170 +1308,7 @@ cdef int context_exit(Context context) except -1:
     return 0
 
 
-cdef inline int _enter(ThreadState state, Context context) except -1:
-    return 0 if _enters_quickly(state, context) else _enter_slowly(state, context)
-
-
-cdef inline int _leave(ThreadState state, Context context) except -1:
-    return 0 if _leaves_quickly(state, context) else _leave_slowly(state, context)
-
-
-def enter_native(Context context):
-    """For `entering`: what an event loop's C code does, and nobody is told."""
-    if native_enter(context._native) < 0:
-        raise_set()
-
-
-def leave_native(Context context):
-    """For `entering`: what an event loop's C code does, and nobody is told."""
-    if native_exit(context._native) < 0:
-        raise_set()
-
-
-@cython.nonecheck(False)
-cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
-    # False where something is in the way, and nothing was done.
-    if WATCHED or not has_room(state):
-        return False
-    if not NATIVE:
-        if context._home is not None or exchange_entered(context, True):
-            return False
-    elif native_enter(context._native) < 0:
-        PyErr_Clear()
-        return False
-    push(state, context)
-    return True
-
-
-@cython.nonecheck(False)
-cdef inline bint _leaves_quickly(ThreadState state, Context context) noexcept:
-    if WATCHED or not is_topmost(state, context):
-        return False
-    if NATIVE and native_exit(context._native) < 0:
-        PyErr_Clear()
-        return False
-    pop(state)
-    exchange_entered(context, False)
-    return True
-
-
-cdef int _enter_slowly(ThreadState state, Context context) except -1:
-    cdef Context left
-    if WATCHED:
-        left = context_current()
-        _enter_unwatched(state, context)
-        _tell("enter", None, left, context)
-        return 0
-    return _enter_unwatched(state, context)
-
-
-cdef int _enter_unwatched(ThreadState state, Context context) except -1:
-    global native_moves
-    if NATIVE:
-        native_moves += 1
-        try:
-            return _enter_native(state, context)
-        finally:
-            native_moves -= 1
-    if context._home is not None:
-        _check_home(context, state)
-    if exchange_entered(context, True):
-        raise RuntimeError(_ENTERED.format(context))
-    if push(state, context) < 0:
-        exchange_entered(context, False)
-        return raise_set()
-    return 0
-
-
-cdef int _leave_slowly(ThreadState state, Context context) except -1:
-    cdef int left
-    cdef bint topmost = is_topmost(state, context)
-    global native_moves
-    if NATIVE:
-        native_moves += 1
-        left = native_exit(context._native)
-        native_moves -= 1
-        if left < 0:
-            return _refuse_to_leave(context)
-    elif not topmost:
-        return _refuse_to_leave(context)
-    if topmost:
-        pop(state)
-        exchange_entered(context, False)
-    else:
-        _forget_entered(state, context)
-    if WATCHED:
-        _tell("exit", None, context, None)
-    return 0
-
-
-cdef int _enter_native(ThreadState state, Context context) except -1:
-    if native_enter(context._native) < 0:
-        return _refuse(context)
-    if push(state, context) < 0:
-        native_exit(context._native)
-        return raise_set()
-    return 0
-
-
-cdef int _forget_entered(ThreadState state, Context context) except -1:
-    # Not the current one: greenlets leave theirs in any order.
-    cdef Py_ssize_t index = len(state._below)
-    while index > 0:
-        index -= 1
-        if state._below[index] is context:
-            del state._below[index]
-            break
-    return 0
-
-
-cdef int _refuse_to_leave(Context context) except -1:
-    try:
-        if NATIVE:
-            return _refuse(context)
-        raise RuntimeError(_DIFFERENT if context._entered else _NOT_ENTERED.format(context))
-    except RuntimeError as refusal:
-        if _entering is not None:
-            _entering.refuse_to_leave(context, refusal)
-        raise
-
-
-cdef int _refuse(Context context) except -1:
-    # The native Context has set its error, which names it.
-    try:
-        return raise_set()
-    except RuntimeError as error:
-        for text in (_ENTERED, _NOT_ENTERED):
-            if error.args == (text.format(context._native),):
-                error.args = (text.format(context),)
-        raise
-
-
-cdef int _refuse_event_loop(ThreadState state) except -1:
-    # A loop enters a native Context for each task's step and each callback: while the version stays, none has begun.
-    cdef uint64_t version = native_version()
-    if version == state._quiet_version:
-        return 0
-    if _running_loop() is not None:
-        raise RuntimeError(_LEAK)
-    state._quiet_version = version
-    return 0
-
-
-cdef Context _with_snapshot(Hamt snapshot):
-    cdef PyObject *context = make(<PyTypeObject *>Context, &_free_contexts)
-    fill_context(<Context>context, None, snapshot)
-    return as_context(context)
-
-
-cdef int _check_home(Context context, ThreadState state) except -1:
-    home = context._home()
-    if home is not None and home is not state:
-        raise RuntimeError(_ENTERED.format(context))
-    return 0
-
-
-cdef object _old_value(Hamt snapshot, ContextVar var, object value):
+cdef object _old_value_in(Hamt snapshot, ContextVar var, object value):
     if var is not None:
         return snapshot._find(var, var._hash)
     cdef list changes = value, old_values = []
@@ -1620,13 +1319,13 @@ cdef object _old_value(Hamt snapshot, ContextVar var, object value):
     return old_values
 
 
-cdef Hamt _with(Hamt snapshot, ContextVar var, object value):
+cdef Hamt _with_change(Hamt snapshot, ContextVar var, object value):
     cdef list changes
     cdef Py_ssize_t index
     if var is None:
         changes = value
         for index in range(0, len(changes), 2):
-            snapshot = _with(snapshot, changes[index], changes[index + 1])
+            snapshot = _with_change(snapshot, changes[index], changes[index + 1])
         return snapshot
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
@@ -1662,7 +1361,7 @@ def tell_changes_to(tell):
     """For `watch`: have `tell(kind, variable, old, new)` called after each change from now on; None ends that."""
     global WATCHED, TOLD, _tell_watchers
     if NATIVE:
-        native_watch(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
+        watch_switches(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
     _tell_watchers = tell
     WATCHED = tell is not None
     TOLD = WATCHED or _note is not None
@@ -1673,18 +1372,12 @@ def note_changes_by(note, look):
     before each `get`."""
     global TOLD, _note, _look
     _note, _look, TOLD = note, look, True
-    take_arguments(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
+    replace_method(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
 
 
 cdef object _get_after_look(PyObject *self, PyObject *const *args, Py_ssize_t count):
     _look(<object>self)
     return _get_called(self, args, count)
-
-
-def show_native_variables(shown):
-    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
-    global SHOWS_NATIVE_VARIABLES
-    SHOWS_NATIVE_VARIABLES = shown
 
 
 @cython.final
@@ -1696,7 +1389,7 @@ cdef class _InNativeContext:
     def __cinit__(self, function):
         self.__wrapped__ = function
         self._vectorcall = <void *>_call_in_native_context
-        take_calls(self)
+        be_called(self)
 
     @property
     def __doc__(self):
@@ -1721,12 +1414,15 @@ cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_
                 options = {name: <object>args[positional + place] for place, name in enumerate(<tuple>names)}
                 options["context"] = options["context"].native
                 return (<object>function)(*[<object>args[place] for place in range(positional)], **options)
-    return call(function, args, positional, names)
+    return vectorcall(function, args, positional, names)
 
 
 def in_native_context(function):
     """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
     return _InNativeContext(function)
+
+
+cdef initproc _init_task = NULL
 
 
 cdef int _init_task_with_native_context(object self, object args, PyObject *options) except -1:
@@ -1739,12 +1435,14 @@ cdef int _init_task_with_native_context(object self, object args, PyObject *opti
 
 
 def give_tasks_native_contexts(cls):
-    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone. False if that
+    cannot be done."""
     init = cls.__init__
     if type(init) is WrapperDescriptorType:
         replace_slot_init(<PyTypeObject *>cls, init, <initproc>_init_task_with_native_context, &_init_task)
     else:
         replace_init(<PyTypeObject *>cls, in_native_context(init))
+    return True
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
@@ -1776,16 +1474,6 @@ cdef dict _as_dict(list changes):
     return dict(zip(changes[::2], changes[1::2]))
 
 
-cdef str _ENTERED = "cannot enter context: {} is already entered"
-cdef str _NOT_ENTERED = "cannot exit context: {} has not been entered"
-cdef str _DIFFERENT = "cannot exit context: thread state references a different context object"
-cdef str _LEAK = (
-    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
-    "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
-    "in a Context of your own (Context.run)"
-)
-
-# ---- end of the hosts ----
 
 Mapping.register(Context)
 match_as_mapping(Context)
@@ -1799,9 +1487,9 @@ for _public in (assign, thread_state, current_context, copy_context):
 
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context
-take_arguments(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
-take_arguments(Token, "__exit__", <void *>_exit_called, METH_FASTCALL)
-take_arguments(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
+replace_method(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
+replace_method(Token, "__exit__", <void *>_exit_called, METH_FASTCALL)
+replace_method(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
 # For the slot: the name in the class body is only what Python code reads.
 (<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented

@@ -26,25 +26,17 @@ from weakref import ref
 
 from .._backend import debug, host
 from .._hamt.diff import HamtDiff
-from .._hamt.hamt_py import EMPTY, Hamt, iterate
+from .._hamt.hamt_py import Hamt, iterate
 from .._hamt.trie_py import find
 from .._sealed import PACKAGE, Sealed, noted
 from .._sentinels import ABSENT, MISSING
 from .debug import origin, warn_of_shared_default
 from .interpreter import (
     TASKS_ARE_NATIVE,
-    context_of,
-    copy,
-    copy_current,
-    enter,
-    exchanger,
-    leave,
-    reader,
     replace_init,
-    run,
 )
-from .messages import ASSIGNS, ELSEWHERE, UNSET, refuse_arguments, shown_as, whose
-from .standard_library import NativeContext, NativeContextVar, NativeToken
+from .messages import ASSIGNS, ELSEWHERE, UNSET, has_pairs, refuse_arguments, shown_as, whose
+from .standard_library import NativeContext
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec
@@ -71,8 +63,6 @@ R = TypeVar("R")
 Snapshot = Hamt["ContextVar[Any]", Any]
 
 _serial = count()
-# Whether Contexts show the native variables that are set in them too.
-_shows_native_variables = False
 # By capabilities, which build on this module: the functions behind methods of ContextVar, and what is called after each
 # change while anybody watches.
 _implementations: dict[str, Callable[..., Any]] = {}
@@ -83,7 +73,7 @@ _note: Callable[[str, Any, Any, Any], None] | None = None
 # The module of this name, from the first Context on that is entered under a loop.
 _entering: Any = None
 # Each thread's ThreadState, weakly, and what tells of the thread's end.
-_threads = local()
+_threads: Any = local()
 _states: dict[int, ThreadState] = {}
 
 
@@ -171,7 +161,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> seen.get(), Context().run(seen.get)
         (['red'], [])
         """
-        value = find(_load()._root, self._hash, self)
+        value = find(current_snapshot()._root, self._hash, self)
         if value is not ABSENT:
             return value
         if default is not ABSENT:
@@ -192,7 +182,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> colour.is_set()
         False
         """
-        return find(_load()._root, self._hash, self) is not ABSENT
+        return find(current_snapshot()._root, self._hash, self) is not ABSENT
 
     def set(self, value: T, /) -> Token[T]:
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -210,11 +200,8 @@ class ContextVar(Sealed, Generic[T]):
         token._used = False
         if debug:
             token._origin = origin()
-        _update(self, value, token)
-        # Looked at once, because another thread may cancel.
-        tell = _tell_of_change
-        if tell is not None:
-            tell("unset" if value is ABSENT else "set", self, token._old_value, value)
+        update(self, value, token)
+        _report(_tell_of_change, "unset" if value is ABSENT else "set", self, token._old_value, value)
         return token
 
     def unset(self) -> Token[T]:
@@ -246,14 +233,14 @@ class ContextVar(Sealed, Generic[T]):
         if type(token) is not Token:
             raise TypeError(f"expected an instance of Token, got {token!r}{whose(token)}")
         # Comes first, because it may run a finaliser, which may use the token.
-        here = _here(token)
+        here = place_of_set(token)
         if token._used:
             raise RuntimeError(f"{token!r} has already been used once{_made_where(token)}")
         if token._var is not self:
             raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token)}")
         if token._context is not here:
             raise noted(ValueError(f"{token!r} was created in a different Context{_made_where(token)}"), ELSEWHERE)
-        _undo(token)
+        _undo(token, self)
 
     def try_reset(self, token: Token[T], /) -> bool:
         """As `reset`, but False, and nothing changed, where the token was made in another Context; else True. O(log n).
@@ -268,7 +255,12 @@ class ContextVar(Sealed, Generic[T]):
         >>> colour.try_reset(token)
         True
         """
-        if type(token) is Token and token._var is self and not token._used and token._context is not _here(token):
+        if (
+            type(token) is Token
+            and token._var is self
+            and not token._used
+            and token._context is not place_of_set(token)
+        ):
             return False
         self.reset(token)
         return True
@@ -347,8 +339,7 @@ class Token(Sealed, Generic[T]):
     MISSING: Final = MISSING
     """What `old_value` is where the variable had no value."""
 
-    # None where it belongs to an Assignment.
-    _var: Any
+    _var: ContextVar[T]
     _old_value: Any
     _context: object
     _used: bool
@@ -361,7 +352,7 @@ class Token(Sealed, Generic[T]):
     @property
     def var(self) -> ContextVar[T]:
         """The variable that was set."""
-        return self._var  # type: ignore[no-any-return]
+        return self._var
 
     @property
     def old_value(self) -> T | Any:
@@ -389,8 +380,8 @@ class Token(Sealed, Generic[T]):
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
-def _made_where(token: Token[Any]) -> str:
-    return f"; it was made {token._origin}" if debug else ""
+def _made_where(made: Token[Any] | Assignment) -> str:
+    return f"; it was made {made._origin}" if debug else ""
 
 
 def _with_more_room(undo: Callable[..., None], *args: Any) -> None:
@@ -403,18 +394,23 @@ def _with_more_room(undo: Callable[..., None], *args: Any) -> None:
         setrecursionlimit(limit)
 
 
-def _undo(token: Token[Any]) -> None:
+def _undo(made: Token[Any] | Assignment, var: ContextVar[Any] | None) -> None:
     tell = _tell_of_change
-    token._used = True
+    made._used = True
     try:
-        before = tell and _old_value(_load(), token._var, token._old_value)
-        _update(token._var, token._old_value, None)
+        before = tell and old_value_in(current_snapshot(), var, made._old_value)
+        update(var, made._old_value, None)
     except BaseException:
-        # Out of memory, or interrupted: the token can be used again.
-        token._used = False
+        # Out of memory, or interrupted: it can be used again.
+        made._used = False
         raise
+    _report(tell, "reset", var, before, made._old_value)
+
+
+def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: Any, old: Any, new: Any) -> None:
+    """Call one of the functions that are told, which the caller has looked at once, since another thread may cancel."""
     if tell is not None:
-        tell("reset", token._var, before, token._old_value)
+        tell(kind, var, old, new)
 
 
 @final
@@ -429,10 +425,13 @@ class Assignment(Sealed):
     'blue'
     """
 
-    __slots__ = ("_token",)
+    __slots__ = ("_context", "_old_value", "_origin", "_used")
 
-    # Of no variable; its old value is what the variables had, in a dict, with ABSENT for those that had none.
-    _token: Token[Any]
+    # As a Token's; the old value is what the variables had, in a dict, with ABSENT for those that had none.
+    _context: object
+    _old_value: dict[ContextVar[Any], Any]
+    _origin: str
+    _used: bool
 
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Assignment:
         raise RuntimeError("Assignments can only be created by assign()")
@@ -449,12 +448,12 @@ class Assignment(Sealed):
         'blue'
         """
         # Comes first, as in `reset`.
-        here = _here(self._token)
-        if self._token._used:
-            raise RuntimeError(f"{self!r} has already been undone{_made_where(self._token)}")
-        if self._token._context is not here:
-            raise ValueError(f"{self!r} was made in a different Context{_made_where(self._token)}")
-        _undo(self._token)
+        here = place_of_set(self)
+        if self._used:
+            raise RuntimeError(f"{self!r} has already been undone{_made_where(self)}")
+        if self._context is not here:
+            raise ValueError(f"{self!r} was made in a different Context{_made_where(self)}")
+        _undo(self, None)
 
     def __enter__(self) -> Assignment:
         return self
@@ -465,12 +464,12 @@ class Assignment(Sealed):
         try:
             self.undo()
         except RecursionError:
-            if self._token._used:
+            if self._used:
                 raise
             _with_more_room(self.undo)
 
     def __repr__(self) -> str:
-        return f"<Assignment{' undone' if self._token._used else ''} at {id(self):#x}>"
+        return f"<Assignment{' undone' if self._used else ''} at {id(self):#x}>"
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -501,22 +500,18 @@ def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     """
     if values is ABSENT or more:
         raise TypeError(f"{ASSIGNS}, not {(values is not ABSENT) + len(more)} arguments")
-    if type(values) is ContextVar or type(values) is tuple and values and type(values[0]) is ContextVar:
+    is_pair = type(values) is tuple and values and type(values[0]) is ContextVar
+    if type(values) is ContextVar or is_pair or not has_pairs(values):
         raise TypeError(f"{ASSIGNS}, not a {type(values).__name__}")
     changes: dict[ContextVar[Any], Any] = dict(values)
     for var in changes:
-        _checked(var)
+        checked_variable(var)
     assignment = object.__new__(Assignment)
-    token: Token[Any] = object.__new__(Token)
-    assignment._token = token
-    token._var = None
-    token._used = False
+    assignment._used = False
     if debug:
-        token._origin = origin()
-    _update(None, changes, token)
-    tell = _tell_of_change
-    if tell is not None:
-        tell("set", None, token._old_value, changes)
+        assignment._origin = origin()
+    update(None, changes, assignment)
+    _report(_tell_of_change, "set", None, assignment._old_value, changes)
     return assignment
 
 
@@ -544,31 +539,28 @@ class Context(_Mapping):
     ('blue', 'red')
     """
 
-    # `interpreter` and `_is_registered` belong to the native host, the others to the thread host. Whoever enters it
-    # takes the second element of `_idle`: of two threads one finds it gone, and a list of two needs no memory to have
-    # it back. The Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows
-    # its thread.
-    __slots__ = ("__weakref__", "_before", "_home", "_idle", "_is_registered", "_native", "_snapshot")
+    # `_native` and `_is_registered` belong to the native host, the others to the thread host. Entering takes the second
+    # element of `_entry_permit`: of two threads one finds it gone, and a list of two needs no memory to have it back.
+    # The Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows its thread.
+    __slots__ = ("__weakref__", "_before", "_home", "_entry_permit", "_is_registered", "_native", "_snapshot")
 
     _native: NativeContext
     _is_registered: bool
     _snapshot: Snapshot
     _before: Context | None
     _home: Callable[[], ThreadState | None] | None
-    _idle: list[None]
+    _entry_permit: list[None]
 
     @shown_as(lambda cls: None)
     def __new__(cls, *args: NoReturn, **kwargs: NoReturn) -> Context:
         if args or kwargs:
             raise TypeError("Context() does not accept any arguments")
-        return _new_context()
+        return new_context()
 
     @property
     def native(self) -> NativeContext:
         """The native Context that this one wraps, for an API that insists on the real type; native host only."""
-        if host == "thread":
-            raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
-        return _registered(self)._native
+        return native_of(self)
 
     def run(self, callable: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
@@ -582,7 +574,7 @@ class Context(_Mapping):
         'red'
         """
         try:
-            return (_run if _tell is None else _run_and_tell)(self, callable, args, kwargs)
+            return (run_in if _tell is None else _run_and_tell)(self, callable, args, kwargs)
         finally:
             # An exception's traceback keeps the frames that called. If one of those kept the callable, a task that has
             # failed, and holds its exception, would hold itself.
@@ -594,7 +586,7 @@ class Context(_Mapping):
         >>> Context().copy() == Context()
         True
         """
-        return _copy(self)
+        return copy_of(self)
 
     @overload
     def get(self, key: ContextVar[T], /) -> T | None: ...
@@ -611,7 +603,7 @@ class Context(_Mapping):
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
-        value = _value_in(self, key)
+        value = value_in(self, key)
         return default if value is ABSENT else value
 
     def keys(self) -> HamtIterator[ContextVar[Any]]:  # type: ignore[override]  # pyright: ignore
@@ -620,7 +612,7 @@ class Context(_Mapping):
         >>> list(Context().keys())
         []
         """
-        return iterate(_shown(self), "keys")  # type: ignore[return-value]
+        return iterate(shown_values(self), "keys")  # type: ignore[return-value]
 
     def values(self) -> HamtIterator[Any]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the values; O(n).
@@ -628,7 +620,7 @@ class Context(_Mapping):
         >>> list(Context().values())
         []
         """
-        return iterate(_shown(self), "values")  # type: ignore[return-value]
+        return iterate(shown_values(self), "values")  # type: ignore[return-value]
 
     def items(self) -> HamtIterator[tuple[ContextVar[Any], Any]]:  # type: ignore[override]  # pyright: ignore
         """Return an iterator over the (variable, value) pairs; O(n).
@@ -636,7 +628,7 @@ class Context(_Mapping):
         >>> list(Context().items())
         []
         """
-        return iterate(_shown(self), "items")  # type: ignore[return-value]
+        return iterate(shown_values(self), "items")  # type: ignore[return-value]
 
     def diff(self, other: Context, /) -> HamtDiff:
         """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
@@ -650,19 +642,19 @@ class Context(_Mapping):
         ...     before.diff(current_context()).added == {colour: "red"}
         True
         """
-        return _shown(self).diff(_shown(_checked_context(other)))
+        return shown_values(self).diff(shown_values(_checked_context(other)))
 
     def __getitem__(self, key: ContextVar[T], /) -> T:
-        value = _value_in(self, key)
+        value = value_in(self, key)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: object, /) -> bool:
-        return _value_in(self, key) is not ABSENT
+        return value_in(self, key) is not ABSENT
 
     def __len__(self) -> int:
-        return len(_shown(self))
+        return len(shown_values(self))
 
     def __iter__(self) -> HamtIterator[ContextVar[Any]]:
         return self.keys()
@@ -671,47 +663,26 @@ class Context(_Mapping):
         if type(other) is not Context:
             return NotImplemented
         # Not looked at twice, since another thread may be setting variables in it.
-        return other is self or _shown(self) == _shown(other)
+        return other is self or shown_values(self) == shown_values(other)
 
     __hash__ = None  # type: ignore[assignment]
     __reversed__ = None
 
     def __enter__(self) -> Context:
         _about_to_enter(self)
-        (_enter if _tell is None else _enter_and_tell)(self)
+        (enter_context if _tell is None else _enter_and_tell)(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
     ) -> None:
-        (_leave if _tell is None else _leave_and_tell)(self)
+        (leave_context if _tell is None else _leave_and_tell)(self)
 
     def __repr__(self) -> str:
         return f"<contextvars_cy.Context object at {id(self):#x}>"
 
 
-def _value_in(context: Context, key: Any) -> Any:
-    if type(key) is NativeContextVar and _shows_native_variables:
-        return ABSENT if key is _anchor else context._native.get(key, ABSENT)
-    var = _checked(key)
-    return _snapshot_of(context)._find(var, var._hash)
-
-
-def _shown(context: Context) -> Hamt[Any, Any]:
-    return _with_native_variables(context) if _shows_native_variables else _snapshot_of(context)
-
-
-def _with_native_variables(context: Context) -> Hamt[Any, Any]:
-    # A copy, because another thread may be setting variables in the Context.
-    values = copy(context._native)
-    snapshot: Hamt[Any, Any] = values.get(_anchor, EMPTY)
-    for variable, value in values.items():
-        if variable is not _anchor:
-            snapshot = snapshot.set(variable, value)
-    return snapshot
-
-
-def _checked(key: object) -> ContextVar[Any]:
+def checked_variable(key: object) -> ContextVar[Any]:
     if type(key) is not ContextVar:
         raise TypeError(f"a ContextVar key was expected, got {key!r}{whose(key)}")
     return key
@@ -743,7 +714,7 @@ class ThreadState(Sealed):
     def context(self) -> Context:
         """The thread's current Context itself, as `current_context()` returns it."""
         self._check_thread()
-        return _current()
+        return current()
 
     def enter(self, context: Context, /) -> None:
         """Make the Context the current one, on top of those entered before. O(1).
@@ -752,7 +723,7 @@ class ThreadState(Sealed):
         """
         self._check_thread()
         _about_to_enter(_checked_context(context))
-        (_enter if _tell is None else _enter_and_tell)(context)
+        (enter_context if _tell is None else _enter_and_tell)(context)
 
     def exit(self, context: Context, /) -> None:
         """Make the Context that was current before this one the current one again. O(1).
@@ -760,7 +731,7 @@ class ThreadState(Sealed):
         RuntimeError where this one is not the current Context, so exits out of order are refused.
         """
         self._check_thread()
-        (_leave if _tell is None else _leave_and_tell)(_checked_context(context))
+        (leave_context if _tell is None else _leave_and_tell)(_checked_context(context))
 
     def _check_thread(self) -> None:
         if self is not thread_state():
@@ -789,7 +760,7 @@ def thread_state() -> ThreadState:
 def _make_thread_state() -> ThreadState:
     thread = get_ident()
     made = object.__new__(ThreadState)
-    _equip(made)
+    prepare_thread(made)
     end = _threads.__dict__.setdefault("end", _ThreadEnd(thread))
     while True:
         # One step: an interrupt leaves a whole one or none, and where a finaliser has made one meanwhile, that stays.
@@ -834,7 +805,7 @@ def current_context() -> Context:
     ...     context[colour], current_context() is context
     ('red', True)
     """
-    return _current()
+    return current()
 
 
 def copy_context() -> Context:
@@ -843,308 +814,28 @@ def copy_context() -> Context:
     >>> copy_context() == current_context()
     True
     """
-    return _copy_current()
+    return current_copy()
 
 
-# ---- the hosts: how a snapshot is found and stored, and how Contexts are made, entered and left ----
-
-if host == "native":
-    _anchor: NativeContextVar[Snapshot] = NativeContextVar("contextvars_cy")
-
-    # The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its
-    # own for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle.
-    # No WeakValueDictionary, whose setdefault is several steps.
-    _wrappers: dict[int, _Reference] = {}
-
-    class _Reference(ref[Context]):
-        __slots__ = ("address",)
-
-        address: int
-
-    def _forget(reference: _Reference) -> None:
-        # It has no address where the memory ran out before it had one.
-        _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
-
-    def _wrap(native: NativeContext) -> Context:
-        known = _wrappers.get(id(native))
-        context = None if known is None else known()
-        return _registered(_with_native(native)) if context is None else context
-
-    def _registered(context: Context) -> Context:
-        """The Context, or the one that is known already for its native one.
-
-        It can be found from then on, by whoever finds the native one to be the current one. A copy that nobody has
-        entered, or asked for its native Context, cannot be that, and needs no place here.
-        """
-        if context._is_registered:
-            return context
-        reference = _Reference(context, _forget)
-        address = reference.address = id(context._native)
-        while True:
-            # One step, so that of two wrappers, made by two threads or by a finaliser in between, the first stays.
-            wrapper = _wrappers.setdefault(address, reference)()
-            if wrapper is not None:
-                wrapper._is_registered = True
-                return wrapper
-            _remove_dead_weakref(_wrappers, address)
-
-    def _with_native(native: NativeContext) -> Context:
-        context: Context = object.__new__(Context)
-        context._native = native
-        context._is_registered = False
-        return context
-
-    _load = reader(_anchor, EMPTY)
-    _exchange = exchanger(_anchor, EMPTY)
-
-    def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
-        native_tokens: list[NativeToken[Snapshot]] = []
-        snapshot = changed = EMPTY
-        old_value: Any = ABSENT
-        try:
-            # Again, if a signal handler or a finaliser has set a variable in the meantime.
-            while not native_tokens:
-                snapshot = _load()
-                old_value = _old_value(snapshot, var, value)
-                changed = _with(snapshot, var, value)
-                _exchange(native_tokens, snapshot, changed)
-            if token is not None:
-                # Not the native token, which keeps the whole old snapshot alive.
-                token._old_value, token._context = old_value, context_of(native_tokens[0])
-        except BaseException:
-            # Without a token CPython may have had no memory for it, after it had set the variable.
-            if changed is not snapshot and (native_tokens or _load() is changed):
-                _take_back(snapshot, changed)
-            raise
-
-    def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
-        """Undo the change, and nothing that was set on top of it."""
-        native_tokens: list[NativeToken[Snapshot]] = []
-        while not native_tokens:
-            found = _load()
-            _exchange(native_tokens, found, _with_changes(snapshot, changed, found))
-
-    def _here(token: Token[Any] | None = None) -> Any:
-        native_tokens: list[NativeToken[Snapshot]] = []
-        while not native_tokens:
-            snapshot = _load()
-            _exchange(native_tokens, snapshot, snapshot)
-        return context_of(native_tokens[0])
-
-    def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
-        """The snapshot with what turned the one that was before into the one after: who set it knew nothing of this."""
-        for var, value in after.items():
-            if find(before._root, var._hash, var) is not value:
-                snapshot = _with(snapshot, var, value)
-        for var in before:
-            if find(after._root, var._hash, var) is ABSENT:
-                snapshot = _with(snapshot, var, ABSENT)
-        return snapshot
-
-    def _current() -> Context:
-        return _wrap(_here())
-
-    def _equip(state: ThreadState) -> None:
-        pass
-
-    def _snapshot_of(context: Context) -> Snapshot:
-        return context._native.get(_anchor, EMPTY)
-
-    def _new_context() -> Context:
-        return _with_native(NativeContext())
-
-    def _copy(context: Context) -> Context:
-        return _with_native(copy(context._native))
-
-    def _copy_current() -> Context:
-        return _with_native(copy_current())
-
-    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:  # pyright: ignore
-        _registered(context)
-        try:
-            return run(context._native, callable, *args, **kwargs)
-        except RuntimeError as error:
-            _name_our_context(error, context)
-            raise
-        finally:
-            del context, callable, args, kwargs
-
-    def _enter(context: Context) -> None:
-        _registered(context)
-        try:
-            enter(context._native)
-        except RuntimeError as error:
-            _name_our_context(error, context)
-            raise
-
-    def _leave(context: Context) -> None:
-        try:
-            leave(context._native)
-        except RuntimeError as error:
-            if _entering is not None:
-                _entering.refuse_to_leave(context, error)
-            _name_our_context(error, context)
-            raise
-
-    def enter_native(context: Context) -> None:
-        """For `entering`: what an event loop's C code does, and nobody is told."""
-        enter(context._native)
-
-    def leave_native(context: Context) -> None:
-        """For `entering`: what an event loop's C code does, and nobody is told."""
-        leave(context._native)
-
-    def _name_our_context(error: RuntimeError, context: Context) -> None:
-        """Have the refusal of a native Context name the Context that wraps it, and any other error as it is."""
-        traceback = error.__traceback__
-        while traceback and traceback.tb_next:
-            traceback = traceback.tb_next
-        # What the program itself has raised is the program's.
-        ours = traceback and traceback.tb_frame.f_globals.get("__package__") == __package__
-        if ours and len(error.args) == 1 and type(error.args[0]) is str:
-            for text in (_ENTERED, _NOT_ENTERED):
-                if error.args[0] == text.format(context._native):
-                    error.args = (text.format(context),)
-
-else:
-    # When the interpreter ends, this module is gone before the thread's values are finalised, unless the thread has it.
-    NativeContextVar[Any]("contextvars_cy threads").set((_threads, _states))
-
-    def _load() -> Snapshot:
-        try:
-            return _threads.state()._current._snapshot  # type: ignore[no-any-return]
-        except AttributeError:
-            return thread_state()._current._snapshot
-
-    def _update(var: ContextVar[Any] | None, value: Any, token: Token[Any] | None) -> None:
-        context = _here()
-        while True:
-            snapshot = context._snapshot
-            old_value = _old_value(snapshot, var, value)
-            changed = _with(snapshot, var, value)
-            # Without a call between them, no signal handler or finaliser comes between the test and the store.
-            if context._snapshot is snapshot:
-                if token is not None:
-                    token._old_value, token._context = old_value, context
-                context._snapshot = changed
-                return
-
-    def _here(token: Token[Any] | None = None) -> Any:
-        context = _current()
-        # A token from elsewhere is refused for that.
-        if context is thread_state()._base and (token is None or token._context is context):
-            _refuse_event_loop()
-        return context
-
-    def _refuse_event_loop() -> None:
-        """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
-        if _running_loop() is not None:
-            raise RuntimeError(_LEAK)
-
-    def _current() -> Context:
-        return thread_state()._current
-
-    def _equip(state: ThreadState) -> None:
-        state._base = state._current = _new_context()
-        state._base._home = ref(state)
-
-    def _snapshot_of(context: Context) -> Snapshot:
-        return context._snapshot
-
-    def _new_context() -> Context:
-        return _with_snapshot(EMPTY)
-
-    def _with_snapshot(snapshot: Snapshot) -> Context:
-        context: Context = object.__new__(Context)
-        context._snapshot = snapshot
-        context._before = context._home = None
-        context._idle = [None, None]
-        return context
-
-    def _copy(context: Context) -> Context:
-        return _with_snapshot(context._snapshot)
-
-    def _copy_current() -> Context:
-        return _with_snapshot(_load())
-
-    # The interpreter looks for signals, and for exceptions that other threads have sent, when a function begins and
-    # after each call (before Python 3.10, and on PyPy, anywhere). So a Context is entered and left without a call, as a
-    # whole or not at all; and the branch to the error stands last, because Python 3.10 looks after a jump too.
-
-    def _run(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
-        state = thread_state()
-        before = state._current
-        _check_home(context, state)
-        try:
-            del context._idle[1]
-        except IndexError:
-            raise RuntimeError(_ENTERED.format(context)) from None
-        context._before = before
-        state._current = context
-        try:
-            return callable(*args, **kwargs)
-        finally:
-            del callable, args, kwargs
-            if state._current is context and context._before is not None:
-                state._current = context._before
-                context._before = None
-                context._idle += (None,)
-                del context, before
-            else:
-                raise _refusal_to_leave(context)
-
-    def _enter(context: Context) -> None:
-        state = thread_state()
-        before = state._current
-        _check_home(context, state)
-        try:
-            del context._idle[1]
-        except IndexError:
-            raise RuntimeError(_ENTERED.format(context)) from None
-        context._before = before
-        state._current = context
-
-    def _leave(context: Context) -> None:
-        state = thread_state()
-        if state._current is context and context._before is not None:
-            state._current = context._before
-            context._before = None
-            context._idle += (None,)
-        else:
-            raise _refusal_to_leave(context)
-
-    def _check_home(context: Context, state: ThreadState) -> None:
-        """Refuse another thread's base Context: it is entered by that thread for as long as that lives."""
-        home = context._home and context._home()
-        if home is not None and home is not state:
-            raise RuntimeError(_ENTERED.format(context))
-
-    def _refusal_to_leave(context: Context) -> RuntimeError:
-        refusal = RuntimeError(_NOT_ENTERED.format(context) if context._before is None else _DIFFERENT)
-        if _entering is not None:
-            _entering.refuse_to_leave(context, refusal)
-        return refusal
-
-
-def _old_value(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Any:
+def old_value_in(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Any:
     """The variable's value, or ABSENT; without a variable those of all that the dict names, in a dict."""
     if var is None:
         return {key: find(snapshot._root, key._hash, key) for key in value}
     return find(snapshot._root, var._hash, var)
 
 
-def _with(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapshot:
+def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapshot:
     """The snapshot with the variable set, or unset where the value is ABSENT; without a variable all in the dict."""
     if var is None:
         for changed, new_value in value.items():
-            snapshot = _with(snapshot, changed, new_value)
+            snapshot = with_change(snapshot, changed, new_value)
         return snapshot
     if value is ABSENT:
         return snapshot._discard(var, var._hash)
     return snapshot._set(var, var._hash, value)
 
 
-def _running_loop() -> Any:
+def running_loop() -> Any:
     events = modules.get("asyncio.events")
     # While asyncio is being imported, the function is not there yet, and no loop runs.
     running_loop = getattr(events, "_get_running_loop", None)
@@ -1154,7 +845,7 @@ def _running_loop() -> Any:
 def _about_to_enter(context: Context) -> None:
     """Before, because an interrupt after it would leave the Context entered."""
     global _entering
-    loop = _running_loop()
+    loop = running_loop()
     # An asynchronous test does without a loop what it would do in one.
     if loop is not None or "unittest.async_case" in modules:
         if _entering is None:
@@ -1162,6 +853,12 @@ def _about_to_enter(context: Context) -> None:
 
             _entering = module
         _entering.about_to_enter(context, loop)
+
+
+def refuse_to_leave(context: Context, error: RuntimeError) -> None:
+    """Have `entering`, if it was needed, raise another error than this if it has left the Context itself."""
+    if _entering is not None:
+        _entering.refuse_to_leave(context, error)
 
 
 def implement(method: str, function: Callable[..., Any]) -> None:
@@ -1201,12 +898,6 @@ def note_changes_by(note: Callable[[str, Any, Any, Any], None], look: Callable[[
     ContextVar.get = get_after_look  # type: ignore[method-assign]
 
 
-def show_native_variables(shown: bool) -> None:
-    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
-    global _shows_native_variables
-    _shows_native_variables = shown
-
-
 def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
     """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
 
@@ -1220,12 +911,17 @@ def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
     return call
 
 
-def give_tasks_native_contexts(cls: Any) -> None:
-    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone."""
+def give_tasks_native_contexts(cls: Any) -> bool:
+    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone. False if that
+    cannot be done."""
+    # asyncio has imported it.
+    from inspect import Parameter, signature
+
     init = cls.__init__
+    shown = signature(cls)
 
     @wraps(init)
-    def __init__(self: Any, *args: Any, **options: Any) -> None:
+    def __init__(self: Any, /, *args: Any, **options: Any) -> None:
         context = options.get("context")
         if type(context) is Context and (TASKS_ARE_NATIVE or options.get("eager_start")):
             options["context"] = context.native
@@ -1234,18 +930,20 @@ def give_tasks_native_contexts(cls: Any) -> None:
         if self._source_traceback:
             del self._source_traceback[-1]
 
-    replace_init(cls, __init__)
+    self = Parameter("self", Parameter.POSITIONAL_ONLY)
+    __init__.__signature__ = shown.replace(parameters=[self, *shown.parameters.values()])  # type: ignore[attr-defined]
+    return replace_init(cls, __init__)
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
     entered: list[Context] = []
     try:
-        told = (entered, _current(), context, callable, args, kwargs)
-        return _run(context, _call_and_tell, told, {})  # type: ignore[no-any-return]
+        told = (entered, current(), context, callable, args, kwargs)
+        return run_in(context, _call_and_tell, told, {})  # type: ignore[no-any-return]
     finally:
         tell = _tell
-        if entered and tell is not None:
-            tell("exit", None, context, None)
+        if entered:
+            _report(tell, "exit", None, context, None)
         # As in `Context.run`.
         del context, callable, args, kwargs, entered
 
@@ -1255,44 +953,70 @@ def _call_and_tell(
 ) -> R:
     entered.append(context)
     try:
-        tell = _tell
-        if tell is not None:
-            tell("enter", None, left, context)
+        _report(_tell, "enter", None, left, context)
         return callable(*args, **kwargs)
     finally:
         del context, callable, args, kwargs, left, entered
 
 
 def _enter_and_tell(context: Context) -> None:
-    left = _current()
+    left = current()
     tell = _tell
-    _enter(context)
+    enter_context(context)
     try:
-        if tell is not None:
-            tell("enter", None, left, context)
+        _report(tell, "enter", None, left, context)
     except BaseException:
         # An interrupt, or no room on the stack: nobody else would leave it.
-        _leave(context)
+        leave_context(context)
         raise
 
 
 def _leave_and_tell(context: Context) -> None:
-    _leave(context)
-    tell = _tell
-    if tell is not None:
-        tell("exit", None, context, None)
+    leave_context(context)
+    _report(_tell, "exit", None, context, None)
 
 
-_ENTERED: Final = "cannot enter context: {} is already entered"
-_NOT_ENTERED: Final = "cannot exit context: {} has not been entered"
-_DIFFERENT: Final = "cannot exit context: thread state references a different context object"
-_LEAK: Final = (
-    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
-    "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
-    "in a Context of your own (Context.run)"
-)
-
-# ---- end of the hosts ----
+# The hosts are built on the types above, so they come last.
+if host == "native":
+    from .native_host_py import (
+        copy_of,
+        current,
+        current_copy,
+        current_snapshot,
+        enter_context,
+        leave_context,
+        native_of,
+        new_context,
+        place_of_set,
+        prepare_thread,
+        run_in,
+        shown_values,
+        update,
+        value_in,
+    )
+    from .native_host_py import (
+        show_native_variables as show_native_variables,
+    )
+else:
+    from .thread_host_py import (
+        copy_of,
+        current,
+        current_copy,
+        current_snapshot,
+        enter_context,
+        leave_context,
+        native_of,
+        new_context,
+        place_of_set,
+        prepare_thread,
+        run_in,
+        shown_values,
+        update,
+        value_in,
+    )
+    from .thread_host_py import (
+        show_native_variables as show_native_variables,
+    )
 
 Mapping.register(Context)  # pyright: ignore[reportAttributeAccessIssue]
 for _public in (

@@ -30,9 +30,9 @@ _PYPY = _NATIVE and sys.implementation.name == "pypy"
 if _PYPY:
     from .interpreter import abandon  # type: ignore[attr-defined]
 if TYPE_CHECKING or _NATIVE and backend == "pure":
-    from .context_py import enter_native, leave_native
+    from .native_host_py import enter_untold, leave_untold
 elif _NATIVE:
-    from .context_cy import enter_native, leave_native
+    from .context_cy import enter_untold, leave_untold
 
 _HANDLE_RUN = events.Handle._run.__code__
 _MUST_NOT_AWAIT = (
@@ -208,13 +208,13 @@ class _Check:
             return left
         count = self._count()
         if count:
-            leave_native(self.top)
+            leave_untold(self.top)
             try:
                 for _ in range(count):
                     left.append(state.context.native)
                     state.exit(state.context)
             finally:
-                enter_native(self.top)
+                enter_untold(self.top)
         return left
 
     def _count(self) -> int:

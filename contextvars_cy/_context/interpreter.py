@@ -94,11 +94,11 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         # A class as it lies in memory, as far as its flags, which are the 22nd word, or the 24th without the GIL.
         _Class = ctypes.c_size_t * 24
 
-    def replace_init(cls: Any, init: Callable[..., None]) -> None:
-        """Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. Without ctypes,
-        do nothing."""
+    def replace_init(cls: Any, init: Callable[..., None]) -> bool:
+        """Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. False, and
+        nothing done, without ctypes."""
         if _no_ctypes is not None:
-            return
+            return False
         words = _Class.from_address(id(cls))
         flags = list(words).index(cls.__flags__)
         was_immutable = words[flags] & _IMMUTABLE
@@ -108,6 +108,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         finally:
             # The other flags are not what they were.
             words[flags] |= was_immutable
+        return True
 
     # Py_TPFLAGS_IMMUTABLETYPE.
     _IMMUTABLE = 1 << 8
@@ -186,8 +187,9 @@ else:
             # As in `Context.run`: a kept exception keeps this frame.
             del context, callable, args, kwargs
 
-    def replace_init(cls: Any, init: Callable[..., None]) -> None:
+    def replace_init(cls: Any, init: Callable[..., None]) -> bool:
         cls.__init__ = init
+        return True
 
     copy, copy_current = NativeContext.copy, copy_native_context
 

@@ -14,6 +14,14 @@ ELSEWHERE = (
     "A token is for the Context where it was made. In another one variable.try_reset(token) returns False and changes "
     "nothing."
 )
+ENTERED = "cannot enter context: {} is already entered"
+NOT_ENTERED = "cannot exit context: {} has not been entered"
+DIFFERENT = "cannot exit context: thread state references a different context object"
+LEAK = (
+    "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "
+    "every task would see it. Use the native host, which follows event loops (CONTEXTVARS_CY_HOST=native), or set it "
+    "in a Context of your own (Context.run)"
+)
 UNSET = "Set the variable first, ask variable.get(default), or create it with a default or a default_factory."
 
 
@@ -26,6 +34,11 @@ def whose(thing: object) -> str:
         f"; that is a {kind.__name__} of the standard library: import ContextVar and copy_context from contextvars_cy, "
         "or call contextvars_cy.install() before they are imported"
     )
+
+
+def has_pairs(values: object) -> bool:
+    """For `assign`: whether this may be a mapping, or an iterable of pairs."""
+    return not isinstance(values, str) and (hasattr(type(values), "keys") or hasattr(type(values), "__iter__"))
 
 
 def shown_as(shape: Callable[..., None]) -> Callable[[F], F]:

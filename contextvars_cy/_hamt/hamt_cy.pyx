@@ -16,7 +16,7 @@ from .trie_cy cimport (
     equal,
     find,
     fold,
-    handed_over,
+    owned,
     news,
     plain,
     popcount,
@@ -49,42 +49,13 @@ cdef object dump = _debug.dump
 cdef object merge_maps = _diff.merge
 cdef Py_ssize_t MAX_HASH = sys.maxsize
 
-cdef extern from *:
-    """
-    #ifndef Py_TPFLAGS_MAPPING
-    #define Py_TPFLAGS_MAPPING 0
-    #endif
+cdef extern from "pair.h":
+    PyObject *reused "reuse_pair"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
-    /* The pair given last, with new contents, as a dict's iterator does it; NULL where somebody has kept it. */
-    static PyObject *hamt_reused(PyObject *pair, PyObject *key, PyObject *value) {
-    #ifndef Py_GIL_DISABLED
-        if (pair != Py_None && Py_REFCNT(pair) == 1) {
-            PyObject *old_key = PyTuple_GET_ITEM(pair, 0), *old_value = PyTuple_GET_ITEM(pair, 1);
-            Py_INCREF(pair);
-            Py_INCREF(key);
-            Py_INCREF(value);
-            PyTuple_SET_ITEM(pair, 0, key);
-            PyTuple_SET_ITEM(pair, 1, value);
-    #if PY_VERSION_HEX >= 0x030E0000
-            ((PyTupleObject *)pair)->ob_hash = -1;
-    #endif
-            /* The collector lets go of a tuple whose contents it need not follow. */
-            if (!PyObject_GC_IsTracked(pair)) PyObject_GC_Track(pair);
-            Py_DECREF(old_key);
-            Py_DECREF(old_value);
-            return pair;
-        }
-    #endif
-        return NULL;
-    }
-
-    static void hamt_no_sequence(PyObject *type) {
-        ((PyTypeObject *)type)->tp_as_sequence->sq_item = NULL;
-    }
-    """
-    void no_sequence "hamt_no_sequence"(object type) noexcept
+cdef extern from "type_slots.h":
+    int publish "publish_type"(object type, object package, newfunc called) except -1
+    void no_sequence "be_no_sequence"(object type) noexcept
     unsigned long Py_TPFLAGS_MAPPING
-    PyObject *reused "hamt_reused"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
 cdef extern from "Python.h":
     Py_hash_t PyObject_HashNotImplemented(object thing) except -1
@@ -432,6 +403,17 @@ cdef class HamtIterator:
     """
     Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
 
+    cdef Hamt _hamt
+    cdef int _kind
+    cdef int _depth
+    # Where the entries of the present node go on, and where they end.
+    cdef PyObject **_slot
+    cdef PyObject **_end
+    # The nodes from the root to the present one, borrowed from the map, and how many children of each are left.
+    cdef Node *_nodes[8]
+    cdef int _unvisited[8]
+    cdef object _last
+
     def __iter__(self):
         return self
 
@@ -445,7 +427,7 @@ cdef class HamtIterator:
         # Out here, because from inside it would cost a traceback.
         if given is NULL:
             raise StopIteration
-        return handed_over(given)
+        return owned(given)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtIterator' object")
@@ -499,7 +481,7 @@ cdef class HamtIterator:
         return 0
 
 
-cdef HamtIterator iterate(Hamt hamt, int kind):
+cdef object iterate(Hamt hamt, int kind):
     cdef HamtIterator iterator = HamtIterator.__new__(HamtIterator)
     iterator._kind = kind
     iterator._hamt = hamt
@@ -513,6 +495,8 @@ cdef HamtIterator iterate(Hamt hamt, int kind):
 cdef class HamtKeys:
     """
     The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+
+    cdef Hamt _mapping
 
     def isdisjoint(self, other):
         """Return True if two sets have a null intersection."""
@@ -584,6 +568,8 @@ cdef class HamtValues:
     """
     The values of a map, as `Hamt.values` gives them."""
 
+    cdef Hamt _mapping
+
     def __len__(self):
         return self._mapping._count
 
@@ -611,6 +597,8 @@ cdef class HamtValues:
 cdef class HamtItems:
     """
     The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
+
+    cdef Hamt _mapping
 
     def isdisjoint(self, other):
         """Return True if two sets have a null intersection."""
@@ -695,6 +683,13 @@ cdef class HamtMutation:
     >>> mutation.finish()
     Hamt({'b': 2})
     """
+
+    cdef object __weakref__
+    cdef Hamt _hamt
+    cdef dict _changes
+    cdef bint _has_deleted
+    cdef bint _finished
+    cdef bint _busy
 
     def get(self, key, default=None, /):
         """Return the value of the key, or the default where the key is missing. O(log n).

@@ -3,77 +3,12 @@
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint32_t
 
-cdef extern from *:
-    """
-    #include <stdint.h>
-
-    /* Whoever holds the root holds every node below, since none is ever written again: walks borrow. */
-    typedef struct {
-        PyObject_VAR_HEAD
-        uint32_t entries;
-        uint32_t children;
-        PyObject *slots[];
-    } hamt_node;
-
-    /* The instruction for it where the processor has one: on x86 that shows only at run time, and a builtin alone would
-       be a call of a function there. */
-    static inline int hamt_popcount(uint32_t bitmap) {
-    #if defined(__POPCNT__) || (defined(__aarch64__) && defined(__GNUC__))
-        return __builtin_popcount(bitmap);
-    #elif defined(__x86_64__) && defined(__GNUC__)
-        if (__builtin_cpu_supports("popcnt")) {
-            uint32_t count;
-            __asm__("popcntl %1, %0" : "=r"(count) : "r"(bitmap) : "cc");
-            return (int)count;
-        }
-    #endif
-        bitmap = bitmap - ((bitmap >> 1) & 0x55555555u);
-        bitmap = (bitmap & 0x33333333u) + ((bitmap >> 2) & 0x33333333u);
-        return (int)((((bitmap + (bitmap >> 4)) & 0x0F0F0F0Fu) * 0x01010101u) >> 24);
-    }
-
-    #if defined(__GNUC__)
-    #define hamt_prefetch(address) __builtin_prefetch(address)
-    #else
-    #define hamt_prefetch(address) ((void)(address))
-    #endif
-
-    /* A string keeps its hash, where it may be read as it is: without the GIL another thread may be storing it. */
-    #ifdef Py_GIL_DISABLED
-    #define hamt_kept_hash(text) ((Py_hash_t)-1)
-    #else
-    #define hamt_kept_hash(text) (((PyASCIIObject *)(text))->hash)
-    #endif
-
-    static inline Py_hash_t hamt_hash(PyObject *key) {
-        if (PyUnicode_CheckExact(key) && hamt_kept_hash(key) != -1) return hamt_kept_hash(key);
-        return PyObject_Hash(key);
-    }
-
-    /* Not the same object. Strings and integers have no code of the user's to run, and types without a comparison of
-       their own, such as ContextVar, are equal by identity only. */
-    static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
-        PyTypeObject *type = Py_TYPE(key);
-        if (type == Py_TYPE(found)) {
-            if (type == &PyUnicode_Type) {
-                if (hamt_kept_hash(key) != hamt_kept_hash(found)) return 0;
-                return PyObject_RichCompareBool(key, found, Py_EQ);
-            }
-            if (type == &PyLong_Type) {
-                PyObject *answer = PyLong_Type.tp_richcompare(key, found, Py_EQ);
-                Py_DECREF(answer);
-                return answer == Py_True;
-            }
-            if (type->tp_richcompare == NULL || type->tp_richcompare == PyBaseObject_Type.tp_richcompare) return 0;
-        }
-        return PyObject_RichCompareBool(key, found, Py_EQ);
-    }
-    """
+cdef extern from "../_hamt/node.h":
     ctypedef struct Node "hamt_node":
         uint32_t entries
         uint32_t children
         PyObject **slots
-    int popcount "hamt_popcount"(uint32_t bitmap) noexcept
+    int popcount(uint32_t bitmap) noexcept
     void prefetch "hamt_prefetch"(void *address) noexcept
     Py_hash_t hash_of "hamt_hash"(PyObject *key) except -1
     int equal_keys "hamt_equal_keys"(PyObject *found, PyObject *key) except -1
@@ -81,7 +16,7 @@ cdef extern from *:
     void decref "Py_DECREF"(PyObject *thing) noexcept
     void xincref "Py_XINCREF"(PyObject *thing) noexcept
     # From a pointer that owns to an object that does.
-    object handed_over "(PyObject *)"(PyObject *made)
+    object owned "(PyObject *)"(PyObject *made)
 
 cdef enum:
     BITS = 5

@@ -16,175 +16,13 @@ from importlib import import_module
 # name, that is another copy's module.
 cdef object ABSENT = import_module(".._sentinels", __package__).ABSENT
 
-cdef extern from *:
-    """
-    /* For `_backend`, which finds this name among the built-in modules of the next interpreter in the process. */
-    static PyObject *interpreter_has_ended(void) {
-        PyErr_SetString(PyExc_ImportError, "an earlier interpreter in this process has used contextvars_cy");
-        return NULL;
-    }
-
-    static void interpreter_ends(void) {
-        PyImport_AppendInittab("_contextvars_cy_has_ended", interpreter_has_ended);
-    }
-    """
+cdef extern from "interpreter_end.h":
     void interpreter_ends() noexcept
     int Py_AtExit(void (*function)() noexcept) noexcept
 
 Py_AtExit(interpreter_ends)
 
-cdef extern from *:
-    """
-    /* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
-    #define HAMT_KEPT_SIZES 72
-    #ifndef HAMT_KEPT_NODES
-    #define HAMT_KEPT_NODES 32
-    #endif
-    #ifndef Py_GIL_DISABLED
-    static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
-    static int hamt_kept_count[HAMT_KEPT_SIZES];
-    #endif
-
-    /* No tp_clear: like a tuple, a node cannot close a cycle, and whatever did can be cleared. */
-    static int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
-        hamt_node *node = (hamt_node *)self;
-        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_VISIT(node->slots[index]);
-        return 0;
-    }
-
-    /* For a node without references of its own. */
-    static void hamt_free_node(hamt_node *node) {
-    #ifndef Py_GIL_DISABLED
-        Py_ssize_t size = Py_SIZE(node);
-        if (0 < size && size < HAMT_KEPT_SIZES && hamt_kept_count[size] < HAMT_KEPT_NODES) {
-            node->slots[0] = (PyObject *)hamt_kept[size];
-            hamt_kept[size] = node;
-            hamt_kept_count[size]++;
-            return;
-        }
-    #endif
-        PyObject_GC_Del(node);
-    }
-
-    /* Without the trashcan: nodes are eight deep at most, and whatever hangs below goes through a map, which has it. */
-    static void hamt_node_dealloc(PyObject *self) {
-        hamt_node *node = (hamt_node *)self;
-        PyObject_GC_UnTrack(self);
-        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_DECREF(node->slots[index]);
-        hamt_free_node(node);
-    }
-
-    static PyTypeObject hamt_node_type = {
-        PyVarObject_HEAD_INIT(NULL, 0)
-        .tp_name = "contextvars_cy._Node",
-        .tp_basicsize = offsetof(hamt_node, slots),
-        .tp_itemsize = sizeof(PyObject *),
-        .tp_dealloc = hamt_node_dealloc,
-        .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-        .tp_traverse = hamt_node_traverse,
-    };
-
-    static int hamt_node_type_ready(void) {
-        return PyType_Ready(&hamt_node_type);
-    }
-
-    static inline hamt_node *hamt_new_node(uint32_t entries, uint32_t children, Py_ssize_t size) {
-        hamt_node *node;
-    #ifndef Py_GIL_DISABLED
-        if (size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
-            node = hamt_kept[size];
-            hamt_kept[size] = (hamt_node *)node->slots[0];
-            hamt_kept_count[size]--;
-            (void)PyObject_InitVar((PyVarObject *)node, &hamt_node_type, size);
-        }
-        else
-    #endif
-        node = PyObject_GC_NewVar(hamt_node, &hamt_node_type, size);
-        if (node) {
-            node->entries = entries;
-            node->children = children;
-        }
-        return node;
-    }
-
-    static inline PyObject *hamt_own(PyObject *thing) {
-        Py_INCREF(thing);
-        return thing;
-    }
-
-    static inline void hamt_copy_slots(PyObject **to, PyObject **from, Py_ssize_t count) {
-        for (Py_ssize_t index = 0; index < count; index++) to[index] = hamt_own(from[index]);
-    }
-
-    /* A node with `gain` slots, for the caller to fill, in the place of `drop` slots from `at`. */
-    static inline hamt_node *hamt_spliced(
-        hamt_node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
-    ) {
-        Py_ssize_t size = Py_SIZE(node);
-        hamt_node *copy = hamt_new_node(entries, children, size - drop + gain);
-        if (copy) {
-            hamt_copy_slots(copy->slots, node->slots, at);
-            hamt_copy_slots(copy->slots + at + gain, node->slots + at + drop, size - at - drop);
-        }
-        return copy;
-    }
-
-    /* The collector need not follow what cannot be part of a cycle: a tree of strings and numbers, say. A node's own
-       children tell by whether they are tracked, since they never change; other objects by their type. */
-    static inline int hamt_is_followed(PyObject *thing) {
-        if (!PyType_HasFeature(Py_TYPE(thing), Py_TPFLAGS_HAVE_GC)) return 0;
-        return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
-    }
-
-    /* Whether whoever asks holds the only reference to the node, and the collector need not learn of the new slot.
-       Without the GIL a count shows nothing. */
-    static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
-    #ifndef Py_GIL_DISABLED
-        return Py_REFCNT(node) == 1 && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
-    #else
-        return 0;
-    #endif
-    }
-
-    /* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
-    static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
-        int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
-        for (Py_ssize_t index = at; !followed && index < at + gain; index++) {
-            followed = hamt_is_followed(node->slots[index]);
-        }
-        if (followed) PyObject_GC_Track(node);
-        return (PyObject *)node;
-    }
-    /* What a node was, whose references are another one's now. */
-    static void hamt_free_shell(hamt_node *node) {
-    #ifdef Py_REF_DEBUG
-        /* The interpreter counts all references, so each has to end where it can see it. */
-        for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_own(Py_None);
-        Py_DECREF(node);
-    #else
-        PyObject_GC_UnTrack(node);
-        hamt_free_node(node);
-    #endif
-    }
-
-    /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
-       slots from `at`. NULL where somebody else holds that one, or no node of the size was kept: no memory is asked for,
-       so that no code of the user's runs in the middle. */
-    static hamt_node *hamt_moved(
-        hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
-    ) {
-    #ifndef Py_GIL_DISABLED
-        Py_ssize_t size = Py_SIZE(node) - drop + gain;
-        if (Py_REFCNT(node) == 1 && 0 < size && size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
-            hamt_node *moved = hamt_new_node(entries, node->children, size);
-            memcpy(moved->slots, node->slots, at * sizeof(PyObject *));
-            memcpy(moved->slots + at + gain, node->slots + at + drop, (size - at - gain) * sizeof(PyObject *));
-            return moved;
-        }
-    #endif
-        return NULL;
-    }
-    """
+cdef extern from "node_memory.h":
     void free_shell "hamt_free_shell"(Node *node) noexcept
     Node *moved "hamt_moved"(
         Node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
@@ -308,7 +146,7 @@ cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):
             return None
     if depth == 0 or node.children or size_of(node) > 4:
         made = spliced(node, node.entries ^ bit, node.children, index, 2, 0)
-        smaller = handed_over(made_of(made, node, 0, 0))
+        smaller = owned(made_of(made, node, 0, 0))
     else:
         # A lone entry is left: the first ancestor that has more than this one child takes it in.
         depth -= 1
@@ -357,7 +195,7 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
         if made is NULL:
             raise MemoryError
         added[0] += room
-        return handed_over(<PyObject *>made)
+        return owned(<PyObject *>made)
     finally:
         let_go(items, count)
         if items is not few:
@@ -507,13 +345,13 @@ cdef object rebuilt(Node **nodes, Py_ssize_t *indexes, int depth, object node):
 cdef object with_slot(Node *node, Py_ssize_t index, PyObject *slot):
     cdef Node *made = spliced(node, node.entries, node.children, index, 1, 1)
     made.slots[index] = own(slot)
-    return handed_over(made_of(made, node, index, 1))
+    return owned(made_of(made, node, index, 1))
 
 
 cdef object with_entry(Node *node, uint32_t entries, Py_ssize_t index, PyObject *key, PyObject *value):
     cdef Node *made = spliced(node, entries, node.children, index, 0, 2)
     made.slots[index], made.slots[index + 1] = own(key), own(value)
-    return handed_over(made_of(made, node, index, 2))
+    return owned(made_of(made, node, index, 2))
 
 
 cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2:
@@ -544,13 +382,13 @@ cdef object join(
             subtree = join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)
             made = new_node(0, bit, 1)
             made.slots[0] = own(<PyObject *>subtree)
-            return handed_over(made_of(made, NULL, 0, 1))
+            return owned(made_of(made, NULL, 0, 1))
     if old_bit > bit:
         old_key, old_value, key, value = key, value, old_key, old_value
     made = new_node(old_bit | bit, 0, 4)
     made.slots[0], made.slots[1] = own(old_key), own(old_value)
     made.slots[2], made.slots[3] = own(key), own(value)
-    return handed_over(made_of(made, NULL, 0, 4))
+    return owned(made_of(made, NULL, 0, 4))
 
 
 cdef object with_child_for_entry(Node *node, uint32_t bit, PyObject *child):
@@ -562,7 +400,7 @@ cdef object with_child_for_entry(Node *node, uint32_t bit, PyObject *child):
     copy_slots(made.slots + start, node.slots + start + 2, end - start - 2)
     made.slots[end - 2] = own(child)
     copy_slots(made.slots + end - 1, node.slots + end, size - end)
-    return handed_over(made_of(made, node, end - 2, 1))
+    return owned(made_of(made, node, end - 2, 1))
 
 
 cdef object with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObject *value):
@@ -574,7 +412,7 @@ cdef object with_entry_for_child(Node *node, uint32_t bit, PyObject *key, PyObje
     made.slots[start], made.slots[start + 1] = own(key), own(value)
     copy_slots(made.slots + start + 2, node.slots + start, end - start)
     copy_slots(made.slots + end + 2, node.slots + end + 1, size - end - 1)
-    return handed_over(made_of(made, node, 0, 0))
+    return owned(made_of(made, node, 0, 0))
 
 
 cdef int let_go(Item *items, Py_ssize_t count) noexcept:
@@ -800,7 +638,7 @@ cdef object replaced(Node *node, Replacement *new):
     until = popcount(node.children)
     copy_slots(made.slots + made_size - to - (until - source), node.slots + size - until, until - source)
     new.count = 0
-    return handed_over(made_of(made, node, 0, made_size))
+    return owned(made_of(made, node, 0, made_size))
 
 
 cdef inline bint same_value(PyObject *value, PyObject *other) except -1:
@@ -814,7 +652,7 @@ cdef object as_subtree(PyObject *key, PyObject *part, int shift):
     cdef uint32_t key_hash = fold(<object>key)
     made = new_node(position_bit(key_hash, shift) if shift <= LAST_SHIFT else 0, 0, 2)
     made.slots[0], made.slots[1] = own(key), own(part)
-    return handed_over(made_of(made, NULL, 0, 2))
+    return owned(made_of(made, NULL, 0, 2))
 
 
 cdef bint equal_collisions(Node *node, Node *other) except -1:
@@ -873,7 +711,7 @@ cdef object plain(Node *node):
 
 cdef object empty_node():
     node_type_ready()
-    return handed_over(made_of(new_node(0, 0, 0), NULL, 0, 0))
+    return owned(made_of(new_node(0, 0, 0), NULL, 0, 0))
 
 
 cdef object EMPTY_NODE = empty_node()

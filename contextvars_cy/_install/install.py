@@ -102,5 +102,4 @@ def _adapt_ctypes() -> None:
         when_imported("ctypes", "pythonapi", adapt_ctypes)
 
 
-if host == "native":
-    adapt_loops()
+adapt_loops()

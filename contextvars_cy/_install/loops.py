@@ -8,10 +8,12 @@ wrapped: asyncio's class of tasks, and every loop that is not built on asyncio's
 
 from __future__ import annotations
 
+import functools
 import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
+from .._backend import host
 from .._context.standard_library import contextvars
 from .._context.twin import Context, ContextVar, Token, copy_context, give_tasks_native_contexts, in_native_context
 from .when_imported import when_imported
@@ -22,18 +24,39 @@ METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "ca
 
 def adapt_loops() -> None:
     """Adapt asyncio and the loops that are there, and those to come."""
-    when_imported("asyncio", "BaseEventLoop", adapt_asyncio)
+    when_imported("asyncio", "BaseEventLoop", adapt_asyncio if host == "native" else adapt_tasks)
+
+
+def adapt_tasks(asyncio: Any) -> None:
+    """Have tasks that take native Contexts alone take ours; on the thread host, refuse them at that line."""
+    in_c = getattr(sys.modules.get("_asyncio"), "Task", None)
+    # From Python 3.12 on it has eager tasks.
+    if sys.version_info >= (3, 12) and in_c is not None and not give_tasks_native_contexts(in_c):
+        adapt_factories(asyncio)
+    if sys.version_info >= (3, 15):
+        give_tasks_native_contexts(asyncio.tasks._PyTask)
+
+
+def adapt_factories(asyncio: Any) -> None:
+    """The next best, if the class itself cannot be changed."""
+    create = asyncio.create_eager_task_factory
+
+    @functools.wraps(create)
+    def create_eager_task_factory(*args: Any, **options: Any) -> Any:
+        return in_native_context(create(*args, **options))
+
+    eager_task_factory = in_native_context(asyncio.eager_task_factory)
+    for module in (asyncio, asyncio.tasks):
+        module.eager_task_factory = eager_task_factory
+        module.create_eager_task_factory = create_eager_task_factory
+    asyncio.BaseEventLoop.create_task = in_native_context(asyncio.BaseEventLoop.create_task)
 
 
 def adapt_asyncio(asyncio: Any) -> None:
     for name, module in sys.modules.copy().items():
         if name.startswith("asyncio."):
             keep_native_names(module)
-    # The class in C: from Python 3.12 on it has eager tasks.
-    if sys.version_info >= (3, 12) and asyncio.Task is not asyncio.tasks._PyTask:
-        give_tasks_native_contexts(asyncio.Task)
-    if sys.version_info >= (3, 15):
-        give_tasks_native_contexts(asyncio.tasks._PyTask)
+    adapt_tasks(asyncio)
     loops = asyncio.AbstractEventLoop
     for loop in subclasses(loops):
         adapt_loop(asyncio, loop)

@@ -23,11 +23,11 @@ print(json.dumps({
     "host": contextvars_cy.host,
     "host at work": "native" if native else "thread",
     "folder": contextvars_cy.__path__[0],
-    "twins": sorted(re.findall(r"^contextvars_cy\.(_\w+\.\w+_[cp]y)$", "\n".join(sys.modules), re.MULTILINE)),
+    "twins": sorted(re.findall(r"^contextvars_cy\.(_\w+\.[a-z]+_[cp]y)$", "\n".join(sys.modules), re.MULTILINE)),
     "homes": sorted(
         name.partition(".")[2]
         for name, module in sys.modules.items()
-        if re.fullmatch(r"contextvars_cy\._\w+\.\w+_[cp]y", name)
+        if re.fullmatch(r"contextvars_cy\._\w+\.[a-z]+_[cp]y", name)
         and any(vars(module).get(kind.__name__) is kind for kind in (Context, ContextVar, Hamt, Token))
     ),
 }))

@@ -3,6 +3,7 @@ imported by name."""
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -163,6 +164,8 @@ async def main():
                 raise AssertionError
             loop.set_task_factory(None)
             assert await asyncio.create_task(get_and_set()) == "default"
+            shown = str(inspect.signature(Task))
+            assert shown.endswith("context=None, eager_start=False)") == (Task is not Initialised)
             loop.set_debug(True)
             task = Task(get_and_set(), loop=loop)
             # rloop has no debug mode.
@@ -196,6 +199,60 @@ def test_every_loop_takes_our_contexts(backend, loop, order, tmp_path):
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", *UNCLOSED, "-c", program], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+EAGER = """
+import asyncio, sys
+from contextvars_cy import Context
+
+
+async def nothing():
+    return "done"
+
+
+async def main(create):
+    try:
+        print(await create(nothing(), asyncio.get_running_loop()))
+    except (AttributeError, TypeError) as error:
+        print(error)
+
+
+def by_class(coroutine, loop):
+    return asyncio.Task(coroutine, loop=loop, context=Context(), eager_start=True)
+
+
+def by_factory(coroutine, loop):
+    return asyncio.eager_task_factory(loop, coroutine, context=Context())
+
+
+for create in CREATE:
+    asyncio.run(main(create))
+"""
+REFUSED = "a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native\n"
+
+if sys.version_info >= (3, 12):
+
+    def eager(creates, begin, backend, host, folder):
+        program = f"{begin}\n{EAGER.replace('CREATE', creates)}"
+        env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
+        # Where a task is refused, its coroutine was never awaited.
+        done = run_python(["-W", "ignore::RuntimeWarning", "-c", program], folder, env)
+        assert done.stderr == ""
+        return done.stdout
+
+    @pytest.mark.parametrize("backend", ["cython", "pure"])
+    def test_on_the_thread_host_eager_tasks_refuse_our_contexts_and_the_loop_goes_on(backend, tmp_path):
+        assert eager("(by_class, by_factory)", "", backend, "thread", tmp_path) == 2 * REFUSED
+
+    def test_without_ctypes_the_factories_take_our_contexts(tmp_path):
+        begin = "import sys; sys.modules['_ctypes'] = None"
+        assert eager("(by_factory,)", begin, "pure", "native", tmp_path) == "done\n"
+
+    @pytest.mark.parametrize("other", ["asyncio.tasks._PyTask", "type('Task', (asyncio.Task,), {})", "print"])
+    @pytest.mark.parametrize("backend", ["cython", "pure"])
+    def test_the_class_of_tasks_may_have_been_replaced(backend, other, tmp_path):
+        begin = f"import asyncio; asyncio.Task = {other}"
+        assert eager("(by_factory,)", begin, backend, "native", tmp_path) == "done\n"
 
 
 UNCHANGED = """

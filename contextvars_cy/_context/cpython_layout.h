@@ -1,0 +1,291 @@
+/* CPython's private structs behind its contexts, the only place that reads them, and the probe that checks them. */
+#ifndef CONTEXTVARS_CY_CPYTHON_LAYOUT_H
+#define CONTEXTVARS_CY_CPYTHON_LAYOUT_H
+
+#include <Python.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../_hamt/node.h"
+
+/* The fields that are read here are in a public struct, which a later Python may change: there the slower ways
+   that need none of them are taken. */
+#ifndef CPYTHON_FIELDS_ARE_KNOWN
+#define CPYTHON_FIELDS_ARE_KNOWN (PY_VERSION_HEX < 0x03100000)
+#endif
+
+#if PY_VERSION_HEX >= 0x030D0000
+#define thread_here() PyThreadState_GetUnchecked()
+#else
+#define thread_here() _PyThreadState_UncheckedGet()
+#endif
+
+/* No two thread states have the same. */
+static inline uint64_t thread_id_here(void) {
+#if CPYTHON_FIELDS_ARE_KNOWN
+    return thread_here()->id;
+#else
+    return PyThreadState_GetID(thread_here());
+#endif
+}
+
+#ifndef Py_GIL_DISABLED
+#define PER_THREAD
+#elif defined(_MSC_VER)
+#define PER_THREAD __declspec(thread)
+#else
+#define PER_THREAD __thread
+#endif
+
+/* The thread that asked last for its ThreadState. */
+static PER_THREAD uint64_t known_thread_id;
+
+/* Moves whenever this thread enters or leaves a native Context: here it is, for more than one look. */
+static inline const uint64_t *context_version_here(void) {
+#if CPYTHON_FIELDS_ARE_KNOWN
+    return &thread_here()->context_ver;
+#else
+    static uint64_t version = 0;
+    ++version;
+    return &version;
+#endif
+}
+
+static inline uint64_t context_version(void) {
+    return *context_version_here();
+}
+
+/* The thread's native Context, borrowed; NULL where it has none yet, or where this Python does not tell. */
+static inline PyObject *current_native_context(void) {
+#if CPYTHON_FIELDS_ARE_KNOWN
+    return thread_here()->context;
+#else
+    return NULL;
+#endif
+}
+
+#if PY_VERSION_HEX < 0x030A0000
+#define Py_NewRef(thing) (Py_INCREF(thing), (thing))
+#endif
+
+static inline int visit_map(PyObject *referent, void *found) {
+    if (strcmp(Py_TYPE(referent)->tp_name, "hamt") != 0) return 0;
+    *(PyObject **)found = referent;
+    return 1;
+}
+
+/* The map of a Context's variables, borrowed. Contexts that have the same map have the same values. */
+static inline PyObject *map_of_context(PyObject *context) {
+    PyObject *map = NULL;
+    Py_TYPE(context)->tp_traverse(context, visit_map, &map);
+    return map;
+}
+
+/* The structs behind a variable, a Context and its map, as far as they are read here. Nobody promises them:
+   `probe_layout` sees whether they are like this. Without the GIL there is no lock to read them under. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *name;
+    PyObject *default_value;
+    /* What the variable was last found to have, borrowed, and in which thread and at which version of its Context. */
+    PyObject *value;
+    uint64_t thread_id;
+    uint64_t version;
+} layout_of_variable;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *previous;
+    PyObject *map;
+} layout_of_context;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *root;
+} layout_of_map;
+
+typedef struct {
+    PyObject_VAR_HEAD
+    uint32_t bitmap;
+    PyObject *slots[];
+} layout_of_bitmap_node;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *children[32];
+} layout_of_array_node;
+
+static PyObject *the_anchor;
+static uint32_t anchor_hash;
+static PyTypeObject *bitmap_node_type, *array_node_type;
+static int layout_is_known = 0;
+
+/* The anchor's value in the Context, borrowed. NULL where it has none, or where CPython has to be asked: among variables
+   whose hashes are all the same. And whether nobody but the Context holds the value, if nobody holds it in another
+   way: a copy of a Context shares its map, one that differs from it shares nodes of the map, and all count their
+   references, so a count of one, from the map to the value, is nobody else's. */
+static inline PyObject *find_anchor(PyObject *context, int *alone) {
+    PyObject *map = ((layout_of_context *)context)->map, *node = ((layout_of_map *)map)->root;
+    uint32_t hash = anchor_hash;
+    *alone = Py_REFCNT(map) == 1;
+    while (node != NULL) {
+        *alone &= Py_REFCNT(node) == 1;
+        if (Py_IS_TYPE(node, bitmap_node_type)) {
+            layout_of_bitmap_node *entries = (layout_of_bitmap_node *)node;
+            uint32_t bit = (uint32_t)1 << (hash & 31);
+            if (!(entries->bitmap & bit)) return NULL;
+            PyObject **slot = entries->slots + 2 * popcount(entries->bitmap & (bit - 1));
+            if (slot[0] != NULL) return slot[0] == the_anchor ? slot[1] : NULL;
+            node = slot[1];
+        }
+        else if (Py_IS_TYPE(node, array_node_type)) {
+            node = ((layout_of_array_node *)node)->children[hash & 31];
+        }
+        else {
+            return NULL;
+        }
+        hash >>= 5;
+    }
+    return NULL;
+}
+
+/* The same for who only reads, and where the anchor is the first of few variables at once. */
+static inline PyObject *glance_at_anchor(PyObject *context) {
+    layout_of_bitmap_node *root = (layout_of_bitmap_node *)((layout_of_map *)((layout_of_context *)context)->map)->root;
+    int alone;
+    if (Py_IS_TYPE((PyObject *)root, bitmap_node_type) && root->bitmap && root->slots[0] == the_anchor) {
+        return root->slots[1];
+    }
+    return find_anchor(context, &alone);
+}
+
+#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+/* A thread that ends lets go of its first Context and leaves the version as it is. What a finaliser sets from then on
+   makes another first Context of the same version, and what the anchor keeps of the old one is freed memory. So it is
+   believed in a Context that was entered, which moved the version, and in the thread that will be heard to end. */
+static uint64_t heard_thread_id;
+static void (*listen_for_thread_end)(void);
+
+static inline int cache_is_believed(PyThreadState *thread) {
+    return heard_thread_id == thread->id || ((layout_of_context *)thread->context)->previous != NULL;
+}
+
+/* At the second look at one version CPython's own function is asked, which has the variable keep the value. */
+static inline PyObject *look_up_anchor(PyThreadState *thread) {
+    static uint64_t version = 0;
+    PyObject *value = NULL;
+    if (version == thread->context_ver) {
+        if (!cache_is_believed(thread)) listen_for_thread_end();
+        if (cache_is_believed(thread)) {
+            PyContextVar_Get(the_anchor, NULL, &value);
+            Py_XDECREF(value);
+            return value;
+        }
+    }
+    version = thread->context_ver;
+    return glance_at_anchor(thread->context);
+}
+#else
+static uint64_t heard_thread_id;
+#endif
+
+/* The anchor's value in the current Context, borrowed; NULL where there is none, or CPython has to be asked. */
+static inline PyObject *anchor_value_here(void) {
+#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+    layout_of_variable *anchor = (layout_of_variable *)the_anchor;
+    PyThreadState *thread = thread_here();
+    if (layout_is_known && thread->context != NULL) {
+        if (anchor->version == thread->context_ver && anchor->thread_id == thread->id && cache_is_believed(thread)) {
+            return anchor->value;
+        }
+        return look_up_anchor(thread);
+    }
+#endif
+    return NULL;
+}
+
+#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+static inline int visit_first(PyObject *referent, void *found) {
+    *(PyObject **)found = referent;
+    return 1;
+}
+
+static inline int cache_is_as_described(PyObject *value) {
+    layout_of_variable *anchor = (layout_of_variable *)the_anchor;
+    PyThreadState *thread = thread_here();
+    return Py_TYPE(anchor)->tp_basicsize >= (Py_ssize_t)sizeof(layout_of_variable) && PyUnicode_Check(anchor->name)
+        && anchor->default_value == NULL && anchor->value == value && anchor->thread_id == thread->id
+        && anchor->version == thread->context_ver;
+}
+
+/* Whether a Context's map is as described above, in the eyes of its own functions. */
+static inline int context_is_as_described(PyObject *context, PyObject *value, int shared) {
+    PyObject *map = map_of_context(context), *root = NULL;
+    int alone;
+    if (map == NULL || ((layout_of_context *)context)->map != map) return 0;
+    Py_TYPE(map)->tp_traverse(map, visit_first, &root);
+    if (root == NULL || ((layout_of_map *)map)->root != root) return 0;
+    PyTypeObject *type = Py_TYPE(root);
+    if (strcmp(type->tp_name, "hamt_bitmap_node") == 0) {
+        if (type->tp_basicsize != offsetof(layout_of_bitmap_node, slots)) return 0;
+        bitmap_node_type = type;
+    }
+    else if (strcmp(type->tp_name, "hamt_array_node") == 0) {
+        if (type->tp_basicsize < (Py_ssize_t)sizeof(layout_of_array_node)) return 0;
+        array_node_type = type;
+    }
+    return find_anchor(context, &alone) == value && alone == !shared;
+}
+
+/* In a Context of one variable, in those of many more, and in a copy. */
+static inline int try_layout(PyObject *context, PyObject *value) {
+    int count, as_described = 1;
+    for (count = 0; count < 40 && as_described; count++) {
+        PyObject *variable = count ? PyContextVar_New("filler", NULL) : Py_NewRef(the_anchor);
+        PyObject *token = variable ? PyContextVar_Set(variable, value) : NULL;
+        Py_XDECREF(variable);
+        if (token == NULL) return -1;
+        Py_DECREF(token);
+        as_described = context_is_as_described(context, value, 0) && (count || cache_is_as_described(value));
+    }
+    PyObject *copy = PyContext_Copy(context);
+    if (copy == NULL) return -1;
+    as_described = as_described && context_is_as_described(context, value, 1);
+    int failed = PyContext_Enter(copy) < 0;
+    as_described = as_described && ((layout_of_context *)copy)->previous == context;
+    failed = failed || PyContext_Exit(copy) < 0;
+    Py_DECREF(copy);
+    if (failed) return -1;
+    return as_described && bitmap_node_type != NULL && array_node_type != NULL;
+}
+
+#endif
+
+/* To be called once, with the variable that is looked for from then on. */
+static inline int probe_layout(PyObject *anchor, PyObject *value, void (*listen)(void)) {
+    the_anchor = anchor;
+#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+    listen_for_thread_end = listen;
+    PyObject *context = PyContext_New();
+    Py_hash_t hash = PyObject_Hash(anchor);
+    int answer = -1;
+    /* Folded as CPython's `hamt_hash` does it. */
+    anchor_hash = (uint32_t)hash;
+#if SIZEOF_VOID_P > 4
+    anchor_hash ^= (uint32_t)((uint64_t)hash >> 32);
+#endif
+    if (anchor_hash == (uint32_t)-1) anchor_hash = (uint32_t)-2;
+    if (context != NULL && hash != -1 && PyContext_Enter(context) == 0) {
+        answer = try_layout(context, value);
+        if (PyContext_Exit(context) < 0) answer = -1;
+    }
+    Py_XDECREF(context);
+    layout_is_known = answer == 1;
+    return answer < 0 ? -1 : 0;
+#else
+    return 0;
+#endif
+}
+
+#endif

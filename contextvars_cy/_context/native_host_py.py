@@ -1,0 +1,255 @@
+"""The native host: a snapshot rides inside Python's own context, as the value of one native variable, the *anchor*.
+
+Whoever copies, enters or leaves a native Context (asyncio does so in C) carries our variables along. Each of our
+Contexts wraps one native Context. `thread_host_py` defines the same names for the other host.
+"""
+
+from __future__ import annotations
+
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
+from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import ref
+
+from .._hamt.hamt_py import EMPTY, Hamt
+from .._hamt.trie_py import find
+from .._sentinels import ABSENT
+from .context_py import (
+    Assignment,
+    Context,
+    ContextVar,
+    Snapshot,
+    ThreadState,
+    Token,
+    checked_variable,
+    old_value_in,
+    refuse_to_leave,
+    with_change,
+)
+from .interpreter import context_of, copy, copy_current, enter, exchanger, leave, reader, run
+from .messages import ENTERED, NOT_ENTERED
+from .standard_library import NativeContext, NativeContextVar, NativeToken
+
+R = TypeVar("R")
+
+_anchor: NativeContextVar[Snapshot] = NativeContextVar("contextvars_cy")
+# Whether Contexts show the native variables that are set in them too.
+_shows_native_variables = False
+
+
+# ---- snapshots ----
+
+current_snapshot = reader(_anchor, EMPTY)
+_exchange = exchanger(_anchor, EMPTY)
+
+
+def snapshot_of(context: Context) -> Snapshot:
+    return context._native.get(_anchor, EMPTY)
+
+
+def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> None:
+    """Change the current snapshot, and tell what was made of it the old value and the place, or on an error neither."""
+    native_tokens: list[NativeToken[Snapshot]] = []
+    snapshot = changed = EMPTY
+    old_value: Any = ABSENT
+    try:
+        # Again, if a signal handler or a finaliser has set a variable in the meantime.
+        while not native_tokens:
+            snapshot = current_snapshot()
+            old_value = old_value_in(snapshot, var, value)
+            changed = with_change(snapshot, var, value)
+            _exchange(native_tokens, snapshot, changed)
+        if made is not None:
+            # Not the native token, which keeps the whole old snapshot alive.
+            made._old_value, made._context = old_value, context_of(native_tokens[0])
+    except BaseException:
+        # Without a token CPython may have had no memory for it, after it had set the variable.
+        if changed is not snapshot and (native_tokens or current_snapshot() is changed):
+            _take_back(snapshot, changed)
+        raise
+
+
+def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
+    """Undo the change, and nothing that was set on top of it."""
+    native_tokens: list[NativeToken[Snapshot]] = []
+    while not native_tokens:
+        found = current_snapshot()
+        _exchange(native_tokens, found, _with_changes(snapshot, changed, found))
+
+
+def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
+    """The snapshot with what turned the one before into the one after, which knew nothing of it."""
+    for var, value in after.items():
+        if find(before._root, var._hash, var) is not value:
+            snapshot = with_change(snapshot, var, value)
+    for var in before:
+        if find(after._root, var._hash, var) is ABSENT:
+            snapshot = with_change(snapshot, var, ABSENT)
+    return snapshot
+
+
+def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
+    """What a token that is made now remembers as its Context: the native one, which only a set tells."""
+    native_tokens: list[NativeToken[Snapshot]] = []
+    while not native_tokens:
+        snapshot = current_snapshot()
+        _exchange(native_tokens, snapshot, snapshot)
+    return context_of(native_tokens[0])
+
+
+# ---- Contexts ----
+
+# The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its own
+# for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle. No
+# WeakValueDictionary, whose setdefault is several steps.
+_wrappers: dict[int, _Reference] = {}
+
+
+class _Reference(ref[Context]):
+    __slots__ = ("address",)
+
+    address: int
+
+
+def _forget(reference: _Reference) -> None:
+    # It has no address if the memory ran out before it had one.
+    _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
+
+
+def _wrap(native: NativeContext) -> Context:
+    known = _wrappers.get(id(native))
+    context = None if known is None else known()
+    return _registered(_with_native(native)) if context is None else context
+
+
+def _registered(context: Context) -> Context:
+    """The Context, or the one that is known already for its native one.
+
+    It can be found from then on, by whoever finds the native one to be the current one. A copy that was never entered,
+    or asked for its native Context, cannot be that, and needs no place here.
+    """
+    if context._is_registered:
+        return context
+    reference = _Reference(context, _forget)
+    address = reference.address = id(context._native)
+    while True:
+        # One step, so that of two wrappers, made by two threads or by a finaliser in between, the first stays.
+        wrapper = _wrappers.setdefault(address, reference)()
+        if wrapper is not None:
+            wrapper._is_registered = True
+            return wrapper
+        _remove_dead_weakref(_wrappers, address)
+
+
+def _with_native(native: NativeContext) -> Context:
+    context: Context = object.__new__(Context)
+    context._native = native
+    context._is_registered = False
+    return context
+
+
+def new_context() -> Context:
+    return _with_native(NativeContext())
+
+
+def copy_of(context: Context) -> Context:
+    return _with_native(copy(context._native))
+
+
+def current_copy() -> Context:
+    return _with_native(copy_current())
+
+
+def current() -> Context:
+    return _wrap(place_of_set())
+
+
+def native_of(context: Context) -> NativeContext:
+    return _registered(context)._native
+
+
+def run_in(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
+    _registered(context)
+    try:
+        return run(context._native, callable, *args, **kwargs)
+    except RuntimeError as error:
+        _name_our_context(error, context)
+        raise
+    finally:
+        del context, callable, args, kwargs
+
+
+def enter_context(context: Context) -> None:
+    _registered(context)
+    try:
+        enter(context._native)
+    except RuntimeError as error:
+        _name_our_context(error, context)
+        raise
+
+
+def leave_context(context: Context) -> None:
+    try:
+        leave(context._native)
+    except RuntimeError as error:
+        refuse_to_leave(context, error)
+        _name_our_context(error, context)
+        raise
+
+
+def _name_our_context(error: RuntimeError, context: Context) -> None:
+    """Have the refusal of a native Context name the Context that wraps it, and leave any other error as it is."""
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    # What the program itself has raised is the program's.
+    ours = traceback and traceback.tb_frame.f_globals.get("__package__") == __package__
+    if ours and len(error.args) == 1 and type(error.args[0]) is str:
+        for text in (ENTERED, NOT_ENTERED):
+            if error.args[0] == text.format(context._native):
+                error.args = (text.format(context),)
+
+
+def prepare_thread(state: ThreadState) -> None:
+    """Nothing: the interpreter knows which Context a thread is in."""
+
+
+# ---- what a Context shows ----
+
+
+def show_native_variables(shown: bool) -> None:
+    """For `install`: have every Context show the native variables that are set in it, or not."""
+    global _shows_native_variables
+    _shows_native_variables = shown
+
+
+def shown_values(context: Context) -> Hamt[Any, Any]:
+    if not _shows_native_variables:
+        return snapshot_of(context)
+    # A copy, because another thread may be setting variables in the Context.
+    values = copy(context._native)
+    snapshot: Hamt[Any, Any] = values.get(_anchor, EMPTY)
+    for variable, value in values.items():
+        if variable is not _anchor:
+            snapshot = snapshot.set(variable, value)
+    return snapshot
+
+
+def value_in(context: Context, key: Any) -> Any:
+    if type(key) is NativeContextVar and _shows_native_variables:
+        return ABSENT if key is _anchor else context._native.get(key, ABSENT)
+    var = checked_variable(key)
+    return snapshot_of(context)._find(var, var._hash)
+
+
+# ---- what an event loop's C code does, of which nobody is told ----
+
+
+def enter_untold(context: Context) -> None:
+    """For `entering`."""
+    enter(context._native)
+
+
+def leave_untold(context: Context) -> None:
+    """For `entering`."""
+    leave(context._native)

@@ -1,0 +1,107 @@
+/* Contexts and tokens: made, kept and filled without Cython's calls in between, and references to them counted. */
+#ifndef CONTEXTVARS_CY_OBJECTS_H
+#define CONTEXTVARS_CY_OBJECTS_H
+
+#include <Python.h>
+
+/* Objects of one type that were freed, to be made anew. */
+typedef struct {
+    Py_ssize_t count;
+    PyObject *freed[64];
+} free_list;
+
+/* An instance whose fields are NULL, or 0; Cython's own way there takes three calls. */
+static inline PyObject *allocate(PyTypeObject *type, free_list *list) {
+    PyObject *made;
+    if (list->count == 0) return PyType_GenericAlloc(type, 0);
+    made = list->freed[--list->count];
+    _Py_NewReference(made);
+    PyObject_GC_Track(made);
+    return made;
+}
+
+/* For a type's `tp_free`, after its `tp_dealloc` has let go of the fields. */
+static inline void release(PyObject *freed, free_list *list) {
+#if CYTHON_USE_FREELISTS  /* With the GIL, and where whoever builds this has not said 0. */
+    if (list->count < 64) {
+        list->freed[list->count++] = freed;
+        return;
+    }
+#endif
+    PyObject_GC_Del(freed);
+}
+
+/* As PyObject_Vectorcall, but for its look at the result and the exception, of which C code owes one. */
+static inline PyObject *vectorcall_of(PyObject *callable, PyObject *const *args, size_t count, PyObject *names) {
+    PyTypeObject *type = Py_TYPE(callable);
+    if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
+        vectorcallfunc function = *(vectorcallfunc *)((char *)callable + type->tp_vectorcall_offset);
+        if (function != NULL) return function(callable, args, count, names);
+    }
+    return PyObject_Vectorcall(callable, args, count, names);
+}
+
+/* Without the GIL a count shows nothing. */
+static inline int is_sole(PyObject *thing, Py_ssize_t count) {
+#ifndef Py_GIL_DISABLED
+    return Py_REFCNT(thing) == count;
+#else
+    return 0;
+#endif
+}
+
+/* For what somebody else holds. From 3.12 to 3.13 counts go up by 32 bits and down by 64, and reading more bits than
+   were just written is what the processor is slow at: so by 32. */
+static inline void decref_held(PyObject *thing) {
+#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && SIZEOF_VOID_P > 4 && !defined(Py_GIL_DISABLED) \
+    && !defined(Py_REF_DEBUG)
+    if (!_Py_IsImmortal(thing)) thing->ob_refcnt_split[PY_BIG_ENDIAN]--;
+#else
+    Py_DECREF(thing);
+#endif
+}
+
+#ifndef Py_GIL_DISABLED
+#define HAS_GIL 1
+#else
+#define HAS_GIL 0
+#endif
+
+#define PUT_ROOT(snapshot, root) ((snapshot)->_root = (PyObject *)(root))
+
+#define items_of_list(list) (((PyListObject *)(list))->ob_item)
+
+static inline int raise_pending(void) {
+    return -1;
+}
+
+/* One step, where another thread may be trying the same. */
+#ifdef Py_GIL_DISABLED
+#define EXCHANGE_ENTERED(context, entered) _Py_atomic_exchange_int(&(context)->_entered, entered)
+#else
+static inline int exchange_flag(int *flag, int value) {
+    int old = *flag;
+    *flag = value;
+    return old;
+}
+#define EXCHANGE_ENTERED(context, entered) exchange_flag(&(context)->_entered, entered)
+#endif
+
+/* Of objects just made. */
+#define FILL_TOKEN(token, var, context) \
+    fill_field((PyObject **)&(token)->_var, (PyObject *)(var)); \
+    fill_field((PyObject **)&(token)->_old_value, Py_None); \
+    fill_field((PyObject **)&(token)->_context, (PyObject *)(context)); \
+    fill_field((PyObject **)&(token)->_origin, Py_None); \
+    (token)->_used = 0
+#define FILL_CONTEXT(context, native, snapshot) \
+    fill_field((PyObject **)&(context)->_native, (PyObject *)(native)); \
+    fill_field((PyObject **)&(context)->_snapshot, (PyObject *)(snapshot)); \
+    fill_field((PyObject **)&(context)->_home, Py_None); \
+    (context)->_entered = 0
+static inline void fill_field(PyObject **field, PyObject *value) {
+    Py_INCREF(value);
+    *field = value;
+}
+
+#endif

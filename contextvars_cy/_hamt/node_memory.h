@@ -1,0 +1,160 @@
+/* How nodes are made, changed in place, and freed. */
+#ifndef CONTEXTVARS_CY_NODE_MEMORY_H
+#define CONTEXTVARS_CY_NODE_MEMORY_H
+
+#include <Python.h>
+#include <stddef.h>
+
+#include "node.h"
+
+/* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
+#define HAMT_KEPT_SIZES 72
+#ifndef HAMT_KEPT_NODES
+#define HAMT_KEPT_NODES 32
+#endif
+#ifndef Py_GIL_DISABLED
+static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
+static int hamt_kept_count[HAMT_KEPT_SIZES];
+#endif
+
+/* No tp_clear: like a tuple, a node cannot close a cycle, and whatever did can be cleared. */
+static inline int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
+    hamt_node *node = (hamt_node *)self;
+    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_VISIT(node->slots[index]);
+    return 0;
+}
+
+/* For a node without references of its own. */
+static inline void hamt_free_node(hamt_node *node) {
+#ifndef Py_GIL_DISABLED
+    Py_ssize_t size = Py_SIZE(node);
+    if (0 < size && size < HAMT_KEPT_SIZES && hamt_kept_count[size] < HAMT_KEPT_NODES) {
+        node->slots[0] = (PyObject *)hamt_kept[size];
+        hamt_kept[size] = node;
+        hamt_kept_count[size]++;
+        return;
+    }
+#endif
+    PyObject_GC_Del(node);
+}
+
+/* Without the trashcan: nodes are eight deep at most, and whatever hangs below goes through a map, which has it. */
+static inline void hamt_node_dealloc(PyObject *self) {
+    hamt_node *node = (hamt_node *)self;
+    PyObject_GC_UnTrack(self);
+    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_DECREF(node->slots[index]);
+    hamt_free_node(node);
+}
+
+static PyTypeObject hamt_node_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "contextvars_cy._Node",
+    .tp_basicsize = offsetof(hamt_node, slots),
+    .tp_itemsize = sizeof(PyObject *),
+    .tp_dealloc = hamt_node_dealloc,
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .tp_traverse = hamt_node_traverse,
+};
+
+static inline int hamt_node_type_ready(void) {
+    return PyType_Ready(&hamt_node_type);
+}
+
+static inline hamt_node *hamt_new_node(uint32_t entries, uint32_t children, Py_ssize_t size) {
+    hamt_node *node;
+#ifndef Py_GIL_DISABLED
+    if (size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
+        node = hamt_kept[size];
+        hamt_kept[size] = (hamt_node *)node->slots[0];
+        hamt_kept_count[size]--;
+        (void)PyObject_InitVar((PyVarObject *)node, &hamt_node_type, size);
+    }
+    else
+#endif
+    node = PyObject_GC_NewVar(hamt_node, &hamt_node_type, size);
+    if (node) {
+        node->entries = entries;
+        node->children = children;
+    }
+    return node;
+}
+
+static inline PyObject *hamt_own(PyObject *thing) {
+    Py_INCREF(thing);
+    return thing;
+}
+
+static inline void hamt_copy_slots(PyObject **to, PyObject **from, Py_ssize_t count) {
+    for (Py_ssize_t index = 0; index < count; index++) to[index] = hamt_own(from[index]);
+}
+
+/* A node with `gain` slots, for the caller to fill, in the place of `drop` slots from `at`. */
+static inline hamt_node *hamt_spliced(
+    hamt_node *node, uint32_t entries, uint32_t children, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+) {
+    Py_ssize_t size = Py_SIZE(node);
+    hamt_node *copy = hamt_new_node(entries, children, size - drop + gain);
+    if (copy) {
+        hamt_copy_slots(copy->slots, node->slots, at);
+        hamt_copy_slots(copy->slots + at + gain, node->slots + at + drop, size - at - drop);
+    }
+    return copy;
+}
+
+/* The collector need not follow what cannot be part of a cycle: a tree of strings and numbers, say. A node's own
+   children tell by whether they are tracked, since they never change; other objects by their type. */
+static inline int hamt_is_followed(PyObject *thing) {
+    if (!PyType_HasFeature(Py_TYPE(thing), Py_TPFLAGS_HAVE_GC)) return 0;
+    return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
+}
+
+/* Whether whoever asks holds the only reference to the node, and the collector need not learn of the new slot.
+   Without the GIL a count shows nothing. */
+static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
+#ifndef Py_GIL_DISABLED
+    return Py_REFCNT(node) == 1 && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
+#else
+    return 0;
+#endif
+}
+
+/* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
+static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
+    int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
+    for (Py_ssize_t index = at; !followed && index < at + gain; index++) {
+        followed = hamt_is_followed(node->slots[index]);
+    }
+    if (followed) PyObject_GC_Track(node);
+    return (PyObject *)node;
+}
+/* What a node was, whose references are another one's now. */
+static inline void hamt_free_shell(hamt_node *node) {
+#ifdef Py_REF_DEBUG
+    /* The interpreter counts all references, so each has to end where it can see it. */
+    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_own(Py_None);
+    Py_DECREF(node);
+#else
+    PyObject_GC_UnTrack(node);
+    hamt_free_node(node);
+#endif
+}
+
+/* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
+   slots from `at`. NULL where somebody else holds that one, or no node of the size was kept: no memory is asked for,
+   so that no code of the user's runs in the middle. */
+static inline hamt_node *hamt_moved(
+    hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
+) {
+#ifndef Py_GIL_DISABLED
+    Py_ssize_t size = Py_SIZE(node) - drop + gain;
+    if (Py_REFCNT(node) == 1 && 0 < size && size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
+        hamt_node *moved = hamt_new_node(entries, node->children, size);
+        memcpy(moved->slots, node->slots, at * sizeof(PyObject *));
+        memcpy(moved->slots + at + gain, node->slots + at + drop, (size - at - gain) * sizeof(PyObject *));
+        return moved;
+    }
+#endif
+    return NULL;
+}
+
+#endif
