@@ -36,6 +36,7 @@ cdef class Context:
     cdef object _native
     cdef Hamt _snapshot
     cdef bint _entered
+    cdef bint _is_registered
     cdef object _home
 
 

@@ -10,6 +10,7 @@ from cpython.contextvars cimport (
 )
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.list cimport PyList_New
+from cpython.weakref cimport PyWeakref_NewRef
 from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -86,8 +87,8 @@ cdef extern from "objects.h":
     PyObject *allocate(PyTypeObject *kind, free_list *freed) except NULL
     void release(PyObject *freed, free_list *kept) noexcept
     bint is_sole(PyObject *thing, Py_ssize_t count) noexcept
-    void decref_held(PyObject *thing) noexcept
     int raise_pending() except -1
+    PyObject *referent_of(PyObject *reference) noexcept
     # From a pointer that owns.
     Context as_context "(void *)"(PyObject *made)
     Token as_token "(void *)"(PyObject *made)
@@ -487,8 +488,8 @@ cdef class Token:
     def __enter__(self):
         return self
 
-    # `_exit_called` takes its place.
-    def __exit__(self, kind, error, traceback, /): pass
+    def __exit__(self, kind, error, traceback, /):
+        contextvar_reset(self._var, self)
 
     def __repr__(self):
         return f"<Token{' used' if self._used else ''} var={self._var!r} at {id(self):#x}>"
@@ -510,12 +511,6 @@ cdef free_list _free_tokens
 
 cdef void _free_token(void *token) noexcept:
     release(<PyObject *>token, &_free_tokens)
-
-
-cdef object _exit_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
-    if count != 3:
-        raise TypeError(f"__exit__() takes exactly 3 positional arguments ({count} given)")
-    contextvar_reset((<Token>self)._var, <Token>self)
 
 
 cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
@@ -1488,7 +1483,6 @@ for _public in (assign, thread_state, current_context, copy_context):
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context
 replace_method(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
-replace_method(Token, "__exit__", <void *>_exit_called, METH_FASTCALL)
 replace_method(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
 # For the slot: the name in the class body is only what Python code reads.

@@ -21,7 +21,8 @@ cdef inline PyObject *native_loaded(PyObject *place) except NULL:
         snapshot = current_native_value(_anchor)
         if snapshot is NULL:
             return <PyObject *>EMPTY
-        decref_held(snapshot)
+        # The Context holds it.
+        decref(snapshot)
     # Because whoever lists the native Context can get hold of the anchor.
     if not is_type(snapshot, <PyTypeObject *>Hamt):
         raise TypeError(f"Expected Hamt, got {type(<object>snapshot).__name__}")
@@ -65,7 +66,9 @@ cdef PyObject *native_place_of_set() except NULL:
 
 # ---- Contexts ----
 
+# As in the reference, but for the wrapper that was registered last: a weak reference without a callback costs a third.
 cdef dict _wrappers = {}
+cdef object _latest = None
 
 
 @cython.final
@@ -86,18 +89,54 @@ cdef Context native_wrap(object native):
             return context
         index -= 1
         context = state._below[index] if index >= 0 else None
-    known = _wrappers.get(id(native))
-    context = None if known is None else known()
+    context = _registered_for(native)
     return native_registered(native_context_with(native)) if context is None else context
 
 
+cdef Context _registered_for(object native):
+    cdef Context context = _latest_registered()
+    if context is not None and context._native is native:
+        return context
+    known = _wrappers.get(id(native)) if _wrappers else None
+    return None if known is None else known()
+
+
+cdef inline Context _latest_registered():
+    cdef PyObject *context = NULL if _latest is None else referent_of(<PyObject *>_latest)
+    return None if context is NULL else as_context(context)
+
+
 cdef Context native_registered(Context context):
+    global _latest
+    cdef Context latest
+    if context._is_registered:
+        return context
+    while HAS_GIL:
+        found = _registered_for(context._native)
+        if found is not None:
+            return found
+        latest = _latest_registered()
+        if latest is None:
+            reference = PyWeakref_NewRef(context, None)
+            # To make that may have run a finaliser, which registered another.
+            if _latest_registered() is None:
+                _latest, context._is_registered = reference, True
+                return context
+        else:
+            _register_in_dict(latest)
+            if _latest_registered() is latest:
+                _latest = None
+    return _register_in_dict(context)
+
+
+cdef Context _register_in_dict(Context context):
     cdef _WrapperEnd end = _WrapperEnd.__new__(_WrapperEnd)
     end._address = id(context._native)
     reference = ref(context, end)
     while True:
         wrapper = _wrappers.setdefault(end._address, reference)()
         if wrapper is not None:
+            (<Context>wrapper)._is_registered = True
             return wrapper
         remove_dead_weakref(_wrappers, end._address)
 

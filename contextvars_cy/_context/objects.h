@@ -50,15 +50,17 @@ static inline int is_sole(PyObject *thing, Py_ssize_t count) {
 #endif
 }
 
-/* For what somebody else holds. From 3.12 to 3.13 counts go up by 32 bits and down by 64, and reading more bits than
-   were just written is what the processor is slow at: so by 32. */
-static inline void decref_held(PyObject *thing) {
-#if PY_VERSION_HEX >= 0x030C0000 && PY_VERSION_HEX < 0x030E0000 && SIZEOF_VOID_P > 4 && !defined(Py_GIL_DISABLED) \
-    && !defined(Py_REF_DEBUG)
-    if (!_Py_IsImmortal(thing)) thing->ob_refcnt_split[PY_BIG_ENDIAN]--;
+/* What a weak reference refers to, owned; NULL if that is gone. */
+static inline PyObject *referent_of(PyObject *reference) {
+    PyObject *referent;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyWeakref_GetRef(reference, &referent);
 #else
-    Py_DECREF(thing);
+    referent = PyWeakref_GET_OBJECT(reference);
+    if (referent == Py_None) return NULL;
+    Py_INCREF(referent);
 #endif
+    return referent;
 }
 
 #ifndef Py_GIL_DISABLED
@@ -98,7 +100,7 @@ static inline int exchange_flag(int *flag, int value) {
     fill_field((PyObject **)&(context)->_native, (PyObject *)(native)); \
     fill_field((PyObject **)&(context)->_snapshot, (PyObject *)(snapshot)); \
     fill_field((PyObject **)&(context)->_home, Py_None); \
-    (context)->_entered = 0
+    (context)->_entered = (context)->_is_registered = 0
 static inline void fill_field(PyObject **field, PyObject *value) {
     Py_INCREF(value);
     *field = value;
