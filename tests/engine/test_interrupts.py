@@ -28,6 +28,10 @@ import pytest
 
 import contextvars_cy
 from contextvars_cy import Context, ContextVar, Hamt, assign, current_context, thread_state
+from interpreters import CPYTHON
+
+if not CPYTHON:
+    pytest.skip("the interrupts come by way of CPython's C API", allow_module_level=True)
 
 pytestmark = [
     pytest.mark.usefixtures("context_of_its_own", "heeded_interrupts"),

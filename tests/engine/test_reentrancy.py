@@ -10,6 +10,7 @@ import pytest
 
 from collected import at_each_allocation
 from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context, thread_state
+from interpreters import crashes_without_the_gil
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
@@ -212,6 +213,7 @@ def in_threads(*functions):
     return errors
 
 
+@crashes_without_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_reading_a_context_that_another_thread_sets_in():
     """CPython issue 155519."""

@@ -7,6 +7,9 @@ import contextvars
 import pytest
 
 from contextvars_cy import Context, ContextVar, assign, copy_context
+from interpreters import CPYTHON
+
+pytestmark = pytest.mark.skipif(not CPYTHON, reason="only CPython's map of a native Context is one by hashes")
 
 VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER", default="default")
 

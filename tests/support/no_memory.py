@@ -6,9 +6,31 @@ Or with each and all after it. That only compiled code can be asked for: CPython
 
 from __future__ import annotations
 
-import _testcapi
+import contextlib
 import gc
 import itertools
+import sys
+from typing import Any
+
+import pytest
+
+from contextvars_cy import backend
+from interpreters import CPYTHON, DEBUG_BUILD, GIL
+
+hook: Any = None
+if CPYTHON:
+    # It comes with CPython's test modules, which some builds leave out.
+    with contextlib.suppress(ImportError):
+        import _testcapi as hook
+
+BEFORE_3_13 = "before 3.13, CPython itself crashes, or raises a SystemError, where Python code lacks memory"
+IN_A_DEBUG_BUILD = "a debug build of CPython ends itself where Python code appends to a list and memory lacks"
+NO_MEMORY_MARKS = [
+    pytest.mark.skipif(not hasattr(hook, "set_nomemory"), reason="this Python has no _testcapi.set_nomemory"),
+    pytest.mark.skipif(not GIL, reason="without the GIL, CPython itself crashes where memory lacks"),
+    pytest.mark.skipif(backend == "pure" and sys.version_info < (3, 13), reason=BEFORE_3_13),
+    pytest.mark.skipif(backend == "pure" and DEBUG_BUILD and sys.version_info >= (3, 14), reason=IN_A_DEBUG_BUILD),
+]
 
 LACK = object()
 """The outcome of an operation that raised MemoryError."""
@@ -30,10 +52,10 @@ def attempts(operation, lasting=False):
 
 
 def _attempt(operation, number, until):
-    _testcapi.set_nomemory(number, until)
+    hook.set_nomemory(number, until)
     try:
         return operation()
     except MemoryError:
         return LACK
     finally:
-        _testcapi.remove_mem_hooks()
+        hook.remove_mem_hooks()
