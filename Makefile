@@ -103,7 +103,7 @@ lint: $(VENV)/test-tools
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py
+	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py tests/support
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
 		tests/features/test_types.py
 

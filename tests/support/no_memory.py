@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import itertools
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ hook: Any = None
 if CPYTHON:
     # It comes with CPython's test modules, which some builds leave out.
     with contextlib.suppress(ImportError):
-        import _testcapi as hook
+        hook = importlib.import_module("_testcapi")
 
 BEFORE_3_13 = "before 3.13, CPython itself crashes, or raises a SystemError, where Python code lacks memory"
 IN_A_DEBUG_BUILD = "a debug build of CPython ends itself where Python code appends to a list and memory lacks"
@@ -38,7 +40,7 @@ IN_A_ROW = 5
 """Who succeeds so often, with a later allocation failing each time, has no later one; one may well be done without."""
 
 
-def attempts(operation, lasting=False):
+def attempts(operation: Callable[[], object], lasting: bool = False) -> Iterator[object]:
     """Call the operation again and again, with a later allocation failing each time; yield its result or LACK."""
     successes = 0
     for number in itertools.count():
@@ -51,7 +53,7 @@ def attempts(operation, lasting=False):
             return
 
 
-def _attempt(operation, number, until):
+def _attempt(operation: Callable[[], object], number: int, until: int) -> object:
     hook.set_nomemory(number, until)
     try:
         return operation()
