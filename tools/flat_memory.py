@@ -14,7 +14,7 @@ from pathlib import Path
 import contextvars_cy
 from contextvars_cy import ContextVar, copy_context
 
-VARIABLES = [ContextVar(f"variable {number}") for number in range(40)]
+VARIABLES: list[ContextVar[int]] = [ContextVar(f"variable {number}") for number in range(40)]
 ROUNDS = 10
 # Of fewer, what is left behind would not stand out from the tool's own lists.
 LEAST_OPERATIONS = 1_000_000

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import contextvars_cy
 from contextvars_cy import (
@@ -37,8 +38,8 @@ WARM_UP = 40
 clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # before 3.13
 SCENARIOS: dict[str, Callable[[], object]] = {}
 
-VAR = ContextVar("VAR", default="default")
-BARE = ContextVar("BARE")
+VAR: ContextVar[Any] = ContextVar("VAR", default="default")
+BARE: ContextVar[Any] = ContextVar("BARE")
 
 
 class Value:
@@ -180,8 +181,8 @@ def mapping() -> None:
     for act in (context.__getitem__, context.get, context.__contains__):
         refused(act, "VAR")
     refused(context.__getitem__, BARE)
-    for act in (hash, reversed):
-        refused(act, context)
+    refused(hash, context)
+    refused(reversed, context)
     refused(Context, 1)
     refused(setattr, context, "attribute", 1)
     refused(context.__reduce_ex__, 2)
@@ -220,11 +221,12 @@ def enter_and_exit() -> None:
 
 @scenario
 def cycles() -> None:
-    context, value = Context(), Value()
+    context = Context()
+    value: Any = Value()
     context.run(VAR.set, value)
-    value.context, value.copy, value.items = context, context.copy(), context.items()  # type: ignore[attr-defined]
-    value.token = context.run(VAR.set, None)  # type: ignore[attr-defined]
-    value.reference = weakref.ref(context)  # type: ignore[attr-defined]
+    value.context, value.copy, value.items = context, context.copy(), context.items()
+    value.token = context.run(VAR.set, None)
+    value.reference = weakref.ref(context)
 
 
 @scenario
@@ -247,7 +249,8 @@ def installing() -> None:
     install()
     import contextvars
 
-    contextvars.Context().run(contextvars.ContextVar("var").set, 1)
+    var: contextvars.ContextVar[int] = contextvars.ContextVar("var")
+    contextvars.Context().run(var.set, 1)
     uninstall()
 
 
@@ -261,7 +264,8 @@ def event_loop() -> None:
     async def work() -> None:
         VAR.set(Value())
         await asyncio.sleep(0)
-        asyncio.get_running_loop().call_soon(VAR.get, context=copy_context())
+        context: Any = copy_context()
+        asyncio.get_running_loop().call_soon(VAR.get, context=context)
 
     async def main() -> None:
         await asyncio.gather(work(), work())
@@ -276,7 +280,7 @@ def event_loop() -> None:
 
 @scenario
 def maps() -> None:
-    hamt = Hamt({number: Value() for number in range(100)})
+    hamt: Hamt[Any, Any] = Hamt({number: Value() for number in range(100)})
     hamt = hamt.set(1, Value()).delete(2).discard(3).update({4: Value()}, five=5) | {6: Value()}
     hamt.get(1), hamt.find(1), hamt[1], 1 in hamt, len(hamt), repr(Hamt(a=1)), hash(Hamt(a=1)), Hamt[int, int]
     list(hamt), list(hamt.items()), list(hamt.values()), hamt.keys() & {1}, hamt == hamt.set(1, 1)
@@ -285,7 +289,8 @@ def maps() -> None:
         refused(getattr(hamt, name), "missing")
     for name in ("get", "set", "discard", "__contains__"):
         refused(getattr(hamt, name), [], *([1] if name == "set" else []))
-    for source in (1, [1], [(1, 2, 3)], [([], 1)]):
+    sources: list[Any] = [1, [1], [(1, 2, 3)], [([], 1)]]
+    for source in sources:
         refused(Hamt, source)
         refused(hamt.update, source)
     refused(hash, Hamt(a=[]))
@@ -306,7 +311,7 @@ def hostile_keys() -> None:
 
 @scenario
 def mutations() -> None:
-    hamt = Hamt({number: Value() for number in range(50)})
+    hamt: Hamt[Any, Any] = Hamt({number: Value() for number in range(50)})
     mutation = hamt.mutate()
     mutation[1] = Value()
     del mutation[2]
@@ -323,7 +328,7 @@ def mutations() -> None:
 
 @scenario
 def differences_and_merges() -> None:
-    base = Hamt({number: Value() for number in range(50)})
+    base: Hamt[Any, Any] = Hamt({number: Value() for number in range(50)})
     mine, theirs = base.set(1, Value()).delete(2), base.set(1, Value()).set("new", Value())
     base.diff(mine), mine.diff(theirs)
     base.merge(mine, theirs, resolve=lambda key, old, one, two: one)
@@ -334,7 +339,8 @@ def differences_and_merges() -> None:
 
 @scenario
 def sets() -> None:
-    one, two = HamtSet(range(40)), HamtSet(range(20, 60))
+    one: HamtSet[Any] = HamtSet(range(40))
+    two = HamtSet(range(20, 60))
     one | two, one & two, one - two, one ^ two, one == two, one <= two, repr(HamtSet("a")), hash(one)
     one.add(Value()), one.remove(1), one.discard("missing"), 1 in one, list(one), one.isdisjoint(two)
     refused(one.remove, "missing")
@@ -349,7 +355,7 @@ def totals() -> tuple[int, int]:
     clear_caches()
     for _ in range(3):
         gc.collect()
-    return sys.gettotalrefcount(), sys.getallocatedblocks()  # type: ignore[attr-defined]
+    return sys.gettotalrefcount(), sys.getallocatedblocks()
 
 
 def growth(function: Callable[[], object], rounds: int) -> tuple[int, int]:

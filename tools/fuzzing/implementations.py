@@ -76,7 +76,9 @@ class Entered:
         _native.enter(self.context)
         return self.context
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         _native.leave(self.context)
 
 
@@ -131,7 +133,9 @@ class Assigned:
     def __enter__(self) -> Assigned:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.undo()
 
     def __repr__(self) -> str:
