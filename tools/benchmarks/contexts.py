@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Barrier
@@ -25,9 +25,9 @@ from .measuring import (
     Table,
     Timed,
     Values,
-    format_goal,
     format_number,
     freeze,
+    markdown,
     measure_time,
     row_of,
     run_apart,
@@ -181,26 +181,16 @@ def format_cells(row: Row, names: Sequence[str]) -> list[str]:
 def format_goals(table: Table) -> list[str]:
     """Return one line for each goal that something was measured for."""
     lines = []
-
-    def compare(theirs: str, ours: str, what: str, goal: float, operations: Iterable[str] | None = None) -> None:
-        pair = f"{theirs}/{ours}"
-        found = {
-            row.operation: row.ratios[pair]
-            for row in table.rows
-            if pair in row.ratios and (operations is None or row.operation in operations)
-        }
-        if found:
-            lines.append(format_goal(what, goal, found))
-
     for host in HOSTS:
         for what, goal in GOALS.items():
-            compare(STDLIB, f"cython-{host}", f"cython-{host} {what}", getattr(goal, host), goal.operations)
+            ours = f"cython-{host}"
+            lines += table.goal(STDLIB, ours, f"{ours} {what}", getattr(goal, host), goal.operations)
     for host in HOSTS:
+        pure, cython = f"pure-{host}", f"cython-{host}"
         for operation, times in PURE_GOALS.items():
-            what = f"pure-{host} beside cython-{host}, {operation}"
-            compare(f"cython-{host}", f"pure-{host}", what, 1 / times, [operation])
+            lines += table.goal(cython, pure, f"{pure} beside {cython}, {operation}", 1 / times, [operation])
         if table.about["python"].startswith("pypy"):
-            compare(STDLIB, f"pure-{host}", f"pure-{host} everything", 1.0)
+            lines += table.goal(STDLIB, pure, f"{pure} everything", 1.0, [row.operation for row in table.rows])
     return lines
 
 
@@ -209,8 +199,7 @@ def format_tables(table: Table) -> list[str]:
     names = table.names(IMPLEMENTATIONS)
     lines = []
     for group, operations in ROWS.items():
-        rows = [row for row in table.rows if row.operation in operations]
+        rows = [(row.operation, *format_cells(row, names)) for row in table.rows if row.operation in operations]
         if rows:
-            lines += ["", f"## {group}", "", f"| operation | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-        lines += [f"| {row.operation} | {' | '.join(format_cells(row, names))} |" for row in rows]
+            lines += markdown(group, ["operation", *names], rows)
     return lines

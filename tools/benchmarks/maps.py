@@ -15,9 +15,9 @@ from .measuring import (
     BenchError,
     Row,
     Table,
-    format_goal,
     format_number,
     freeze,
+    markdown,
     measure_time,
     row_of,
     run_apart,
@@ -263,27 +263,19 @@ def format_goals(table: Table) -> list[str]:
     """Return one line for each goal that something was measured for."""
     lines = []
     for ours, theirs in RIVALS.items():
-        pair = f"{theirs}/{ours}"
         for operation, goal in GOALS[ours].items():
-            found = {
-                f"{row.keys} {row.size}": row.ratios[pair]
-                for row in table.rows
-                if row.operation == operation and pair in row.ratios
-            }
-            if found:
-                lines.append(format_goal(f"{ours} {operation}", goal, found))
+            lines += table.goal(theirs, ours, f"{ours} {operation}", goal, [operation])
     return lines
 
 
 def format_tables(table: Table) -> list[str]:
     """Return a Markdown table for each kind of keys."""
     names = table.names(IMPLEMENTATIONS)
-    columns = ["operation", "size", *format_header(names)]
     lines = []
     for keys in KEYS:
         rows = [row for row in table.rows if row.keys == keys]
+        rows.sort(key=lambda row: (list(STATEMENTS).index(row.operation), row.size))
         if rows:
-            lines += ["", f"## {keys} keys", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-        for row in sorted(rows, key=lambda row: (list(STATEMENTS).index(row.operation), row.size)):
-            lines.append(f"| {row.operation} | {row.size} | {' | '.join(format_cells(row, names))} |")
+            cells = [(row.operation, row.size, *format_cells(row, names)) for row in rows]
+            lines += markdown(f"{keys} keys", ["operation", "size", *format_header(names)], cells)
     return lines

@@ -46,9 +46,13 @@ class Row(NamedTuple):
     medians: dict[str, float]
     """The seconds of one item, or the bytes of one entry."""
     ratios: dict[str, float] = {}
-    """"one/other": how many times as long, or as large, one is. It is the median of the rounds' own ratios."""
+    """What one takes over what the other does, by the name "one/other": the median of the rounds' own ratios."""
     keys: str = ""
     size: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.keys} {self.size}" if self.keys else self.operation
 
 
 class Table(NamedTuple):
@@ -70,6 +74,15 @@ class Table(NamedTuple):
 
     def names(self, order: Iterable[str]) -> list[str]:
         return [name for name in order if any(name in row.medians for row in self.rows)]
+
+    def goal(self, theirs: str, ours: str, what: str, goal: float, operations: Iterable[str]) -> list[str]:
+        """Return a line on whether ours is so many times as fast as theirs in each row, if there is one."""
+        pair = f"{theirs}/{ours}"
+        found = {row.place: row.ratios[pair] for row in self.rows if row.operation in operations and pair in row.ratios}
+        missed = [f"{place} ({number:.3f})" for place, number in found.items() if number < goal]
+        if missed:
+            return [f"{what} {goal:.3f}: missed at {len(missed)} of {len(found)}, {', '.join(missed)}"]
+        return [f"{what} {goal:.3f}: met, at least {min(found.values()):.3f}"] if found else []
 
 
 def timed(statement: str, namespace: dict[str, Any]) -> Timed:
@@ -165,9 +178,7 @@ def format_number(number: float) -> str:
     return f"{number:,.{decimals}f}"
 
 
-def format_goal(what: str, goal: float, found: Mapping[str, float]) -> str:
-    """Return whether the goal was met at each place where a ratio was found."""
-    missed = [f"{place} ({number:.3f})" for place, number in found.items() if number < goal]
-    if missed:
-        return f"{what} {goal:.3f}: missed at {len(missed)} of {len(found)}, {', '.join(missed)}"
-    return f"{what} {goal:.3f}: met, at least {min(found.values()):.3f}"
+def markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return a section that has a table."""
+    lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
+    return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
