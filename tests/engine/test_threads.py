@@ -14,9 +14,9 @@ import time
 import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
-from interpreters import crashes_without_the_gil, entered_twice_without_the_gil
+from interpreters import counts_on_the_gil, crashes_without_the_gil, entered_twice_without_the_gil
 
-pytestmark = pytest.mark.usefixtures("quick_switches")
+pytestmark = [counts_on_the_gil, pytest.mark.usefixtures("quick_switches")]
 
 THREADS = 8
 SECONDS = float(os.environ.get("THREADS_SECONDS") or 0.5)

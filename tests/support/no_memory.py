@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from contextvars_cy import backend
-from interpreters import CPYTHON, DEBUG_BUILD, GIL
+from interpreters import CPYTHON, DEBUG_BUILD, GIL, TRACED
 
 hook: Any = None
 if CPYTHON:
@@ -28,6 +28,7 @@ if CPYTHON:
 BEFORE_3_13 = "before 3.13, CPython itself crashes, or raises a SystemError, where Python code lacks memory"
 IN_A_DEBUG_BUILD = "a debug build of CPython ends itself where Python code appends to a list and memory lacks"
 NO_MEMORY_MARKS = [
+    pytest.mark.skipif(TRACED, reason="the tracing would lack memory too"),
     pytest.mark.skipif(not hasattr(hook, "set_nomemory"), reason="this Python has no _testcapi.set_nomemory"),
     pytest.mark.skipif(not GIL, reason="without the GIL, CPython itself crashes where memory lacks"),
     pytest.mark.skipif(backend == "pure" and sys.version_info < (3, 13), reason=BEFORE_3_13),
