@@ -1,15 +1,14 @@
 """Counts what each operation leaves behind: references and blocks of memory, on a debug build of CPython.
 
-    python3-dbg tools/refleak.py [NAME…] [--rounds N]
+    python3-dbg tools/refleak.py
 
 A debug build counts every reference there is. Each scenario runs some rounds to warm up, so that caches are full, and
-then N more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
+then some more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
 CONTEXTVARS_CY_BACKEND and CONTEXTVARS_CY_HOST choose what is looked at.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
 import threading
@@ -33,7 +32,7 @@ from contextvars_cy import (
     watch,
 )
 
-WARM_UP = 40
+WARM_UP, ROUNDS = 40, 200
 # The type cache keeps the names that were looked up, which an event loop adds to for hundreds of rounds.
 clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # before 3.13
 SCENARIOS: dict[str, Callable[[], object]] = {}
@@ -358,34 +357,27 @@ def totals() -> tuple[int, int]:
     return sys.gettotalrefcount(), sys.getallocatedblocks()
 
 
-def growth(function: Callable[[], object], rounds: int) -> tuple[int, int]:
-    """The references and blocks that so many rounds have added."""
+def growth(function: Callable[[], object]) -> tuple[int, int]:
+    """The references and blocks that the rounds have added."""
     for _ in range(WARM_UP):
         function()
     references, blocks = totals()
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         function()
     more_references, more_blocks = totals()
     return more_references - references, more_blocks - blocks
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", metavar="NAME", nargs="*", help="scenarios; all when none is named")
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
     if not hasattr(sys, "gettotalrefcount"):
-        parser.error("this Python does not count its references; run a debug build (python3.14-dbg)")
-    unknown = set(arguments.names).difference(SCENARIOS)
-    if unknown:
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+        sys.exit("this Python does not count its references; run a debug build (python3.14-dbg)")
     print(f"{sys.version.split()[0]}, {contextvars_cy.backend} backend, {contextvars_cy.host} host: added in", end=" ")
-    print(f"{arguments.rounds} rounds\n{'scenario':<24}{'references':>12}{'blocks':>8}")
+    print(f"{ROUNDS} rounds\n{'scenario':<24}{'references':>12}{'blocks':>8}")
     leaking = []
-    for name in arguments.names or SCENARIOS:
-        references, blocks = growth(SCENARIOS[name], arguments.rounds)
+    for name, function in SCENARIOS.items():
+        references, blocks = growth(function)
         # A leak adds at least one in each round; the counting itself, and caches, add a few in all of them.
-        leaks = max(references, blocks) >= arguments.rounds
+        leaks = max(references, blocks) >= ROUNDS
         print(f"{name:<24}{references:>12}{blocks:>8}{'  leaks' if leaks else ''}")
         if leaks:
             leaking.append(name)
