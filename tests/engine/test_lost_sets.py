@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from contextvars_cy import Context, ContextVar, assign, current_context
-from interpreters import CPYTHON, NATIVE_REFERENCE
+from interpreters import CPYTHON, NATIVE_REFERENCE, counts_on_the_gil
 
 VAR = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
@@ -73,6 +73,7 @@ class Cycle:
 
 
 @pytest.mark.skipif(not CPYTHON, reason="the collector cannot be had at every allocation here")
+@counts_on_the_gil
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_finalisers_that_set(operation):
