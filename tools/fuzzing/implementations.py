@@ -66,37 +66,27 @@ class Twin:
             self.module.tell_changes_to(None)
 
 
-class Entered:
+@contextlib.contextmanager
+def entered(context: contextvars.Context) -> Iterator[contextvars.Context]:
     """The standard library has no `with context:`, but C code can enter a Context."""
-
-    def __init__(self, context: contextvars.Context) -> None:
-        self.context = context
-
-    def __enter__(self) -> contextvars.Context:
-        _native.enter(self.context)
-        return self.context
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        _native.leave(self.context)
+    _native.enter(context)
+    try:
+        yield context
+    finally:
+        _native.leave(context)
 
 
-class Undoing:
+@contextlib.contextmanager
+def undoing(token: contextvars.Token[Any]) -> Iterator[contextvars.Token[Any]]:
     """`with token:` as Python 3.14 defines it, for those before; and like `StandardLibrary.reset`."""
-
-    def __init__(self, token: contextvars.Token[Any]) -> None:
-        self.token = token
-
-    def __enter__(self) -> contextvars.Token[Any]:
-        return self.token
-
-    def __exit__(self, *error: Any) -> None:
-        with unless_already_unset(self.token):
+    try:
+        yield token
+    finally:
+        with unless_already_unset(token):
             if sys.version_info >= (3, 14):
-                self.token.__exit__(*error)
+                token.__exit__(None, None, None)
             else:
-                self.token.var.reset(self.token)
+                token.var.reset(token)
 
 
 @contextlib.contextmanager
@@ -150,7 +140,8 @@ class StandardLibrary:
     copy_context = staticmethod(contextvars.copy_context)
     enter = staticmethod(_native.enter)
     leave = staticmethod(_native.leave)
-    entered = Entered
+    entered = staticmethod(entered)
+    undoing = staticmethod(undoing)
     watched = contextlib.nullcontext
 
     def __init__(self) -> None:
@@ -162,9 +153,6 @@ class StandardLibrary:
         context = _native.context_of(token)
         self.probe.reset(token)
         return context
-
-    def undoing(self, token: contextvars.Token[Any]) -> Any:
-        return Undoing(token)
 
     def native(self, context: contextvars.Context) -> contextvars.Context:
         return context
