@@ -36,3 +36,6 @@ counts_on_the_gil = pytest.mark.skipif(
     TRACED and contextvars_cy.backend == "cython",
     reason="the compiled twin keeps the GIL from one line to the next, where now the tracing runs Python code",
 )
+sets_a_trace_function = pytest.mark.skipif(
+    TRACED and contextvars_cy.backend == "cython", reason="a traced extension bears no other trace function"
+)
