@@ -12,7 +12,7 @@
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #                   measure which lines of both twins the tests run
-# make lint         check style and types
+# make lint         check style and types; `pre-commit install` has each commit checked
 # make clean        remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
@@ -26,9 +26,10 @@ NEEDS_NETWORK = pip says why above. It needs the package index: without a networ
 PYTEST = $(VENV)/bin/pytest -q -n auto --dist worksteal
 PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
 ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
-BUILT_FROM = setup.py pyproject.toml $(wildcard contextvars_cy/*.pyx contextvars_cy/*.pxd)
+BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd)
 
-.PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint clean
+.PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint style
+.PHONY: types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -98,12 +99,18 @@ coverage: $(VENV)/test-tools
 	@$(INSTALL) coverage || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@tools/coverage.sh $(VENV)/bin/python
 
-lint: $(VENV)/test-tools
-	@$(INSTALL) ruff mypy pyright || { echo "$(NEEDS_NETWORK)"; exit 1; }
+lint: style types
+
+style: $(VENV)/lint-tools
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@# It looks for pycodestyle on PATH.
+	@PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint contextvars_cy tests/package/cimport_project
+	@find contextvars_cy -name '*.h' -exec $(VENV)/bin/clang-format --dry-run --Werror {} +
+
+types: $(VENV)/lint-tools
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py
+	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py tests/support tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
 		tests/features/test_types.py
 
@@ -122,11 +129,12 @@ $(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
 	@$(INSTALL) --editable . || { echo "contextvars_cy could not be built: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $@
 
-$(VENV)/test-tools: $(VENV)/bin/python $(BUILT_FROM)
+$(VENV)/lint-tools: EXTRAS := $(EXTRAS),lint
+$(VENV)/test-tools $(VENV)/lint-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@echo "Building contextvars_cy in $(VENV), and installing what its tests need (half a minute)"
 	@$(INSTALL) --editable ".[$(EXTRAS)]" || \
 		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
-	@touch $(VENV)/built $@
+	@touch $(VENV)/built $(VENV)/test-tools $@
 
 clean:
 	rm -rf .venv* build dist *.egg-info contextvars_cy/*/*.c contextvars_cy/*/*.so contextvars_cy/_pure_build.txt .pytest_cache .hypothesis

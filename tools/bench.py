@@ -11,8 +11,7 @@ each operation.
 A shared machine changes its speed from one moment to the next. So all implementations take turns in one process, once
 in each of many short rounds, and what slows one of them slows its neighbours. A time is the median over the rounds; a
 ratio is the median of the rounds' own ratios. The freeing of results is part of a time, and so is the work of the
-garbage collector. The JSON is a suite of pyperf's: `python -m pyperf show` and `compare_to` read it, tools/plot.py
-draws it.
+garbage collector. The JSON has those medians; tools/plot.py draws it.
 """
 
 from __future__ import annotations
@@ -21,10 +20,8 @@ import argparse
 import sys
 from pathlib import Path
 
-import pyperf
-
 from benchmarks import contexts, maps
-from benchmarks.measuring import BenchError
+from benchmarks.measuring import BenchError, Row, Table, circumstances
 
 KINDS = {"map": (maps, "the persistent maps"), "contexts": (contexts, "the context variables")}
 
@@ -37,31 +34,31 @@ def main() -> int:
         command.add_argument("--impl", nargs="+", choices=kind.IMPLEMENTATIONS, help="implementations")
         kind.add_options(command)
         command.add_argument("--quick", action="store_true", help="fewer rounds, and less of what takes long")
-        command.add_argument(
-            "--output", type=Path, metavar="FILE.json", help="write a suite for pyperf and tools/plot.py"
-        )
+        command.add_argument("--output", type=Path, metavar="FILE.json", help="write a file for tools/plot.py")
     arguments = parser.parse_args()
     kind, _ = KINDS[arguments.command]
     prog = f"{parser.prog} {arguments.command}"
 
-    benchmarks: list[pyperf.Benchmark] = []
+    rows: list[Row] = []
     try:
         names = kind.choose(arguments.impl)
+        distributions = {name: kind.IMPLEMENTATIONS[name].distribution for name in names}
+        table = Table(circumstances(arguments.command, distributions), rows)
         if arguments.output:
             # Rather now than when everything is measured.
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.open("a").close()
-        for runs in kind.measure(names, arguments):
-            benchmarks += [pyperf.Benchmark([run]) for run in runs]
-            if benchmarks and arguments.output:
-                pyperf.BenchmarkSuite(benchmarks).dump(str(arguments.output), replace=True)
-        if not benchmarks:
+        for measured in kind.measure(names, arguments):
+            rows += measured
+            if arguments.output:
+                table.save(arguments.output)
+        if not rows:
             raise BenchError("none of these implementations has one of these operations")
     except (BenchError, OSError) as error:
         parser.exit(1, f"{prog}: error: {error}\n")
     except KeyboardInterrupt:
         parser.exit(130, f"{prog}: interrupted\n")
-    print("", *kind.format_goals(pyperf.BenchmarkSuite(benchmarks)), sep="\n")
+    print("", *kind.format_goals(table), sep="\n")
     return 0
 
 

@@ -34,21 +34,13 @@ END
 "$python" -m cython -3 -X linetrace=True contextvars_cy/*/*.pyx
 CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_TRACE_NOGIL=1" "$python" setup.py -q build_ext --inplace
 
-# Tests of interrupts and of a lack of memory would stop the tracing, or meet it. The compiled twin counts on keeping the
-# GIL from one line to the next, where now the tracing runs Python code: no threads, and nobody who sets a variable in the
-# middle of a set. Where the stack ends, the tracing has no room. And without the longest.
-left_out="--ignore-glob=*/test_interrupts.py --ignore-glob=*no_memory.py --ignore-glob=*/test_threads.py"
-names="not shared_by_threads and not hundred_thousand and not flat and not long and not thousands and not very_many"
-names="$names and not the_stack"
 export PYTHONPATH=.
 for backend in pure cython; do
-    [ $backend = cython ] && names="$names and not another_thread_sets_in and not another_threads_context"
-    [ $backend = cython ] && names="$names and not in_the_middle_of_a_set"
     for host in native thread; do
         echo "== tests on the $backend backend and $host host"
         map=; [ $host = native ] && map=tests/hamt
         CONTEXTVARS_CY_BACKEND=$backend CONTEXTVARS_CY_HOST=$host \
-            "$python" -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=few $left_out -k "$names" \
+            "$python" -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=few \
                 tests/engine tests/features tests/$host $map | tail -1
     done
 done

@@ -10,17 +10,19 @@ loopback and checks every response and every line of the log. The exit status is
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import http.client
 import importlib.util
-import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ WAYS = {
 }
 # The list is repeated from the example on purpose: a step that the example forgot would otherwise not be missed.
 STEPS = "task gather_first gather_second call_soon call_later to_thread executor async_generator handler".split()
-START_SECONDS = STOP_SECONDS = 30.0
+STOP_SECONDS = 30.0
 TENANTS, USERS = 7, 13
 PROBLEMS_SHOWN = 5
 
@@ -53,10 +55,10 @@ class Result(NamedTuple):
     requests_per_second: float
 
 
-def check_response(status: str, body: dict[str, Any], request_id: str, identity: Identity) -> list[str]:
+def check_response(status: object, body: dict[str, Any], request_id: str, identity: Identity) -> list[str]:
     """Return a description of what is wrong with one response, in a list that is empty if it is right."""
     wanted = {"request_id": request_id, **identity._asdict(), "seen": dict.fromkeys(STEPS, request_id)}
-    if status == "200" and all(body.get(name) == value for name, value in wanted.items()):
+    if str(status) == "200" and all(body.get(name) == value for name, value in wanted.items()):
         return []
     return [f"response to {request_id}: {status} {body}"]
 
@@ -80,104 +82,77 @@ def check_records(records: list[dict[str, Any]], sent: dict[str, Identity]) -> l
     return problems
 
 
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request_id: str, identity: Identity, connection: str
-) -> list[str]:
-    """Send one request, read its response and return what is wrong with it."""
-    headers = f"X-Request-Id: {request_id}\r\nX-Tenant: {identity.tenant}\r\nX-User: {identity.user}\r\n"
-    writer.write(f"GET /demo HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n{headers}\r\n".encode())
-    status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-    fields = dict(line.lower().split(": ", 1) for line in lines if line)
-    body = json.loads(await reader.readexactly(int(fields["content-length"])))
-    problems = check_response(status_line.split(" ")[1], body, request_id, identity)
-    if fields.get("connection") != connection:
-        problems.append(f"response to {request_id}: asked for connection {connection}, got {fields.get('connection')}")
-    return problems
-
-
-async def send_requests(port: int, queue: Iterator[tuple[str, Identity]]) -> list[str]:
-    """Be one of the concurrent clients: take requests from the shared queue until it is empty."""
-    problems: list[str] = []
-    writer: asyncio.StreamWriter | None = None
-    try:
-        for count, (request_id, identity) in enumerate(queue, start=1):
-            if writer is None:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def send_requests(port: int, requests: Sequence[tuple[str, Identity]]) -> list[str]:
+    """Be one of the concurrent clients, and return what is wrong with the responses."""
+    problems = []
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as client:
+        for count, (request_id, identity) in enumerate(requests, start=1):
             # Most requests share a connection, but the service has to close one properly as well.
             connection = "close" if count % 10 == 0 else "keep-alive"
-            problems += await exchange(reader, writer, request_id, identity, connection)
-            if connection == "close":
-                writer.close()
-                writer = None
-    finally:
-        if writer is not None:
-            writer.close()
+            headers = {"X-Request-Id": request_id, "X-Tenant": identity.tenant, "X-User": identity.user}
+            client.request("GET", "/demo", headers={"Connection": connection, **headers})
+            response = client.getresponse()
+            problems += check_response(response.status, json.loads(response.read()), request_id, identity)
+            if response.getheader("Connection") != connection:
+                got = response.getheader("Connection")
+                problems.append(f"response to {request_id}: asked for connection {connection}, got {got}")
     return problems
 
 
-async def send_all(port: int, queue: Iterator[tuple[str, Identity]], concurrency: int) -> list[str]:
-    problems = await asyncio.gather(*(send_requests(port, queue) for _ in range(concurrency)))
-    return list(itertools.chain.from_iterable(problems))
-
-
-@contextlib.asynccontextmanager
-async def running_service(command: list[str], folder: Path) -> AsyncIterator[int]:
-    """Run the service and yield its port. The service is stopped again whatever happens."""
+@contextlib.contextmanager
+def running_service(command: list[str], folder: Path, seconds: float) -> Iterator[int]:
+    """Run the service and yield its port. It is stopped again whatever happens, and killed after so many seconds."""
     # Without these two, the flags on the command line alone decide which implementation runs.
     removed = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST")
     environment = {name: value for name, value in os.environ.items() if name not in removed}
     errors = folder / "errors"
     with errors.open("wb") as stderr:
-        process = await asyncio.create_subprocess_exec(
-            *command, "--log", str(folder / "log"), stdout=asyncio.subprocess.PIPE, stderr=stderr, env=environment
+        process = subprocess.Popen(
+            [*command, "--log", str(folder / "log")], stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
         )
     assert process.stdout is not None
     trouble = ""
+    limit = threading.Timer(seconds, process.kill)
+    limit.start()
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), START_SECONDS)).decode()
+        line = process.stdout.readline()
         if line.startswith("serving on http://127.0.0.1:"):
             yield int(line.rpartition(":")[2])
         else:
             trouble = f"The service did not start, its first line was {line!r}."
-    except (asyncio.TimeoutError, OSError, EOFError, LookupError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         trouble = f"The service did not answer as it should: {error!r}."
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        limit.cancel()
+        process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except asyncio.TimeoutError:
-            trouble = trouble or "The service did not stop when it was told to."
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
     if trouble or process.returncode != 0:
         trouble = trouble or f"The service stopped with status {process.returncode}."
         raise DemoError(f"{trouble} Its error output:\n{errors.read_text(errors='replace').strip()}")
 
 
-async def run_way(way: str, requests: int, concurrency: int) -> Result:
+def run_way(way: str, requests: int, concurrency: int) -> Result:
     """Serve and check all requests in one of the three ways."""
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Cancelling this task is what lets it stop the service before the demo ends.
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     sent = {f"{way}-{n}": Identity(f"tenant-{n % TENANTS}", f"user-{n % USERS}") for n in range(requests)}
-    queue = iter(sent.items())
-    with tempfile.TemporaryDirectory() as name:
+    shares = [list(sent.items())[number::concurrency] for number in range(concurrency)]
+    # When it is interrupted, the clients end because the service does.
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(concurrency) as clients:
         folder = Path(name)
-        async with running_service(WAYS[way], folder) as port:
+        # Even a slow machine serves far more than ten requests per second, so this only ends a demo that hangs.
+        with running_service(WAYS[way], folder, 60 + requests / 10) as port:
             print(f"{way}: sending {requests} requests to port {port}, {concurrency} at a time", flush=True)
             begin = time.perf_counter()
-            # Even a slow machine serves far more than ten requests per second, so this only ends a demo that hangs.
-            answer_problems = await asyncio.wait_for(send_all(port, queue, concurrency), 60 + requests / 10)
+            found = list(clients.map(send_requests, [port] * concurrency, shares))
             seconds = time.perf_counter() - begin
         records = [json.loads(line) for line in (folder / "log").read_text(encoding="utf-8").splitlines()]
     # With its debug mode on, asyncio logs remarks of its own that belong to no step. Errors are never set aside.
     records = [record for record in records if record["step"] or record["levelname"] in ("ERROR", "CRITICAL")]
-    return Result(len(records), answer_problems + check_records(records, sent), requests / seconds)
+    problems = [problem for problems in found for problem in problems] + check_records(records, sent)
+    return Result(len(records), problems, requests / seconds)
 
 
 def format_table(results: dict[str, Result], requests: int) -> str:
@@ -204,13 +179,15 @@ def main() -> int:
     if not 1 <= arguments.requests <= 100000 or not 1 <= arguments.concurrency <= 500:
         parser.exit(2, f"{parser.prog}: error: --requests must be 1 to 100000 and --concurrency 1 to 500\n")
 
+    # The service is stopped first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = {}
     for way in ways:
         try:
-            results[way] = asyncio.run(run_way(way, arguments.requests, arguments.concurrency))
+            results[way] = run_way(way, arguments.requests, arguments.concurrency)
         except DemoError as error:
             parser.exit(1, f"{parser.prog}: error: {way}: {error}\n")
-        except (asyncio.CancelledError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             parser.exit(130, f"{parser.prog}: interrupted\n")
         for problem in results[way].problems[:PROBLEMS_SHOWN]:
             print(f"{way}: {problem}", flush=True)

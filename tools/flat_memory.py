@@ -1,11 +1,10 @@
 """Sets, resets, copies and runs ten million times on this backend and host, and tells whether memory grew.
 
-CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native python tools/flat_memory.py [operations]
+CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native python tools/flat_memory.py
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import sys
@@ -14,10 +13,8 @@ from pathlib import Path
 import contextvars_cy
 from contextvars_cy import ContextVar, copy_context
 
-VARIABLES = [ContextVar(f"variable {number}") for number in range(40)]
-ROUNDS = 10
-# Of fewer, what is left behind would not stand out from the tool's own lists.
-LEAST_OPERATIONS = 1_000_000
+VARIABLES: list[ContextVar[int]] = [ContextVar(f"variable {number}") for number in range(40)]
+OPERATIONS, ROUNDS = 10_000_000, 10
 
 
 def work(operations: int) -> None:
@@ -37,23 +34,20 @@ def memory() -> tuple[int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("operations", type=int, nargs="?", default=10_000_000)
-    operations = parser.parse_args().operations
-    if operations < LEAST_OPERATIONS:
-        parser.error(f"argument operations: {operations:,} are too few to tell; at least {LEAST_OPERATIONS:,}")
-    print(f"{contextvars_cy.backend} backend, {contextvars_cy.host} host, {operations:,} operations")
-    work(operations // 100)
+    print(f"{contextvars_cy.backend} backend, {contextvars_cy.host} host, {OPERATIONS:,} operations")
+    work(OPERATIONS // 100)
     memory()
     resident, blocks = memory()
     print(f"after the first hundredth: {resident:,} KiB, {blocks:,} blocks")
     for number in range(1, ROUNDS + 1):
-        work(operations // ROUNDS)
+        work(OPERATIONS // ROUNDS)
         new_resident, new_blocks = memory()
-        done = operations * number // ROUNDS
-        print(f"{done:>12,}: {new_resident - resident:+,} KiB, {new_blocks - blocks:+,} blocks", flush=True)
+        print(
+            f"{OPERATIONS * number // ROUNDS:>12,}: {new_resident - resident:+,} KiB, {new_blocks - blocks:+,} blocks",
+            flush=True,
+        )
     # The tool's own lists and texts are a few blocks; one left behind by each operation would be millions.
-    if new_blocks - blocks > operations // 10_000 or new_resident - resident > 1024:
+    if new_blocks - blocks > OPERATIONS // 10_000 or new_resident - resident > 1024:
         sys.exit("memory grew")
 
 

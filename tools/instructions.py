@@ -26,8 +26,9 @@ IMPLEMENTATIONS = {
     "cython-thread": ("contextvars_cy", {"CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": "thread"}),
     "cython-native": ("contextvars_cy", {"CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": "native"}),
 }
-USUAL = ["get, of 8", "get default", "get argument", "set", "set, reset", "copy_context", "run", "copy, run, set"]
-USUAL += ["context[var]", "equal"]
+# The rows of docs/performance.md.
+USUAL = ["get, of 8", "get default", "switch, get", "set", "set, reset", "with set", "assign", "copy_context", "run"]
+USUAL += ["context[var]"]
 FEWER, MORE = 1000, 3000
 TOTAL = re.compile(r"Collected : (\d+)")
 

@@ -6,21 +6,17 @@ python tools/plot.py docs/benchmarks/map.json
 from __future__ import annotations
 
 import argparse
-import shlex
-import statistics
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchmarks import contexts, maps
 from benchmarks.context_implementations import IMPLEMENTATIONS
 from benchmarks.context_operations import GOALS
-from benchmarks.measuring import ratio
+from benchmarks.measuring import Table
 
 try:
     import matplotlib
-    import pyperf
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 except ImportError as error:
@@ -43,51 +39,34 @@ STYLES: dict[str, dict[str, Any]] = {
     "extracontext": {"color": "#CC79A7", "marker": "P"},
     "threading.local": {"color": "#000000", "marker": "x"},
 }
-KINDS = {"map": maps, "contexts": contexts}
+KINDS: dict[str, Any] = {"map": maps, "contexts": contexts}
 
 
-def describe(suite: pyperf.BenchmarkSuite) -> list[str]:
-    """Return what was measured, where and how."""
-    metadata = suite.get_metadata()
-    versions = {}
-    for benchmark in suite:
-        own = benchmark.get_metadata()
-        versions[own["implementation"]] = f"{own['implementation']} {own.get('version', '')}".strip()
-    begin, _ = suite.get_dates()
-    python = f"{metadata['python_implementation']} {metadata['python_version']}"
-    machine = f"{metadata.get('cpu_model_name', 'unknown processor')}, {metadata['platform']}"
-    return [
-        f"Measured by `{metadata['command']}` on {begin:%Y-%m-%d}; what each operation does stands there.",
-        f"{python}, {machine}; {', '.join(versions.values())}.",
+def format_page(title: str, table: Table) -> str:
+    """Return the Markdown: what was measured, where and how, the tables, and the goals."""
+    about, kind = table.about, KINDS[table.about["kind"]]
+    versions = ", ".join(f"{name} {version}".strip() for name, version in about["versions"].items())
+    lines = [
+        f"# {title}",
+        "",
+        f"Measured by `{about['command']}` on {about['date']}; what each operation does stands there.",
+        f"{about['python']}, {about['machine']}; {versions}.",
+        kind.LEGEND,
+        "",
+        f"![{kind.PLOT}]({title}.svg)",
+        *kind.format_tables(table),
     ]
-
-
-def kind_of(suite: pyperf.BenchmarkSuite) -> ModuleType:
-    """Return what the suite compares, which its command tells."""
-    return KINDS[shlex.split(suite.get_metadata()["command"])[2]]
-
-
-def format_page(title: str, suite: pyperf.BenchmarkSuite) -> str:
-    """Return the Markdown: the tables, and the goals."""
-    kind = kind_of(suite)
-    lines = [f"# {title}", "", *describe(suite), kind.LEGEND, "", f"![{kind.PLOT}]({title}.svg)"]
-    lines += kind.format_tables(suite)
-    goals = [f"- {line}" for line in kind.format_goals(suite)]
+    goals = [f"- {line}" for line in kind.format_goals(table)]
     if goals:
         lines += ["", "## Goals", "", *goals]
     return "\n".join(lines) + "\n"
 
 
-def draw(suite: pyperf.BenchmarkSuite) -> Figure:
-    return draw_maps(suite) if kind_of(suite) is maps else draw_contexts(suite)
-
-
-def draw_maps(suite: pyperf.BenchmarkSuite) -> Figure:
+def draw_maps(table: Table) -> Figure:
     """Return small multiples: a row for each operation, a column for each kind of keys."""
-    results = maps.read_results(suite)
-    rows = [operation for operation in maps.STATEMENTS if any(cell.operation == operation for cell in results)]
-    columns = [keys for keys in maps.KEYS if any(cell.keys == keys for cell in results)]
-    sizes = sorted({cell.size for cell in results})
+    rows = [operation for operation in maps.STATEMENTS if any(row.operation == operation for row in table.rows)]
+    columns = [keys for keys in maps.KEYS if any(row.keys == keys for row in table.rows)]
+    sizes = sorted({row.size for row in table.rows})
     figure = Figure(figsize=(1 + 3 * len(columns), 1 + 1.9 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(columns), sharex=True, sharey="row", squeeze=False)
     labels = {}
@@ -100,14 +79,16 @@ def draw_maps(suite: pyperf.BenchmarkSuite) -> Figure:
             panel.xaxis.set(ticks=sizes, major_formatter=EngFormatter(sep=""))
             panel.yaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter=StrMethodFormatter("{x:,g}"))
             panel.grid(color="#DDDDDD")
-            cells = sorted(cell for cell in results if cell[:2] == (operation, keys))
             for name, style in STYLES.items():
-                shown = [cell for cell in cells if name in results[cell]]
-                numbers = [statistics.median(results[cell][name]) * factor for cell in shown]
+                shown = {
+                    row.size: row.medians[name] * factor
+                    for row in sorted(table.rows, key=lambda row: row.size)
+                    if (row.operation, row.keys) == (operation, keys) and name in row.medians
+                }
                 width = 2.2 if name in maps.RIVALS else 1.2
                 if shown:
                     (labels[name],) = panel.plot(
-                        [cell.size for cell in shown], numbers, label=name, linewidth=width, markersize=5, **style
+                        list(shown), list(shown.values()), label=name, linewidth=width, markersize=5, **style
                     )
     for keys, panel in zip(columns, grid[0]):
         panel.set_title(f"{keys} keys")
@@ -117,22 +98,17 @@ def draw_maps(suite: pyperf.BenchmarkSuite) -> Figure:
     return figure
 
 
-def draw_contexts(suite: pyperf.BenchmarkSuite) -> Figure:
+def draw_contexts(table: Table) -> Figure:
     """Return a line for each operation, with each implementation's speed beside the standard library's."""
-    results = contexts.read_results(suite)
-    rows = [operation for operation, values in results.items() if contexts.STDLIB in values]
-    places = {operation: -number for number, operation in enumerate(rows)}
+    rows = [row for row in table.rows if contexts.STDLIB in row.medians]
+    places = {row.operation: -number for number, row in enumerate(rows)}
     figure = Figure(figsize=(9, 1.5 + 0.27 * len(rows)), layout="constrained")
     panel = figure.subplots()
     panel.axvline(1, color="#000000", linewidth=1)
     for name in [name for name in IMPLEMENTATIONS if name != contexts.STDLIB]:
-        ratios = {
-            operation: ratio(results[operation][contexts.STDLIB], results[operation][name])
-            for operation in rows
-            if name in results[operation]
-        }
+        ratios = {places[row.operation]: row.ratios.get(f"{contexts.STDLIB}/{name}", 0) for row in rows}
         # A difference of two times may come out as less than nothing.
-        shown = {places[operation]: number for operation, number in ratios.items() if number > 0}
+        shown = {place: ratio for place, ratio in ratios.items() if ratio > 0}
         if shown:
             panel.plot(list(shown.values()), list(shown), label=name, linestyle="", markersize=6, **STYLES[name])
     for host in contexts.HOSTS:
@@ -167,12 +143,13 @@ def main() -> int:
     parser.add_argument("file", type=Path, metavar="FILE.json", help="what tools/bench.py --output wrote")
     path = parser.parse_args().file
     try:
-        suite = pyperf.BenchmarkSuite.load(str(path))
-        page = format_page(path.stem, suite)
+        table = Table.load(path)
+        page = format_page(path.stem, table)
         path.with_suffix(".md").write_text(page, encoding="utf-8")
         # Text stays text, and the same numbers give the same file.
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-            draw(suite).savefig(path.with_suffix(".svg"), metadata={"Date": None})
+            figure = draw_maps(table) if table.about["kind"] == "map" else draw_contexts(table)
+            figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
     except OSError as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -1,20 +1,20 @@
 """Counts what each operation leaves behind: references and blocks of memory, on a debug build of CPython.
 
-    python3-dbg tools/refleak.py [NAME…] [--rounds N]
+    python3-dbg tools/refleak.py
 
 A debug build counts every reference there is. Each scenario runs some rounds to warm up, so that caches are full, and
-then N more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
+then some more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
 CONTEXTVARS_CY_BACKEND and CONTEXTVARS_CY_HOST choose what is looked at.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import contextvars_cy
 from contextvars_cy import (
@@ -32,13 +32,13 @@ from contextvars_cy import (
     watch,
 )
 
-WARM_UP = 40
+WARM_UP, ROUNDS = 40, 200
 # The type cache keeps the names that were looked up, which an event loop adds to for hundreds of rounds.
 clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # before 3.13
 SCENARIOS: dict[str, Callable[[], object]] = {}
 
-VAR = ContextVar("VAR", default="default")
-BARE = ContextVar("BARE")
+VAR: ContextVar[Any] = ContextVar("VAR", default="default")
+BARE: ContextVar[Any] = ContextVar("BARE")
 
 
 class Value:
@@ -180,8 +180,8 @@ def mapping() -> None:
     for act in (context.__getitem__, context.get, context.__contains__):
         refused(act, "VAR")
     refused(context.__getitem__, BARE)
-    for act in (hash, reversed):
-        refused(act, context)
+    refused(hash, context)
+    refused(reversed, context)
     refused(Context, 1)
     refused(setattr, context, "attribute", 1)
     refused(context.__reduce_ex__, 2)
@@ -220,11 +220,12 @@ def enter_and_exit() -> None:
 
 @scenario
 def cycles() -> None:
-    context, value = Context(), Value()
+    context = Context()
+    value: Any = Value()
     context.run(VAR.set, value)
-    value.context, value.copy, value.items = context, context.copy(), context.items()  # type: ignore[attr-defined]
-    value.token = context.run(VAR.set, None)  # type: ignore[attr-defined]
-    value.reference = weakref.ref(context)  # type: ignore[attr-defined]
+    value.context, value.copy, value.items = context, context.copy(), context.items()
+    value.token = context.run(VAR.set, None)
+    value.reference = weakref.ref(context)
 
 
 @scenario
@@ -247,7 +248,8 @@ def installing() -> None:
     install()
     import contextvars
 
-    contextvars.Context().run(contextvars.ContextVar("var").set, 1)
+    var: contextvars.ContextVar[int] = contextvars.ContextVar("var")
+    contextvars.Context().run(var.set, 1)
     uninstall()
 
 
@@ -261,7 +263,8 @@ def event_loop() -> None:
     async def work() -> None:
         VAR.set(Value())
         await asyncio.sleep(0)
-        asyncio.get_running_loop().call_soon(VAR.get, context=copy_context())
+        context: Any = copy_context()
+        asyncio.get_running_loop().call_soon(VAR.get, context=context)
 
     async def main() -> None:
         await asyncio.gather(work(), work())
@@ -276,7 +279,7 @@ def event_loop() -> None:
 
 @scenario
 def maps() -> None:
-    hamt = Hamt({number: Value() for number in range(100)})
+    hamt: Hamt[Any, Any] = Hamt({number: Value() for number in range(100)})
     hamt = hamt.set(1, Value()).delete(2).discard(3).update({4: Value()}, five=5) | {6: Value()}
     hamt.get(1), hamt.find(1), hamt[1], 1 in hamt, len(hamt), repr(Hamt(a=1)), hash(Hamt(a=1)), Hamt[int, int]
     list(hamt), list(hamt.items()), list(hamt.values()), hamt.keys() & {1}, hamt == hamt.set(1, 1)
@@ -285,7 +288,8 @@ def maps() -> None:
         refused(getattr(hamt, name), "missing")
     for name in ("get", "set", "discard", "__contains__"):
         refused(getattr(hamt, name), [], *([1] if name == "set" else []))
-    for source in (1, [1], [(1, 2, 3)], [([], 1)]):
+    sources: list[Any] = [1, [1], [(1, 2, 3)], [([], 1)]]
+    for source in sources:
         refused(Hamt, source)
         refused(hamt.update, source)
     refused(hash, Hamt(a=[]))
@@ -306,7 +310,7 @@ def hostile_keys() -> None:
 
 @scenario
 def mutations() -> None:
-    hamt = Hamt({number: Value() for number in range(50)})
+    hamt: Hamt[Any, Any] = Hamt({number: Value() for number in range(50)})
     mutation = hamt.mutate()
     mutation[1] = Value()
     del mutation[2]
@@ -323,7 +327,7 @@ def mutations() -> None:
 
 @scenario
 def differences_and_merges() -> None:
-    base = Hamt({number: Value() for number in range(50)})
+    base: Hamt[Any, Any] = Hamt({number: Value() for number in range(50)})
     mine, theirs = base.set(1, Value()).delete(2), base.set(1, Value()).set("new", Value())
     base.diff(mine), mine.diff(theirs)
     base.merge(mine, theirs, resolve=lambda key, old, one, two: one)
@@ -334,7 +338,8 @@ def differences_and_merges() -> None:
 
 @scenario
 def sets() -> None:
-    one, two = HamtSet(range(40)), HamtSet(range(20, 60))
+    one: HamtSet[Any] = HamtSet(range(40))
+    two = HamtSet(range(20, 60))
     one | two, one & two, one - two, one ^ two, one == two, one <= two, repr(HamtSet("a")), hash(one)
     one.add(Value()), one.remove(1), one.discard("missing"), 1 in one, list(one), one.isdisjoint(two)
     refused(one.remove, "missing")
@@ -349,37 +354,30 @@ def totals() -> tuple[int, int]:
     clear_caches()
     for _ in range(3):
         gc.collect()
-    return sys.gettotalrefcount(), sys.getallocatedblocks()  # type: ignore[attr-defined]
+    return sys.gettotalrefcount(), sys.getallocatedblocks()
 
 
-def growth(function: Callable[[], object], rounds: int) -> tuple[int, int]:
-    """The references and blocks that so many rounds have added."""
+def growth(function: Callable[[], object]) -> tuple[int, int]:
+    """The references and blocks that the rounds have added."""
     for _ in range(WARM_UP):
         function()
     references, blocks = totals()
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         function()
     more_references, more_blocks = totals()
     return more_references - references, more_blocks - blocks
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", metavar="NAME", nargs="*", help="scenarios; all when none is named")
-    parser.add_argument("--rounds", type=int, default=200)
-    arguments = parser.parse_args()
     if not hasattr(sys, "gettotalrefcount"):
-        parser.error("this Python does not count its references; run a debug build (python3.14-dbg)")
-    unknown = set(arguments.names).difference(SCENARIOS)
-    if unknown:
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+        sys.exit("this Python does not count its references; run a debug build (python3.14-dbg)")
     print(f"{sys.version.split()[0]}, {contextvars_cy.backend} backend, {contextvars_cy.host} host: added in", end=" ")
-    print(f"{arguments.rounds} rounds\n{'scenario':<24}{'references':>12}{'blocks':>8}")
+    print(f"{ROUNDS} rounds\n{'scenario':<24}{'references':>12}{'blocks':>8}")
     leaking = []
-    for name in arguments.names or SCENARIOS:
-        references, blocks = growth(SCENARIOS[name], arguments.rounds)
+    for name, function in SCENARIOS.items():
+        references, blocks = growth(function)
         # A leak adds at least one in each round; the counting itself, and caches, add a few in all of them.
-        leaks = max(references, blocks) >= arguments.rounds
+        leaks = max(references, blocks) >= ROUNDS
         print(f"{name:<24}{references:>12}{blocks:>8}{'  leaks' if leaks else ''}")
         if leaks:
             leaking.append(name)

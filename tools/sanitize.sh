@@ -21,12 +21,6 @@ build() {
 	CC=gcc CFLAGS="$flags $1" LDFLAGS="$flags" CONTEXTVARS_CY_BACKEND=cython "$python" setup.py -q build_ext --inplace --force
 }
 
-# Chains that are told from a recursion too deep by the stack's size, and a recursion as deep as Python allows: frames are
-# larger here than the stack allows for. And a count of the interpreter's blocks: they are malloc's here.
-names="not long_chain and not chain_too_long and not too_deep and not one_block and not hash_agrees"
-echo "Left out, since frames are larger here than the stack allows for: *long_chain*, *chain_too_long*, *too_deep*"
-echo "Left out, since the interpreter counts none of malloc's blocks: *one_block*"
-echo "Left out, since malloc uses no address again at once: *hash_agrees*"
 sanitized() {  # sanitized HOST ARGUMENTS...
 	host=$1
 	shift
@@ -38,7 +32,7 @@ sanitized() {  # sanitized HOST ARGUMENTS...
 run_tests() {  # run_tests HOST FOLDER...
 	host=$1
 	shift
-	sanitized "$host" -m pytest -q -p no:cacheprovider --hypothesis-profile=few -k "$names" "$@"
+	sanitized "$host" -m pytest -q -p no:cacheprovider --hypothesis-profile=few "$@"
 }
 run_endings() {  # run_endings HOST: random finalisers as threads and processes end
 	for seed in $(seq 40); do

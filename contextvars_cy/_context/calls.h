@@ -5,8 +5,7 @@
 #include <Python.h>
 
 /* An instance's type is called by what is in its field `_vectorcall`, and binds without making a bound method. */
-#define BE_CALLED(self) \
-    be_called(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
+#define BE_CALLED(self) be_called(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
 static inline void be_called(PyTypeObject *type, Py_ssize_t offset) {
     type->tp_vectorcall_offset = offset;
     type->tp_call = PyVectorcall_Call;

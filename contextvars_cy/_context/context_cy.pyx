@@ -5,7 +5,6 @@
 cimport cython
 from cpython.contextvars cimport (
     PyContext_New,
-    PyContextVar_Get,
     PyContextVar_New,
 )
 from cpython.dict cimport PyDict_GetItemWithError
@@ -14,7 +13,7 @@ from cpython.weakref cimport PyWeakref_NewRef
 from cpython.object cimport PyObject, PyTypeObject, freefunc, hashfunc, newfunc
 from libc.stdint cimport uint32_t, uint64_t
 
-from .._siblings_cy cimport import_sibling
+from .._siblings_cy cimport import_sibling  # no-cython-lint: for its C code
 from .._hamt.hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping
 from .._hamt.trie_cy cimport (
     Node,
@@ -402,7 +401,7 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 cdef Token contextvar_set(ContextVar var, object value):
     cdef PyObject *place = _place_of_set()
     # Held while memory is asked for, where that may run a finaliser, which leaves the Context.
-    cdef object held = <object>place if COLLECTS_AT_ALLOCATION else None
+    cdef object _held = <object>place if COLLECTS_AT_ALLOCATION else None
     cdef PyObject *token = allocate(<PyTypeObject *>Token, &_free_tokens)
     cdef PyObject *old_value
     fill_token(<Token>token, var, place)

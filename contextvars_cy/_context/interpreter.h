@@ -62,7 +62,10 @@ static inline int stop_collector(void) {
 /* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
    here touches a native Context that another thread can see does it in a critical section of that Context. */
 #ifdef Py_GIL_DISABLED
-#define LOCKED(context, statement) Py_BEGIN_CRITICAL_SECTION(context); statement; Py_END_CRITICAL_SECTION()
+#define LOCKED(context, statement) \
+    Py_BEGIN_CRITICAL_SECTION(context); \
+    statement; \
+    Py_END_CRITICAL_SECTION()
 #else
 #define LOCKED(context, statement) statement
 #endif

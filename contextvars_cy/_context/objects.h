@@ -22,7 +22,7 @@ static inline PyObject *allocate(PyTypeObject *type, free_list *list) {
 
 /* For a type's `tp_free`, after its `tp_dealloc` has let go of the fields. */
 static inline void release(PyObject *freed, free_list *list) {
-#if CYTHON_USE_FREELISTS  /* With the GIL, and where whoever builds this has not said 0. */
+#if CYTHON_USE_FREELISTS /* With the GIL, and where whoever builds this has not said 0. */
     if (list->count < 64) {
         list->freed[list->count++] = freed;
         return;

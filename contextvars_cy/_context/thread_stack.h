@@ -36,8 +36,7 @@ static inline void pop_context(PyObject **current, PyObject *below) {
 #define PUSH_CONTEXT(state, context) \
     push_context((PyObject **)&(state)->_current, (PyObject *)(state)->_below, (PyObject *)(context))
 #define POP_CONTEXT(state) pop_context((PyObject **)&(state)->_current, (PyObject *)(state)->_below)
-#define HAS_ROOM(state) \
-    (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
+#define HAS_ROOM(state) (Py_SIZE((state)->_below) < ((PyListObject *)(state)->_below)->allocated)
 #define IS_TOPMOST(state, context) ((state)->_current == (context) && Py_SIZE((state)->_below) > 0)
 
 #endif

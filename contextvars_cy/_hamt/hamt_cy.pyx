@@ -6,7 +6,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject, hashfunc, inquiry, newfunc
 from libc.stdint cimport uint32_t
 
-from .._siblings_cy cimport import_sibling
+from .._siblings_cy cimport import_sibling  # no-cython-lint: for its C code
 from .trie_cy cimport (
     EMPTY_NODE,
     Node,

@@ -71,7 +71,7 @@ static inline hamt_node *hamt_new_node(uint32_t entries, uint32_t children, Py_s
     }
     else
 #endif
-    node = PyObject_GC_NewVar(hamt_node, &hamt_node_type, size);
+        node = PyObject_GC_NewVar(hamt_node, &hamt_node_type, size);
     if (node) {
         node->entries = entries;
         node->children = children;

@@ -23,6 +23,7 @@ from contextvars_cy import (
     current_context,
     thread_state,
 )
+from interpreters import counts_on_the_gil, needs_the_usual_frames
 from refusals import refuses
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
@@ -223,6 +224,7 @@ def test_what_cannot_be_called_is_told_with_keywords_too():
         context.run(1, a=2)
 
 
+@needs_the_usual_frames
 def test_too_deep_a_recursion_leaves_every_context():
     contexts = []
 
@@ -361,6 +363,7 @@ def test_what_an_error_holds_is_not_looked_at():
 # ---- what comes in between ----
 
 
+@counts_on_the_gil
 @pytest.mark.parametrize("act", ["set", "reset"])
 def test_a_set_in_the_middle_of_a_set_is_not_lost(act):
     """A signal handler may run at any call, and so does a profiling function."""

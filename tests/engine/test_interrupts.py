@@ -28,8 +28,13 @@ import pytest
 
 import contextvars_cy
 from contextvars_cy import Context, ContextVar, Hamt, assign, current_context, thread_state
+from interpreters import CPYTHON, TRACED
+
+if not CPYTHON:
+    pytest.skip("the interrupts come by way of CPython's C API", allow_module_level=True)
 
 pytestmark = [
+    pytest.mark.skipif(TRACED, reason="the tracing would be interrupted too, and stop"),
     pytest.mark.usefixtures("context_of_its_own", "heeded_interrupts"),
     # What is raised in a weak reference's callback is reported and lost.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

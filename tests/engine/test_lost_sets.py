@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-import contextvars_cy
 from contextvars_cy import Context, ContextVar, assign, current_context
+from interpreters import CPYTHON, NATIVE_REFERENCE, counts_on_the_gil
 
 VAR = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
@@ -72,6 +72,8 @@ class Cycle:
             Cycle(self.left - 1, self.done)
 
 
+@pytest.mark.skipif(not CPYTHON, reason="the collector cannot be had at every allocation here")
+@counts_on_the_gil
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_finalisers_that_set(operation):
@@ -126,9 +128,14 @@ def set_and_unset(number):
     assert MARKS[number].get() == number
 
 
-if contextvars_cy.backend == "pure" and contextvars_cy.host == "native":
+if NATIVE_REFERENCE:
     # The compiled twin has no lines. On the thread host a set has two that nothing but a trace function comes between.
+    sets_in_one_line = pytest.mark.skipif(
+        not CPYTHON,
+        reason="here Python code sets a native variable, in two lines that a trace function can come between",
+    )
 
+    @sets_in_one_line
     @pytest.mark.parametrize("operation", ["set", "undo"])
     def test_every_pair_of_lines(operation):
         def work(moments):
@@ -145,6 +152,7 @@ if contextvars_cy.backend == "pure" and contextvars_cy.host == "native":
         for moments in itertools.combinations(range(lines + 20), 2):
             Context().run(work, moments)
 
+    @sets_in_one_line
     def test_each_set_is_on_top_of_another():
         def work(moments):
             VAR.set("old")

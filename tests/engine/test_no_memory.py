@@ -9,7 +9,9 @@ from operator import attrgetter
 import pytest
 
 from contextvars_cy import Context, ContextVar, assign, backend, copy_context, current_context, host, thread_state
-from no_memory import LACK, attempts
+from no_memory import LACK, NO_MEMORY_MARKS, attempts
+
+pytestmark = NO_MEMORY_MARKS
 
 SET = ContextVar("SET", default="default")
 UNSET = ContextVar("UNSET", default="default")

@@ -10,6 +10,7 @@ import pytest
 
 from collected import at_each_allocation
 from contextvars_cy import MISSING, Context, ContextVar, copy_context, current_context, thread_state
+from interpreters import counts_on_the_gil, crashes_without_the_gil
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
@@ -51,6 +52,7 @@ if hasattr(gc, "set_threshold"):
         yield
         gc.set_threshold(*threshold)
 
+    @counts_on_the_gil
     @pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
     def test_finalisers_that_set_variables_in_the_middle_of_a_set():
         """CPython issue 148891."""
@@ -212,6 +214,8 @@ def in_threads(*functions):
     return errors
 
 
+@counts_on_the_gil
+@crashes_without_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_reading_a_context_that_another_thread_sets_in():
     """CPython issue 155519."""
@@ -239,6 +243,7 @@ def test_reading_a_context_that_another_thread_sets_in():
     assert dict(context.items()) == dict.fromkeys(variables, [198])
 
 
+@counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("kind", ["keys", "values", "items"])
 def test_one_iterator_shared_by_threads(kind, eager_collector):

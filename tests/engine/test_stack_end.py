@@ -8,6 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from contextvars_cy import Context, ContextVar, assign, bind, current_context, isolated, watch
+from interpreters import needs_room_to_leave
+
+pytestmark = needs_room_to_leave
 
 LEVELS = 80
 VAR = ContextVar("VAR")

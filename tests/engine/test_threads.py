@@ -14,8 +14,9 @@ import time
 import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
+from interpreters import counts_on_the_gil, crashes_without_the_gil, entered_twice_without_the_gil
 
-pytestmark = pytest.mark.usefixtures("quick_switches")
+pytestmark = [counts_on_the_gil, pytest.mark.usefixtures("quick_switches")]
 
 THREADS = 8
 SECONDS = float(os.environ.get("THREADS_SECONDS") or 0.5)
@@ -75,6 +76,7 @@ def test_shared_variables_have_values_of_each_threads_own():
     assert all(steps)
 
 
+@crashes_without_the_gil
 def test_a_context_is_read_while_another_thread_sets_in_it():
     shared, reads = Context(), [0] * THREADS
     shared.run(OTHER.set, 0)
@@ -125,6 +127,7 @@ def enter_by_state(context, function):
         thread_state().exit(context)
 
 
+@entered_twice_without_the_gil
 @pytest.mark.parametrize("enter", [Context.run, enter_by_with, enter_by_state], ids=["run", "with", "state"])
 def test_one_context_is_entered_by_one_thread_at_a_time(enter):
     shared, inside, done, refused = Context(), [], [], []
@@ -228,6 +231,7 @@ def test_an_iterator_that_threads_share():
     assert len(list(hamt.items())) == 1000
 
 
+@entered_twice_without_the_gil
 def test_a_token_is_used_once():
     context, used = Context(), []
     tokens = [context.run(VAR.set, 1)]

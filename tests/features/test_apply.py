@@ -23,6 +23,7 @@ from contextvars_cy import (
     current_context,
     host,
 )
+from interpreters import counts_on_the_gil, crashes_without_the_gil
 from refusals import refuses
 
 # As many as give a Context's tree more than one node.
@@ -222,6 +223,8 @@ def test_both_contexts_may_change_while_they_are_compared():
     assert one == two
 
 
+@counts_on_the_gil
+@crashes_without_the_gil
 def test_another_threads_context_is_compared(quick_switches):
     def work():
         for number in range(20_000):

@@ -21,6 +21,7 @@ import pytest
 from collected import at_each_allocation
 from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context, executors, host, watch
 from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
+from interpreters import sets_a_trace_function
 from refusals import refuses
 
 ONE, TWO = (ContextVar(name, default=f"{name} unset") for name in ("one", "two"))
@@ -292,6 +293,7 @@ def interrupt(function, moment):
     return moment <= 0
 
 
+@sets_a_trace_function
 @pytest.mark.parametrize("given", [False, True])
 def test_a_start_that_was_interrupted_can_be_tried_again(given):
     for moment in itertools.count(1):

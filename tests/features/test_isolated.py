@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextvars_cy import Context, ContextVar, current_context, isolated
+from interpreters import needs_room_at_the_end, needs_room_to_leave
 
 VAR = ContextVar("VAR", default="default")
 
@@ -1100,6 +1101,8 @@ def test_a_generator_that_can_be_awaited_is_a_generator_still():
         isolated(waiting)()
 
 
+@needs_room_at_the_end
+@needs_room_to_leave
 def test_where_the_stack_ends_there_is_one_error(unraisable):
     @isolated
     def deeper():

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from contextvars_cy import Context, ContextVar, Local, copy_context
 from contextvars_cy._features import local as local_module
+from interpreters import sets_a_trace_function
 from refusals import refuses
 
 
@@ -484,6 +485,7 @@ def some_combinations(end, count):
     return random.Random(1).sample(every, min(len(every), 1500))
 
 
+@sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
 def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation):
     lines = Interrupts({}, getattr(Scene(), operation)).count
@@ -509,6 +511,7 @@ def interrupt():
     raise Interrupt
 
 
+@sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
 def test_no_change_is_lost_if_one_is_interrupted_for_good(operation):
     lines = Interrupts({}, getattr(Scene(), operation)).count
@@ -529,6 +532,7 @@ def test_no_change_is_lost_if_one_is_interrupted_for_good(operation):
     assert tried > 100
 
 
+@sets_a_trace_function
 def test_the_last_to_set_an_attribute_has_set_it():
     # The second one sees what it replaces.
     for moments in itertools.combinations(range(1, 40), 2):

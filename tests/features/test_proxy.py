@@ -16,6 +16,7 @@ import math
 import operator
 import os
 import pickle
+import sys
 import threading
 import types
 import unittest.mock
@@ -23,6 +24,7 @@ import unittest.mock
 import pytest
 
 from contextvars_cy import Context, ContextVar, Proxy, copy_context
+from interpreters import DEBUG_BUILD
 from refusals import refuses
 
 VAR = ContextVar("thing")
@@ -260,6 +262,10 @@ def test_an_in_place_operator_that_fails_sets_nothing():
     assert name is PROXY
 
 
+@pytest.mark.skipif(
+    DEBUG_BUILD and sys.version_info >= (3, 14),
+    reason="a debug build of CPython ends itself where an error leaves a `with` of a static `__exit__`",
+)
 def test_with():
     value = Everything()
     VAR.set(value)

@@ -22,6 +22,7 @@ from contextvars_cy import (
     watch,
 )
 from contextvars_cy._features import watch as watch_module
+from interpreters import needs_room_at_the_end
 
 
 class Value:
@@ -334,6 +335,7 @@ def with_block(context):
 NO_ROOM = (RecursionError, MemoryError)
 
 
+@needs_room_at_the_end
 @pytest.mark.parametrize("enter", [lambda context: context.run(int), with_block], ids=["run", "with"])
 def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)

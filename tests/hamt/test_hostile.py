@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from contextvars_cy import Hamt, HamtSet
 from histories import HISTORIES, KEYS, REMOVERS, SETTERS, of_any_length, set_each, step
+from interpreters import needs_room_at_the_end, needs_the_usual_frames, too_long_to_trace
 from keys import Key, Sabotage, Watch, WatchedKey
 from scenes import HASHES, OPERATIONS, Objects, Scene, described, undisturbed
 
@@ -120,6 +121,7 @@ if sys.implementation.name == "cpython":
         live()
         assert list(map(sys.getrefcount, keys)) == before
 
+    @too_long_to_trace
     def test_memory_stays_flat():
         objects = Objects()
 
@@ -229,10 +231,14 @@ def chain(length):
     return hamt
 
 
+@needs_the_usual_frames
+@too_long_to_trace
 def test_a_long_chain_of_maps_dies():
     chain(200_000)
 
 
+@needs_the_usual_frames
+@too_long_to_trace
 def test_a_long_chain_of_mutations_dies():
     mutation = Hamt().mutate()
     for _ in range(200_000):
@@ -241,6 +247,8 @@ def test_a_long_chain_of_mutations_dies():
     del mutation, inner
 
 
+@needs_the_usual_frames
+@needs_room_at_the_end
 @pytest.mark.parametrize(
     "call",
     [repr, hash, lambda hamt: hamt == chain(100_000), lambda hamt: hamt.diff(chain(100_000))],
@@ -301,6 +309,7 @@ def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_ha
 # ---- hashes ----
 
 
+@too_long_to_trace
 def test_thousands_of_keys_with_one_hash():
     class Same(str):
         def __hash__(self):

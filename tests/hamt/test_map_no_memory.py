@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from contextvars_cy import Hamt, backend
-from no_memory import LACK, attempts
+from interpreters import DEBUG_BUILD
+from no_memory import BEFORE_3_13, IN_A_DEBUG_BUILD, LACK, NO_MEMORY_MARKS, attempts
 from scenes import ON_THEIR_OWN, OPERATIONS, WITH_A_PROBE, Objects, Scene, described
+
+pytestmark = [
+    *NO_MEMORY_MARKS,
+    pytest.mark.skipif(sys.version_info < (3, 13), reason=BEFORE_3_13),
+]
 
 BIG = Hamt.fromkeys(range(40))
 # Beside the operations of a scene, those that call none of the keys' code.
@@ -45,9 +53,15 @@ def changed(hamt):
     return mutation.finish()
 
 
+# merge() is written once, in Python.
+MERGES = pytest.mark.skipif(DEBUG_BUILD and sys.version_info >= (3, 14), reason=IN_A_DEBUG_BUILD)
+
+
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("lasting", [False, True] if backend == "cython" else [False])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=MERGES) if name.startswith("merge ") else name for name in NAMES]
+)
 def test_a_lack_of_memory_leaves_all_as_it_was(name, lasting):
     objects = Objects()
     scenes = [Scene(objects)]

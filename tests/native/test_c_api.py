@@ -7,7 +7,11 @@ import ctypes
 import pytest
 
 from contextvars_cy import Context, ContextVar, current_context, thread_state
+from interpreters import CPYTHON
 from refusals import refuses
+
+if not CPYTHON:
+    pytest.skip("only CPython's C code enters native Contexts", allow_module_level=True)
 
 VAR = ContextVar("VAR", default="default")
 

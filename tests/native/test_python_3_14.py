@@ -14,6 +14,8 @@ import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, backend, copy_context, current_context, thread_state, watch
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="what is tested came with Python 3.14")
+
 VAR = ContextVar("VAR", default="default")
 
 

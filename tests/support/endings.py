@@ -17,7 +17,9 @@ import random
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 from contextvars_cy import (
     Context,
@@ -33,41 +35,41 @@ from contextvars_cy import (
 # What follows runs when the interpreter has emptied `builtins`.
 globals().update({name: value for name, value in vars(builtins).items() if not name.startswith("_")})
 
-VARIABLES = [ContextVar(f"variable {number}", default=None) for number in range(40)]
-NATIVE = contextvars.ContextVar("native")
+VARIABLES: list[ContextVar[Any]] = [ContextVar(f"variable {number}", default=None) for number in range(40)]
+NATIVE: contextvars.ContextVar[object] = contextvars.ContextVar("native")
 
 
-def set_and_reset(variable, value):
+def set_and_reset(variable: ContextVar[Any], value: object) -> None:
     variable.reset(variable.set(value))
 
 
-def set_natively(variable, value):
+def set_natively(variable: ContextVar[Any], value: object) -> None:
     NATIVE.set(None)
 
 
-def compute(variable, value):
+def compute(variable: ContextVar[Any], value: object) -> None:
     Decimal(1) / 3
 
 
-def run(variable, value):
+def run(variable: ContextVar[Any], value: object) -> None:
     context = Context()
     context.run(variable.set, value)
     context.run(variable.get)
     context.copy()
 
 
-def enter(variable, value):
+def enter(variable: ContextVar[Any], value: object) -> None:
     with copy_context() as context:
         variable.set(value)
         assert current_context() == context
 
 
-def assign_and_undo(variable, value):
+def assign_and_undo(variable: ContextVar[Any], value: object) -> None:
     with assign({variable: value, VARIABLES[0]: value}):
         VARIABLES[0].get()
 
 
-def look_around(variable, value):
+def look_around(variable: ContextVar[Any], value: object) -> None:
     context = current_context()
     assert current_context() is context
     for _ in range(3):
@@ -76,7 +78,7 @@ def look_around(variable, value):
     dict(context.items())
 
 
-def step_by_hand(variable, value):
+def step_by_hand(variable: ContextVar[Any], value: object) -> None:
     state, context = thread_state(), Context()
     assert state is thread_state()
     state.enter(context)
@@ -84,11 +86,11 @@ def step_by_hand(variable, value):
     state.exit(context)
 
 
-def change_a_map(variable, value):
+def change_a_map(variable: ContextVar[Any], value: object) -> None:
     assert Hamt({1: value}).set(2, value).delete(1)[2] is value
 
 
-STEPS = [
+STEPS: list[Callable[[ContextVar[Any], Any], object]] = [
     ContextVar.set,
     lambda variable, value: variable.get(),
     lambda variable, value: variable.unset(),
@@ -109,14 +111,23 @@ if host == "native":
 class Value:
     """Its finaliser takes some steps, with values whose finalisers take fewer."""
 
-    def __init__(self, choose, alive, ended, failed, depth=2):
+    cycle: Value
+
+    def __init__(
+        self,
+        choose: random.Random,
+        alive: list[str],
+        ended: Callable[[], object],
+        failed: Callable[[object, BaseException], object],
+        depth: int = 2,
+    ) -> None:
         self.alive = alive
         self.ended = ended
         self.failed = failed
         self.steps = [(step, choose.choice(VARIABLES)) for step in choose.choices(STEPS, k=3)]
         self.values = [Value(choose, alive, ended, failed, depth - 1) if depth else None for _ in self.steps]
 
-    def __del__(self):
+    def __del__(self) -> None:
         step = None
         try:
             while self.steps:
@@ -129,7 +140,7 @@ class Value:
         self.ended()
 
 
-def fill(choose, value):
+def fill(choose: random.Random, value: Callable[[], Value]) -> None:
     """Put values into the thread's first Context, and look at some."""
     if choose.random() < 0.2:
         NATIVE.set(value())
@@ -141,16 +152,18 @@ def fill(choose, value):
         choose.choice([look_around, enter, assign_and_undo])(choose.choice(VARIABLES), None)
 
 
-def in_threads(seed, threads):
+def in_threads(seed: int, threads: int) -> tuple[list[None], list[None], list[object]]:
     """Fill threads of both kinds and see them end: how many values have ended, and what failed in their finalisers."""
     choose = random.Random(seed)
-    made, ended, failures = [], [], []
+    made: list[None] = []
+    ended: list[None] = []
+    failures: list[object] = []
 
-    def value():
+    def value() -> Value:
         made.append(None)
         return Value(choose, alive, functools.partial(ended.append, None), lambda *failure: failures.append(failure))
 
-    def work():
+    def work() -> None:
         try:
             fill(choose, value)
         except BaseException:
@@ -171,7 +184,7 @@ def in_threads(seed, threads):
     return made, ended, failures
 
 
-def main(seed):
+def main(seed: int) -> None:
     choose = random.Random(seed)
     write = sys.stderr.write
     alive = ["the process"]
@@ -182,8 +195,8 @@ def main(seed):
         VARIABLES[0].set(None)
         cycle = value()
         cycle.cycle = cycle
-        choose.choice([local, sys, Value]).value = value()
+        choose.choice(HOLDERS).value = value()
     alive.clear()
 
 
-local = threading.local()
+HOLDERS: list[Any] = [threading.local(), sys, Value]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
 from hypothesis import strategies as st
 
 from keys import Key
+
+T = TypeVar("T")
+# Of either twin, which a type checker takes for different types.
+Map = Any
 
 # Few positions at each level, so that keys meet at every depth: equal hashes, hashes that differ in the last bits only,
 # negative ones, and ones that fold to the same 32 bits.
@@ -16,25 +23,25 @@ HASHES = st.one_of(
 KEYS = st.builds(lambda name, key_hash: Key((name, key_hash), key_hash), st.integers(0, 3), HASHES)
 
 
-def of_any_length(elements, longest):
+def of_any_length(elements: st.SearchStrategy[T], longest: int) -> st.SearchStrategy[list[T]]:
     """Lists that are as often long as short; left to itself, Hypothesis makes them five long on average."""
     return st.integers(0, longest).flatmap(lambda length: st.lists(elements, min_size=length, max_size=length))
 
 
-def set_each(hamt, keys, value):
+def set_each(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     for key in keys:
         hamt = hamt.set(key, value)
     return hamt
 
 
-def set_each_in_a_mutation(hamt, keys, value):
+def set_each_in_a_mutation(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     with hamt.mutate() as mutation:
         for key in keys:
             mutation[key] = value
     return mutation.finish()
 
 
-def set_each_on_detours(hamt, keys, value):
+def set_each_on_detours(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     mutation = hamt.mutate()
     for key in keys:
         mutation.set(key, None)
@@ -44,22 +51,22 @@ def set_each_on_detours(hamt, keys, value):
     return mutation.finish()
 
 
-def update_a_mutation(hamt, keys, value):
+def update_a_mutation(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     mutation = hamt.mutate()
     mutation.update(hamt.fromkeys(keys, value))
     return mutation.finish()
 
 
-def merge_others(hamt, keys, value):
+def merge_others(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     return hamt.merge(hamt.fromkeys(()), hamt.fromkeys(keys, value), lambda key, base, own, other: other)
 
 
-def merge_into_others(hamt, keys, value):
+def merge_into_others(hamt: Map, keys: Iterable[Key], value: object) -> Map:
     return hamt.fromkeys(keys, value).merge(hamt.fromkeys(()), hamt, lambda key, base, own, other: own)
 
 
 # Each gives the map in which all the keys have the value.
-SETTERS = {
+SETTERS: dict[str, Callable[[Map, list[Key], object], Map]] = {
     "set": set_each,
     "mutation": set_each_in_a_mutation,
     "mutation with detours": set_each_on_detours,
@@ -75,27 +82,27 @@ SETTERS = {
 }
 
 
-def discard_each(hamt, keys):
+def discard_each(hamt: Map, keys: Iterable[Key]) -> Map:
     for key in keys:
         hamt = hamt.discard(key)
     return hamt
 
 
-def delete_each(hamt, keys):
+def delete_each(hamt: Map, keys: Iterable[Key]) -> Map:
     for key in keys:
         if key in hamt:
             hamt = hamt.delete(key)
     return hamt
 
 
-def pop_each(hamt, keys):
+def pop_each(hamt: Map, keys: Iterable[Key]) -> Map:
     with hamt.mutate() as mutation:
         for key in keys:
             mutation.pop(key, None)
     return mutation.finish()
 
 
-def delete_each_in_a_mutation(hamt, keys):
+def delete_each_in_a_mutation(hamt: Map, keys: Iterable[Key]) -> Map:
     mutation = hamt.mutate()
     for key in keys:
         if key in mutation:
@@ -103,13 +110,13 @@ def delete_each_in_a_mutation(hamt, keys):
     return mutation.finish()
 
 
-def merge_a_removal(hamt, keys):
+def merge_a_removal(hamt: Map, keys: Iterable[Key]) -> Map:
     other = discard_each(hamt, keys)
     return hamt.merge(hamt, other)
 
 
 # Each gives the map in which none of the keys is.
-REMOVERS = {
+REMOVERS: dict[str, Callable[[Map, list[Key]], Map]] = {
     "discard": discard_each,
     "delete": delete_each,
     "mutation pop": pop_each,
@@ -122,11 +129,11 @@ STEPS = st.tuples(st.sampled_from([*SETTERS, *REMOVERS]), st.lists(KEYS, max_siz
 HISTORIES = of_any_length(STEPS, 12)
 
 
-def step(hamt, name, keys, value):
+def step(hamt: Map, name: str, keys: list[Key], value: object) -> Map:
     return SETTERS[name](hamt, keys, value) if name in SETTERS else REMOVERS[name](hamt, keys)
 
 
-def step_of_a_dict(expected, name, keys, value):
+def step_of_a_dict(expected: dict[Key, object], name: str, keys: list[Key], value: object) -> None:
     """What `step` does, done to a dict."""
     for key in keys:
         if name in SETTERS:
@@ -135,7 +142,7 @@ def step_of_a_dict(expected, name, keys, value):
             expected.pop(key, None)
 
 
-def without_order_in_collisions(dump):
+def without_order_in_collisions(dump: str) -> list[str]:
     """The dump's lines, the entries of each collision node sorted: the one thing that the content leaves open."""
     lines = dump.splitlines()
     for start, line in enumerate(lines, 1):

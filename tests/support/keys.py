@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Key:
     """Equal to keys of the same name; hashes to what it is told."""
 
-    def __init__(self, name, key_hash):
+    def __init__(self, name: object, key_hash: int) -> None:
         self.name = name
         self.key_hash = key_hash
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self.key_hash
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self.name == other.name if isinstance(other, Key) else NotImplemented
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Key({self.name!r}, {self.key_hash:#x})"
 
 
@@ -25,7 +27,7 @@ class Unequal:
 
     __hash__ = object.__hash__
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return False
 
 
@@ -39,15 +41,15 @@ class Watch:
     The call number `fails_at` raises Sabotage; `acts` is called in every call, but not in those that it makes itself.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.restart()
 
-    def restart(self, fails_at=0, acts=None):
+    def restart(self, fails_at: int = 0, acts: Callable[[], object] | None = None) -> None:
         self.calls = 0
         self.fails_at = fails_at
         self.acts = acts
 
-    def report(self):
+    def report(self) -> None:
         self.calls += 1
         if self.calls == self.fails_at:
             raise Sabotage
@@ -60,14 +62,14 @@ class Watch:
 class WatchedKey(Key):
     """A key, or a value, whose every `__hash__` and `__eq__` is reported to a Watch first."""
 
-    def __init__(self, name, key_hash, watch):
+    def __init__(self, name: object, key_hash: int, watch: Watch) -> None:
         super().__init__(name, key_hash)
         self.watch = watch
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         self.watch.report()
         return self.key_hash
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         self.watch.report()
         return super().__eq__(other)

@@ -6,9 +6,34 @@ Or with each and all after it. That only compiled code can be asked for: CPython
 
 from __future__ import annotations
 
-import _testcapi
+import contextlib
 import gc
+import importlib
 import itertools
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from contextvars_cy import backend
+from interpreters import CPYTHON, DEBUG_BUILD, GIL, TRACED
+
+hook: Any = None
+if CPYTHON:
+    # It comes with CPython's test modules, which some builds leave out.
+    with contextlib.suppress(ImportError):
+        hook = importlib.import_module("_testcapi")
+
+BEFORE_3_13 = "before 3.13, CPython itself crashes, or raises a SystemError, where Python code lacks memory"
+IN_A_DEBUG_BUILD = "a debug build of CPython ends itself where Python code appends to a list and memory lacks"
+NO_MEMORY_MARKS = [
+    pytest.mark.skipif(TRACED, reason="the tracing would lack memory too"),
+    pytest.mark.skipif(not hasattr(hook, "set_nomemory"), reason="this Python has no _testcapi.set_nomemory"),
+    pytest.mark.skipif(not GIL, reason="without the GIL, CPython itself crashes where memory lacks"),
+    pytest.mark.skipif(backend == "pure" and sys.version_info < (3, 13), reason=BEFORE_3_13),
+    pytest.mark.skipif(backend == "pure" and DEBUG_BUILD and sys.version_info >= (3, 14), reason=IN_A_DEBUG_BUILD),
+]
 
 LACK = object()
 """The outcome of an operation that raised MemoryError."""
@@ -16,7 +41,7 @@ IN_A_ROW = 5
 """Who succeeds so often, with a later allocation failing each time, has no later one; one may well be done without."""
 
 
-def attempts(operation, lasting=False):
+def attempts(operation: Callable[[], object], lasting: bool = False) -> Iterator[object]:
     """Call the operation again and again, with a later allocation failing each time; yield its result or LACK."""
     successes = 0
     for number in itertools.count():
@@ -29,11 +54,11 @@ def attempts(operation, lasting=False):
             return
 
 
-def _attempt(operation, number, until):
-    _testcapi.set_nomemory(number, until)
+def _attempt(operation: Callable[[], object], number: int, until: int) -> object:
+    hook.set_nomemory(number, until)
     try:
         return operation()
     except MemoryError:
         return LACK
     finally:
-        _testcapi.remove_mem_hooks()
+        hook.remove_mem_hooks()

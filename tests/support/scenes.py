@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from contextvars_cy import Hamt, HamtDiff, HamtSet
-from histories import without_order_in_collisions
+from histories import Map, without_order_in_collisions
 from keys import Key, Watch, WatchedKey
 
 # At every kind of place: three in a collision node (one of them with another 64-bit hash), one beside that on the last
@@ -31,7 +33,7 @@ PROBES = ["b", "f", "i", "collides", "free", "pushes"]
 class Objects:
     """All the keys and values of a scene, each key with a twin that is equal to it, and one that watches them all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.watch = Watch()
         self.keys = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
         self.twins = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
@@ -39,7 +41,7 @@ class Objects:
         self.others = {name: WatchedKey("other " + name, 0, self.watch) for name in HASHES}
         self.equals = {name: WatchedKey(name.upper(), 0, self.watch) for name in HASHES}
 
-    def reference_counts(self):
+    def reference_counts(self) -> list[int]:
         groups = (self.keys, self.twins, self.values, self.others, self.equals)
         return [sys.getrefcount(group[name]) for group in groups for name in group]
 
@@ -47,18 +49,18 @@ class Objects:
 class Scene:
     """Maps, a mutation and sets, some of which share nodes and some only content; an operation is done to them."""
 
-    def __init__(self, objects):
+    def __init__(self, objects: Objects) -> None:
         keys, twins, values, others = objects.keys, objects.twins, objects.values, objects.others
         names = "abcdefghi"
         self.watch = objects.watch
         self.watch.restart()
-        self.pairs = [(keys[name], values[name]) for name in names]
-        self.twin_pairs = [(twins[name], objects.equals[name]) for name in names]
+        self.pairs: list[tuple[Key, Any]] = [(keys[name], values[name]) for name in names]
+        self.twin_pairs: list[tuple[Key, Any]] = [(twins[name], objects.equals[name]) for name in names]
         self.dict = dict(self.pairs[4:])
         self.hamt = Hamt(self.pairs)
         self.equal = Hamt(self.twin_pairs)
-        self.related = self.hamt.set(twins["a"], others["a"]).delete(twins["f"]).set(twins["pushes"], values["f"])
-        self.stranger = Hamt([*self.twin_pairs[2:], (twins["b"], others["b"]), (twins["collides"], values["a"])])
+        self.related: Map = self.hamt.set(twins["a"], others["a"]).delete(twins["f"]).set(twins["pushes"], values["f"])
+        self.stranger: Map = Hamt([*self.twin_pairs[2:], (twins["b"], others["b"]), (twins["collides"], values["a"])])
         self.mutation = self.hamt.mutate()
         self.mutation[twins["a"]] = others["a"]
         self.mutation[twins["collides"]] = values["a"]
@@ -66,19 +68,19 @@ class Scene:
         self.equal_mutation = self.hamt.mutate()
         self.equal_mutation.update(self.mutation_content(objects))
         del self.equal_mutation[keys["c"]], self.equal_mutation[keys["f"]]
-        self.set = HamtSet(keys[name] for name in names)
+        self.set: HamtSet[Key] = HamtSet(keys[name] for name in names)
         self.equal_set = HamtSet(twins[name] for name in names)
         self.related_set = self.set.add(twins["pushes"]).remove(twins["f"])
         self.stranger_set = HamtSet(twins[name] for name in ("a", "collides", "f", "free", "pushes"))
 
-    def mutation_content(self, objects):
+    def mutation_content(self, objects: Objects) -> list[tuple[Key, Any]]:
         return [(key, self.mutation[key]) for key in objects.twins.values() if key in self.mutation]
 
-    def state(self):
+    def state(self) -> list[str]:
         """What everything holds; the watch is quiet meanwhile."""
         self.watch.restart()
-        sets = [self.set, self.equal_set, self.related_set, self.stranger_set]
-        hamts = [self.hamt, self.equal, self.related, self.stranger, *(each._hamt for each in sets)]
+        sets: list[HamtSet[Any]] = [self.set, self.equal_set, self.related_set, self.stranger_set]
+        hamts: list[Map] = [self.hamt, self.equal, self.related, self.stranger, *(each._hamt for each in sets)]
         for hamt in hamts:
             hamt._check()
         mutations = [
@@ -87,7 +89,7 @@ class Scene:
         return [hamt._dump() for hamt in hamts] + list(map(repr, mutations))
 
 
-def described(result):
+def described(result: object) -> object:
     """The result as text, the watch being quiet; in a set the order is left to chance."""
     if type(result) is HamtSet:
         result = result._hamt
@@ -101,7 +103,7 @@ def described(result):
     return repr(result)
 
 
-def outcome(call, scene, probe):
+def outcome(call: Callable[[Scene, Key], object], scene: Scene, probe: Key) -> object:
     """The result, or what the KeyError holds: not itself, since its traceback keeps everything alive."""
     try:
         return call(scene, probe)
@@ -109,11 +111,11 @@ def outcome(call, scene, probe):
         return "KeyError", *error.args
 
 
-def resolve(key, base, own, other):
+def resolve(key: object, base: object, own: object, other: object) -> object:
     return own
 
 
-WITH_A_PROBE = {
+WITH_A_PROBE: dict[str, Callable[[Scene, Key], object]] = {
     "set": lambda scene, probe: scene.hamt.set(probe, 1),
     "delete": lambda scene, probe: scene.hamt.delete(probe),
     "discard": lambda scene, probe: scene.hamt.discard(probe),
@@ -139,7 +141,7 @@ WITH_A_PROBE = {
     "HamtSet.discard": lambda scene, probe: scene.set.discard(probe),
     "HamtSet in": lambda scene, probe: probe in scene.set,
 }
-ON_THEIR_OWN = {
+ON_THEIR_OWN: dict[str, Callable[[Scene], object]] = {
     "Hamt of pairs": lambda scene: Hamt(scene.pairs + scene.twin_pairs),
     "Hamt of a dict": lambda scene: Hamt(scene.dict),
     "| of a dict": lambda scene: scene.hamt | scene.dict,
@@ -173,17 +175,24 @@ ON_THEIR_OWN = {
     "HamtSet.isdisjoint": lambda scene: scene.stranger_set.isdisjoint(scene.set),
     "hash of a HamtSet": lambda scene: hash(scene.set),
 }
+Operation = Callable[[Scene, Objects], object]
+
+
+def with_probe(call: Callable[[Scene, Key], object], probe: str) -> Operation:
+    return lambda scene, objects: outcome(call, scene, objects.twins[probe])
+
+
+def on_its_own(call: Callable[[Scene], object]) -> Operation:
+    return lambda scene, objects: call(scene)
+
+
 OPERATIONS = {
-    **{
-        f"{name} {probe}": lambda scene, objects, call=call, probe=probe: outcome(call, scene, objects.twins[probe])
-        for name, call in WITH_A_PROBE.items()
-        for probe in PROBES
-    },
-    **{name: lambda scene, objects, call=call: call(scene) for name, call in ON_THEIR_OWN.items()},
+    **{f"{name} {probe}": with_probe(call, probe) for name, call in WITH_A_PROBE.items() for probe in PROBES},
+    **{name: on_its_own(call) for name, call in ON_THEIR_OWN.items()},
 }
 
 
-def undisturbed(name):
+def undisturbed(name: str) -> tuple[object, list[str]]:
     objects = Objects()
     scene = Scene(objects)
     result = described(OPERATIONS[name](scene, objects))

@@ -3,8 +3,10 @@
 import threading
 
 from contextvars_cy import Context, thread_state
+from interpreters import too_long_to_trace
 
 
+@too_long_to_trace
 def test_a_thread_ends_that_has_left_none_of_very_many_contexts():
     contexts = [Context() for _ in range(1_000_000)]
 

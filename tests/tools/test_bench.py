@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path
 
-import pyperf
 import pytest
 
 from benchmarks import contexts, maps
-from benchmarks.context_operations import DIFFERENCES, GROUPS, OPERATIONS, ROWS
+from benchmarks.context_operations import DIFFERENCES, OPERATIONS, ROWS
+from benchmarks.measuring import Table, row_of
 from helpers import run_python
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
@@ -36,15 +36,12 @@ def cells(line):
     return re.split(r"\s{2,}", line.strip())
 
 
-def suite_of(kind, python, values, **place):
-    """A suite as `kind` writes it, with the same values in each of the runs: {(operation, implementation): seconds}."""
-    common = {"command": f"python tools/bench.py {kind}", "python_implementation": python, "unit": "second", **place}
-    benchmarks = []
+def contexts_table(python, values):
+    """The table of what each round took: {(operation, implementation): seconds}."""
+    results = {}
     for (operation, name), seconds in values.items():
-        metadata = {**common, "name": f"{operation} {name}", "operation": operation, "implementation": name}
-        run = pyperf.Run(seconds, metadata=metadata, collect_metadata=False)
-        benchmarks.append(pyperf.Benchmark([run]))
-    return pyperf.BenchmarkSuite(benchmarks)
+        results.setdefault(operation, {})[name] = seconds
+    return Table({"python": python}, contexts.rows_of(results))
 
 
 def test_the_table_of_the_contexts_and_its_file(tmp_path):
@@ -61,14 +58,14 @@ def test_the_table_of_the_contexts_and_its_file(tmp_path):
         assert re.fullmatch(NUMBER, columns[0]) and all(re.fullmatch(CELL, column) for column in columns[1:-1])
         assert (columns[-1] == "-") == (row not in ("set", "set, reset", "with set"))
 
-    suite = pyperf.BenchmarkSuite.load(str(file))
-    measured = {(b.get_metadata()["operation"], b.get_metadata()["implementation"]) for b in suite}
-    expected = {(operation, name) for group in ("switch", "set") for operation in GROUPS[group] for name in names}
-    assert measured == {pair for pair in expected if table[pair[0]][names.index(pair[1])] != "-"}
-    assert all(benchmark.get_nvalue() >= 5 for benchmark in suite)
+    saved = Table.load(file)
+    assert [row.operation for row in saved.rows] == list(table)
+    for row in saved.rows:
+        assert list(row.medians) == [name for name, cell in zip(names, table[row.operation]) if cell != "-"]
+    assert saved.about["command"].startswith("python tools/bench.py contexts --quick --group set")
 
     goals = lines[lines.index("") + 1 :]
-    assert goals == contexts.format_goals(suite)
+    assert goals == contexts.format_goals(saved)
     assert [line.split(": ")[0] for line in goals] == [
         "cython-thread get after a switch 1.300",
         "cython-thread set 2.000",
@@ -175,13 +172,13 @@ def test_the_goals_of_the_contexts_are_the_ratios():
         ("set", "pure-native"): [8.0, 40.0, 6.0],
         ("set, reset", "cython-native"): [1.0, 1.0, 1.0],
     }
-    assert contexts.format_goals(suite_of("contexts", "cpython", values)) == [
+    assert contexts.format_goals(contexts_table("cpython", values)) == [
         "cython-thread set 2.000: met, at least 2.000",
         "cython-native set 0.700: missed at 1 of 1, set (0.500)",
         "pure-native beside cython-native, set 0.100: met, at least 0.500",
     ]
     on_pypy = {pair: seconds for pair, seconds in values.items() if "cython" not in pair[1]}
-    (goal,) = contexts.format_goals(suite_of("contexts", "pypy", on_pypy))
+    (goal,) = contexts.format_goals(contexts_table("pypy", on_pypy))
     assert goal == "pure-native everything 1.000: missed at 1 of 1, set (0.250)"
 
 
@@ -192,12 +189,12 @@ def test_a_get_after_a_switch_is_what_it_adds_to_the_switch():
         ("switch", "cython-native"): [3.0, 30.0, 300.0],
         ("switch, get", "cython-native"): [4.0, 31.0, 400.0],
     }
-    suite = suite_of("contexts", "cpython", values)
-    difference = contexts.read_results(suite)["get after a switch"]
-    assert difference == {"stdlib": [2.0], "cython-native": [1.0]}
+    table = contexts_table("cpython", values)
+    assert table.rows[-1].operation == "get after a switch"
+    assert table.rows[-1].medians == {"stdlib": 2.0, "cython-native": 1.0}
     assert list(DIFFERENCES)[0] == "get after a switch"
-    assert contexts.format_goals(suite) == ["cython-native get after a switch 1.100: met, at least 2.000"]
-    assert contexts.format_tables(suite)[-1].startswith("| get after a switch | 2,000,000,000 | 1,000,000,000 (2.00) |")
+    assert contexts.format_goals(table) == ["cython-native get after a switch 1.100: met, at least 2.000"]
+    assert contexts.format_tables(table)[-1].startswith("| get after a switch | 2,000,000,000 | 1,000,000,000 (2.00) |")
 
 
 def test_the_table_of_the_maps_and_its_file(tmp_path):
@@ -208,23 +205,35 @@ def test_the_table_of_the_maps_and_its_file(tmp_path):
     _, header, *lines = done.stdout.splitlines()
     assert header.split() == ["operation", "keys", "size", "cython", "pure", "dict"]
     assert [line.split()[:3] for line in lines if line] == [[operation, "int", "10"] for operation in maps.STATEMENTS]
-    suite = pyperf.BenchmarkSuite.load(str(file))
-    assert {benchmark.get_metadata()["implementation"] for benchmark in suite} == {"cython", "pure", "dict"}
-    page = maps.format_tables(suite)
+    saved = Table.load(file)
+    assert saved.about["versions"].keys() == {"cython", "pure", "dict"}
+    page = maps.format_tables(saved)
     assert page[1:3] == ["## int keys", ""] and len(page) == 5 + len(maps.STATEMENTS)
 
 
 def test_the_goals_of_the_maps_are_the_ratios():
     values = {
-        ("get", "cython"): [1.0, 1.0, 2.0],
-        ("get", "immutables"): [1.5, 1.0, 4.0],
-        ("set", "cython"): [2.0],
-        ("set", "immutables"): [2.0],
+        "get": {"cython": [1.0, 1.0, 2.0], "immutables": [1.5, 1.0, 4.0]},
+        "set": {"cython": [2.0], "immutables": [2.0]},
     }
-    assert maps.format_goals(suite_of("map", "cpython", values, keys="str", size=10)) == [
+    rows = [row_of(operation, seconds, maps.PAIRS, keys="str", size=10) for operation, seconds in values.items()]
+    assert maps.format_goals(Table({}, rows)) == [
         "cython get 1.000: met, at least 1.500",
         "cython set 1.300: missed at 1 of 1, str 10 (1.000)",
     ]
+
+
+PAGES = sorted((BENCH.parents[1] / "docs" / "benchmarks").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", PAGES, ids=[file.stem for file in PAGES])
+def test_the_pages_show_what_their_files_hold(file):
+    table = Table.load(file)
+    kind = {"map": maps, "contexts": contexts}[table.about["kind"]]
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert "\n".join(kind.format_tables(table)) in page
+    for goal in kind.format_goals(table):
+        assert f"- {goal}\n" in page
 
 
 def test_nothing_to_measure_is_an_error():

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Barrier
 from typing import Any
-
-import pyperf
 
 from .context_implementations import IMPLEMENTATIONS, Subject
 from .context_operations import DIFFERENCES, GOALS, GROUPS, NOT_FOLLOWED, OPERATIONS, PURE_GOALS, ROWS
@@ -23,16 +21,15 @@ from .measuring import (
     CELL_SECONDS,
     QUICK_CELL_SECONDS,
     BenchError,
-    Samples,
+    Row,
+    Table,
     Timed,
     Values,
-    circumstances,
-    format_goal,
     format_number,
     freeze,
-    make_run,
+    markdown,
     measure_time,
-    ratio,
+    row_of,
     run_apart,
     timed,
 )
@@ -41,6 +38,8 @@ Results = dict[str, dict[str, Values]]
 """For each operation, the values of each implementation that has it."""
 
 STDLIB, HOSTS = "stdlib", ("thread", "native")
+PAIRS = [(STDLIB, name) for name in IMPLEMENTATIONS if name != STDLIB]
+PAIRS += [(f"cython-{host}", f"pure-{host}") for host in HOSTS]
 PLOT = "each operation beside the standard library's"
 LEGEND = (
     "Nanoseconds an operation, a request, a task or a level; in brackets the standard library's time over this one.\n"
@@ -75,7 +74,7 @@ def choose(wanted: Sequence[str] | None) -> list[str]:
     return names
 
 
-def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[pyperf.Run]]:
+def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[Row]]:
     print(LEGEND)
     if "programs" in arguments.group:
         print(UNFOLLOWED)
@@ -84,27 +83,20 @@ def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[lis
         yield run_apart(measure_group, group, names, arguments.quick)
 
 
-def measure_group(group: str, names: Sequence[str], quick: bool) -> list[pyperf.Run]:
+def measure_group(group: str, names: Sequence[str], quick: bool) -> list[Row]:
     """Measure the operations of a group, and print a line of each."""
     subjects = {name: IMPLEMENTATIONS[name].load() for name in names}
-    common = circumstances()
     freeze()
-    runs = []
+    rows = []
     for operations in rounds_of(group):
-        begin = time.perf_counter()
-        samples = measure_operations(operations, group, subjects, quick)
-        common["duration"] = (time.perf_counter() - begin) / max(1, len(samples))
         results: Results = {operation: {} for operation in operations}
-        for (operation, name), sample in samples.items():
+        for (operation, name), values in measure_operations(operations, group, subjects, quick).items():
             items = OPERATIONS[operation].count(quick) * OPERATIONS[operation].copies * (2 if group == "threads" else 1)
-            metadata = {**common, "name": f"{operation} {name}", "unit": "second"}
-            metadata |= {"operation": operation, "implementation": name}
-            run = make_run(sample, items, IMPLEMENTATIONS[name].distribution, metadata)
-            results[operation][name] = run.values
-            runs.append(run)
-        for operation, values in with_differences(results).items():
-            print(format_row(operation, format_cells(values, names)), flush=True)
-    return runs
+            results[operation][name] = [value / items for value in values]
+        for row in rows_of(results):
+            print(format_row(row.operation, format_cells(row, names)), flush=True)
+            rows.append(row)
+    return [row for row in rows if row.medians]
 
 
 def rounds_of(group: str) -> list[list[str]]:
@@ -115,7 +107,7 @@ def rounds_of(group: str) -> list[list[str]]:
 
 def measure_operations(
     operations: Sequence[str], group: str, subjects: Mapping[str, Subject], quick: bool
-) -> dict[tuple[str, str], Samples]:
+) -> dict[tuple[str, str], list[float]]:
     statements = {}
     for operation in operations:
         for name, subject in subjects.items():
@@ -155,8 +147,8 @@ def in_two_threads(run: Timed, first: Callable[..., Any], second: Callable[..., 
     return run_both
 
 
-def with_differences(results: Results) -> Results:
-    """Return the results, and what one operation takes longer than another: the median of the rounds' own differences.
+def rows_of(results: Results) -> list[Row]:
+    """Return the rows, also of what one operation takes longer than another: the median of the rounds' own differences.
 
     Not every round's, because two that are close may come out as less than nothing in one of them.
     """
@@ -169,66 +161,45 @@ def with_differences(results: Results) -> Results:
         if {longer, shorter} <= set(results)
     }
     results = {**results, **differences}
-    return {row: results[row] for rows in ROWS.values() for row in rows if row in results}
+    return [row_of(row, results[row], PAIRS) for rows in ROWS.values() for row in rows if row in results]
 
 
 def format_row(operation: str, columns: Sequence[str]) -> str:
     return f"{operation:<26}" + "".join(f"  {column:>16}" for column in columns)
 
 
-def format_cells(values: Mapping[str, Values], names: Sequence[str]) -> list[str]:
+def format_cells(row: Row, names: Sequence[str]) -> list[str]:
     """Return the nanoseconds, and the ratio beside the standard library where that was measured, too."""
     cells = []
     for name in names:
-        cell = format_number(statistics.median(values[name]) * 1e9) if name in values else "-"
-        if name in values and name != STDLIB in values:
-            cell += f" ({ratio(values[STDLIB], values[name]):.2f})"
-        cells.append(cell)
+        cell = format_number(row.medians[name] * 1e9) if name in row.medians else "-"
+        ratio = row.ratios.get(f"{STDLIB}/{name}")
+        cells.append(cell if ratio is None else f"{cell} ({ratio:.2f})")
     return cells
 
 
-def read_results(suite: pyperf.BenchmarkSuite) -> Results:
-    results: Results = {}
-    for benchmark in suite:
-        metadata = benchmark.get_metadata()
-        results.setdefault(metadata["operation"], {})[metadata["implementation"]] = benchmark.get_values()
-    return with_differences(results)
-
-
-def format_goals(suite: pyperf.BenchmarkSuite) -> list[str]:
+def format_goals(table: Table) -> list[str]:
     """Return one line for each goal that something was measured for."""
-    results = read_results(suite)
     lines = []
-
-    def compare(ours: str, theirs: str, what: str, operations: Iterable[str], goal: float) -> None:
-        found = {
-            operation: ratio(values[theirs], values[ours])
-            for operation, values in results.items()
-            if operation in operations and {ours, theirs} <= set(values)
-        }
-        if found:
-            lines.append(format_goal(what, goal, found))
-
     for host in HOSTS:
         for what, goal in GOALS.items():
-            compare(f"cython-{host}", STDLIB, f"cython-{host} {what}", goal.operations, getattr(goal, host))
+            ours = f"cython-{host}"
+            lines += table.goal(STDLIB, ours, f"{ours} {what}", getattr(goal, host), goal.operations)
     for host in HOSTS:
+        pure, cython = f"pure-{host}", f"cython-{host}"
         for operation, times in PURE_GOALS.items():
-            what = f"pure-{host} beside cython-{host}, {operation}"
-            compare(f"pure-{host}", f"cython-{host}", what, [operation], 1 / times)
-        if suite.get_metadata()["python_implementation"] == "pypy":
-            compare(f"pure-{host}", STDLIB, f"pure-{host} everything", results, 1.0)
+            lines += table.goal(cython, pure, f"{pure} beside {cython}, {operation}", 1 / times, [operation])
+        if table.about["python"].startswith("pypy"):
+            lines += table.goal(STDLIB, pure, f"{pure} everything", 1.0, [row.operation for row in table.rows])
     return lines
 
 
-def format_tables(suite: pyperf.BenchmarkSuite) -> list[str]:
+def format_tables(table: Table) -> list[str]:
     """Return a Markdown table for each group of operations."""
-    results = read_results(suite)
-    names = [name for name in IMPLEMENTATIONS if any(name in values for values in results.values())]
+    names = table.names(IMPLEMENTATIONS)
     lines = []
-    for group in ROWS:
-        rows = {row: results[row] for row in ROWS[group] if row in results}
+    for group, operations in ROWS.items():
+        rows = [(row.operation, *format_cells(row, names)) for row in table.rows if row.operation in operations]
         if rows:
-            lines += ["", f"## {group}", "", f"| operation | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-        lines += [f"| {row} | {' | '.join(format_cells(values, names))} |" for row, values in rows.items()]
+            lines += markdown(group, ["operation", *names], rows)
     return lines

@@ -5,27 +5,21 @@ from __future__ import annotations
 import argparse
 import pkgutil
 import random
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import pyperf
 
 from .measuring import (
     CELL_SECONDS,
     EXTRA,
     QUICK_CELL_SECONDS,
     BenchError,
-    Samples,
-    Values,
-    circumstances,
-    format_goal,
+    Row,
+    Table,
     format_number,
     freeze,
-    make_run,
+    markdown,
     measure_time,
-    ratio,
+    row_of,
     run_apart,
     timed,
 )
@@ -34,18 +28,6 @@ try:
     import tracemalloc
 except ImportError:  # PyPy has none.
     tracemalloc = None  # type: ignore[assignment]
-
-
-class Cell(NamedTuple):
-    """What the implementations are compared at."""
-
-    operation: str
-    keys: str
-    size: int
-
-
-Results = dict[Cell, dict[str, Values]]
-"""The values of each implementation that has the operation."""
 
 
 class Implementation(NamedTuple):
@@ -95,6 +77,7 @@ IMPLEMENTATIONS = {
 DEFAULT_IMPLEMENTATIONS = ["cython", "immutables", "rpds", "pyrsistent", "dict"]
 
 RIVALS = {"cython": "immutables", "pure": "immutables-py"}
+PAIRS = [(theirs, ours) for ours, theirs in RIVALS.items()]
 PLOT = "numbers over sizes"
 LEGEND = "Nanoseconds an item; for memory, bytes an entry. A ratio is the number of immutables' twin over ours."
 # How many times as fast as its rival each has to be, or as small.
@@ -185,9 +168,9 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
 
 def measure_memory(
     expressions: Mapping[str, str], namespaces: Mapping[str, dict[str, Any]], copies: int
-) -> dict[str, Samples]:
+) -> dict[str, list[float]]:
     """Count what the values of the expressions allocate; nothing is returned where Python cannot count it."""
-    samples: dict[str, Samples] = {}
+    samples: dict[str, list[float]] = {}
     if tracemalloc is None:
         return samples
     for name, text in expressions.items():
@@ -197,39 +180,30 @@ def measure_memory(
         tracemalloc.start()
         for index in range(copies, 2 * copies):
             made[index] = eval(code, namespaces[name])
-        samples[name] = Samples(copies, [tracemalloc.get_traced_memory()[0] / copies])
+        samples[name] = [tracemalloc.get_traced_memory()[0] / copies]
         tracemalloc.stop()
     return samples
 
 
-def measure_cells(keys: str, size: int, names: Sequence[str], seconds: float) -> list[pyperf.Run]:
+def measure_cells(keys: str, size: int, names: Sequence[str], seconds: float) -> list[Row]:
     """Measure every operation on one kind of keys and one size, and print a line of each."""
     namespaces, items = prepare(keys, size, names)
-    common = {**circumstances(), "keys": keys, "size": size}
     freeze()
-    runs = []
+    rows = []
     for operation, count in items.items():
-        begin = time.perf_counter()
         statements = {name: statements_of(name)[operation] for name in names if operation in statements_of(name)}
         if operation == "memory":
-            unit, samples = "byte", measure_memory(statements, namespaces, max(1, FEWEST_ASKED // size))
+            samples = measure_memory(statements, namespaces, max(1, FEWEST_ASKED // size))
         else:
-            unit = "second"
             samples = measure_time({name: timed(text, namespaces[name]) for name, text in statements.items()}, seconds)
-        # Told, because pyperf would take bytes for seconds.
-        common["duration"] = (time.perf_counter() - begin) / max(1, len(samples))
-        results: dict[str, Values] = {}
-        for name, sample in samples.items():
-            metadata = {**common, "name": f"{operation} {keys} {size} {name}", "unit": unit}
-            metadata |= {"operation": operation, "implementation": name}
-            run = make_run(sample, count, IMPLEMENTATIONS[name].distribution, metadata)
-            results[name] = run.values
-            runs.append(run)
-        print(format_row((operation, keys, size), format_cell(operation, results, names)), flush=True)
-    return runs
+        values = {name: [value / count for value in sample] for name, sample in samples.items()}
+        row = row_of(operation, values, PAIRS, keys=keys, size=size)
+        print(format_row((operation, keys, size), format_cells(row, names)), flush=True)
+        rows.append(row)
+    return [row for row in rows if row.medians]
 
 
-def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[pyperf.Run]]:
+def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[list[Row]]:
     sizes = sorted(set(arguments.size or (QUICK_SIZES if arguments.quick else SIZES)))
     print(LEGEND)
     print(format_row(("operation", "keys", "size"), format_header(names)), flush=True)
@@ -269,13 +243,14 @@ def format_header(names: Sequence[str]) -> list[str]:
     return [*names, *(f"{ours} ratio" for ours, theirs in RIVALS.items() if {ours, theirs} <= set(names))]
 
 
-def format_cell(operation: str, values: Mapping[str, Values], names: Sequence[str]) -> list[str]:
+def format_cells(row: Row, names: Sequence[str]) -> list[str]:
     """Return what goes below the header: the nanoseconds of an item or the bytes of an entry, and the ratios."""
-    _, factor = unit_of(operation)
-    columns = [format_number(statistics.median(values[name]) * factor) if name in values else "-" for name in names]
+    _, factor = unit_of(row.operation)
+    columns = [format_number(row.medians[name] * factor) if name in row.medians else "-" for name in names]
     for ours, theirs in RIVALS.items():
         if {ours, theirs} <= set(names):
-            columns.append(f"{ratio(values[theirs], values[ours]):.2f}" if {ours, theirs} <= set(values) else "-")
+            ratio = row.ratios.get(f"{theirs}/{ours}")
+            columns.append("-" if ratio is None else f"{ratio:.2f}")
     return columns
 
 
@@ -284,42 +259,23 @@ def format_row(cell: Sequence[object], columns: Sequence[str]) -> str:
     return f"{operation:<9}  {keys:<6}  {size:>8}" + "".join(f"  {column:>13}" for column in columns)
 
 
-def read_results(suite: pyperf.BenchmarkSuite) -> Results:
-    results: Results = {}
-    for benchmark in suite:
-        metadata = benchmark.get_metadata()
-        cell = Cell(metadata["operation"], metadata["keys"], metadata["size"])
-        results.setdefault(cell, {})[metadata["implementation"]] = benchmark.get_values()
-    return results
-
-
-def format_goals(suite: pyperf.BenchmarkSuite) -> list[str]:
+def format_goals(table: Table) -> list[str]:
     """Return one line for each goal that something was measured for."""
-    results = read_results(suite)
     lines = []
     for ours, theirs in RIVALS.items():
         for operation, goal in GOALS[ours].items():
-            found = {
-                f"{cell.keys} {cell.size}": ratio(values[theirs], values[ours])
-                for cell, values in results.items()
-                if cell.operation == operation and {ours, theirs} <= set(values)
-            }
-            if found:
-                lines.append(format_goal(f"{ours} {operation}", goal, found))
+            lines += table.goal(theirs, ours, f"{ours} {operation}", goal, [operation])
     return lines
 
 
-def format_tables(suite: pyperf.BenchmarkSuite) -> list[str]:
+def format_tables(table: Table) -> list[str]:
     """Return a Markdown table for each kind of keys."""
-    results = read_results(suite)
-    names = [name for name in IMPLEMENTATIONS if any(name in values for values in results.values())]
-    columns = ["operation", "size", *format_header(names)]
+    names = table.names(IMPLEMENTATIONS)
     lines = []
     for keys in KEYS:
-        cells = [cell for cell in results if cell.keys == keys]
-        if cells:
-            lines += ["", f"## {keys} keys", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-        for cell in sorted(cells, key=lambda cell: (list(STATEMENTS).index(cell.operation), cell.size)):
-            numbers = format_cell(cell.operation, results[cell], names)
-            lines.append(f"| {cell.operation} | {cell.size} | {' | '.join(numbers)} |")
+        rows = [row for row in table.rows if row.keys == keys]
+        rows.sort(key=lambda row: (list(STATEMENTS).index(row.operation), row.size))
+        if rows:
+            cells = [(row.operation, row.size, *format_cells(row, names)) for row in rows]
+            lines += markdown(f"{keys} keys", ["operation", "size", *format_header(names)], cells)
     return lines

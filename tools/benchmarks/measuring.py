@@ -1,19 +1,22 @@
-"""How everything is measured: all implementations take turns in one process, round by round."""
+"""How everything is measured: all implementations take turns in one process, round by round; and what is kept of it."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import importlib.metadata
+import json
 import shlex
 import statistics
 import sys
 import time
 import timeit
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from operator import truediv
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pyperf
@@ -24,8 +27,6 @@ CELL_SECONDS, QUICK_CELL_SECONDS = 4.0, 0.4
 # A compiler at run time begins when code has run for a while.
 WARM_UP_SECONDS = 0.3 if sys.implementation.name == "pypy" else 0.0
 EXTRA = "pip install contextvars_cy[bench]"
-# The rest of what pyperf collects says whose machine it was.
-MACHINE = "cpu_count cpu_model_name date load_avg_1min perf_version platform python_implementation python_version timer"
 
 Name = TypeVar("Name")
 Values = Sequence[float]
@@ -38,11 +39,50 @@ class BenchError(Exception):
     """Something that is to be measured cannot be."""
 
 
-class Samples(NamedTuple):
-    """What one statement took, round by round: seconds or bytes a loop."""
+class Row(NamedTuple):
+    """What an operation takes with each implementation, and how those compare."""
 
-    loops: int
-    values: list[float]
+    operation: str
+    medians: dict[str, float]
+    """The seconds of one item, or the bytes of one entry."""
+    ratios: dict[str, float] = {}
+    """What one takes over what the other does, by the name "one/other": the median of the rounds' own ratios."""
+    keys: str = ""
+    size: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"{self.keys} {self.size}" if self.keys else self.operation
+
+
+class Table(NamedTuple):
+    about: dict[str, Any]
+    """What was measured, where and when."""
+    rows: list[Row]
+
+    def save(self, path: Path) -> None:
+        """Write a line for each row."""
+        rows = ",\n".join(
+            json.dumps({name: value for name, value in row._asdict().items() if value}) for row in self.rows
+        )
+        path.write_text(f'{{"about": {json.dumps(self.about)},\n"rows": [\n{rows}\n]}}\n', encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return cls(saved["about"], [Row(**row) for row in saved["rows"]])
+
+    def names(self, order: Iterable[str]) -> list[str]:
+        return [name for name in order if any(name in row.medians for row in self.rows)]
+
+    def goal(self, theirs: str, ours: str, what: str, goal: float, operations: Iterable[str]) -> list[str]:
+        """Return a line on whether ours is so many times as fast as theirs in each row, if there is one."""
+        pair = f"{theirs}/{ours}"
+        found = {row.place: row.ratios[pair] for row in self.rows if row.operation in operations and pair in row.ratios}
+        missed = [f"{place} ({number:.3f})" for place, number in found.items() if number < goal]
+        if missed:
+            return [f"{what} {goal:.3f}: missed at {len(missed)} of {len(found)}, {', '.join(missed)}"]
+        return [f"{what} {goal:.3f}: met, at least {min(found.values()):.3f}"] if found else []
 
 
 def timed(statement: str, namespace: dict[str, Any]) -> Timed:
@@ -66,18 +106,19 @@ def measure_time(
     seconds: float,
     sample_seconds: float = SAMPLE_SECONDS,
     most_rounds: int = MOST_ROUNDS,
-) -> dict[Name, Samples]:
-    """Let the statements take turns, in rounds that go on for so many seconds."""
-    samples = {name: Samples(calibrate(run, sample_seconds), []) for name, run in statements.items()}
+) -> dict[Name, list[float]]:
+    """Let the statements take turns, in rounds that go on for so many seconds; the seconds of a loop in each round."""
+    loops = {name: calibrate(run, sample_seconds) for name, run in statements.items()}
+    samples: dict[Name, list[float]] = {name: [] for name in statements}
     end = time.perf_counter() + seconds
     for number in range(most_rounds):
         if number >= FEWEST_ROUNDS and time.perf_counter() > end:
             break
-        for name, (loops, values) in samples.items():
+        for name, values in samples.items():
             # The caches hold what the neighbour used. A longer loop does not care, and has no time to be run twice.
             if values and values[-1] < WARMED_SECONDS:
                 statements[name](1)
-            values.append(statements[name](loops) / loops)
+            values.append(statements[name](loops[name]) / loops[name])
     return samples
 
 
@@ -88,25 +129,42 @@ def freeze() -> None:
         gc.freeze()
 
 
-def circumstances() -> dict[str, Any]:
-    """Return the command, and what pyperf finds out about the machine and its Python."""
-    metadata = pyperf.Run([1.0]).get_metadata()
-    command = shlex.join(["python", "tools/bench.py", *sys.argv[1:]])
-    return {"command": command, **{name: metadata[name] for name in MACHINE.split() if name in metadata}}
+def circumstances(kind: str, distributions: Mapping[str, str]) -> dict[str, Any]:
+    """Return the command, the version of each implementation, and what pyperf finds out about the machine."""
+    found = pyperf.Run([1.0]).get_metadata()
+    versions = {}
+    for name, distribution in distributions.items():
+        versions[name] = ""
+        # Neither Python itself nor a source tree on the path is a distribution.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(distribution)
+    return {
+        "kind": kind,
+        "command": shlex.join(["python", "tools/bench.py", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "python": f"{found['python_implementation']} {found['python_version']}",
+        "machine": f"{found.get('cpu_model_name', 'unknown processor')}, {found['platform']}",
+        "versions": versions,
+    }
 
 
-def make_run(samples: Samples, items: int, distribution: str, metadata: Mapping[str, Any]) -> pyperf.Run:
-    """Return the seconds of one item, or the bytes of one entry, with the version that they are of."""
-    # More digits than the noise leaves would only fill the file.
-    values = [float(f"{value / items:.5g}") for value in samples.values]
-    metadata = {**metadata, "loops": samples.loops, "inner_loops": items}
-    # Neither Python itself nor a source tree on the path is a distribution.
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        metadata["version"] = importlib.metadata.version(distribution)
-    return pyperf.Run(values, metadata=metadata, collect_metadata=False)
+def rounded(number: float) -> float:
+    """More digits than the noise leaves would only fill the file."""
+    return float(f"{number:.6g}")
 
 
-def run_apart(function: Callable[..., list[pyperf.Run]], *arguments: Any) -> list[pyperf.Run]:
+def row_of(operation: str, values: Mapping[str, Values], pairs: Iterable[tuple[str, str]], **place: Any) -> Row:
+    """Return the row for what each implementation took in each round, with the ratios of the pairs."""
+    medians = {name: rounded(statistics.median(values[name])) for name in values}
+    ratios = {
+        f"{one}/{other}": rounded(statistics.median(map(truediv, values[one], values[other])))
+        for one, other in pairs
+        if {one, other} <= set(values)
+    }
+    return Row(operation, medians, ratios, **place)
+
+
+def run_apart(function: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
     """Call the function in a process of its own, so that no heap outlives its measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
@@ -115,19 +173,12 @@ def run_apart(function: Callable[..., list[pyperf.Run]], *arguments: Any) -> lis
             raise BenchError("the process that measures died, most often because memory ran out") from error
 
 
-def ratio(theirs: Values, ours: Values) -> float:
-    """Return how many times as fast, or as small, ours is."""
-    return statistics.median([their_value / our_value for their_value, our_value in zip(theirs, ours)])
-
-
 def format_number(number: float) -> str:
     decimals = sum(abs(number) < limit for limit in (10, 100))
     return f"{number:,.{decimals}f}"
 
 
-def format_goal(what: str, goal: float, found: Mapping[str, float]) -> str:
-    """Return whether the goal was met at each place where a ratio was found."""
-    missed = [f"{place} ({number:.3f})" for place, number in found.items() if number < goal]
-    if missed:
-        return f"{what} {goal:.3f}: missed at {len(missed)} of {len(found)}, {', '.join(missed)}"
-    return f"{what} {goal:.3f}: met, at least {min(found.values()):.3f}"
+def markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return a section that has a table."""
+    lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
+    return [*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]

@@ -11,7 +11,7 @@ import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from contextvars import copy_context as copy_context
-from types import ModuleType
+from typing import Any
 
 MOST, USUAL = 2000, 8
 CLIENTS, TASK_STEPS = 100, 5
@@ -19,12 +19,13 @@ CLIENTS, TASK_STEPS = 100, 5
 # Which not all have.
 assign = getattr(contextvars, "assign", None)
 one, two = "one", "two"
-variables = [ContextVar(f"v{number}") for number in range(MOST)]
+variables: list[ContextVar[str]] = [ContextVar(f"v{number}") for number in range(MOST)]
 # As v0, v1 and so on, too: a program reads its variables by their names.
 globals().update({variable.name: variable for variable in variables})
-var = variables[0]
-new_variables = [ContextVar(f"new {number}") for number in range(10)]
-with_default, without_default = ContextVar("with_default", default=one), ContextVar("without_default")
+var: Any = variables[0]
+new_variables: list[ContextVar[str]] = [ContextVar(f"new {number}") for number in range(10)]
+with_default = ContextVar("with_default", default=one)
+without_default: ContextVar[str] = ContextVar("without_default")
 
 
 def filled(size: int) -> Context:
@@ -42,23 +43,23 @@ twin.run(var.set, "".join(["o", "ne"]))
 left, right, large_left, large_right = filled(USUAL), filled(USUAL), filled(200), filled(200)
 
 
-def nothing():
+def nothing() -> None:
     pass
 
 
-def three(first, second, third):
+def three(first: str, second: str, third: str) -> None:
     pass
 
 
-def keywords(*, first, second):
+def keywords(*, first: str, second: str) -> None:
     pass
 
 
-def read():
+def read() -> None:
     var.get()
 
 
-def set_new():
+def set_new() -> None:
     for variable in new_variables:
         variable.set(one)
 
@@ -66,12 +67,12 @@ def set_new():
 # ---- a function that scopes a variable at each level ----
 
 
-def descend(level):
+def descend(level: int) -> Any:
     with var.set(level):
         return descend(level - 1) if level > 1 else var.get()
 
 
-def descend_by_hand(level):
+def descend_by_hand(level: int) -> Any:
     token = var.set(level)
     try:
         return descend_by_hand(level - 1) if level > 1 else var.get()
@@ -81,10 +82,11 @@ def descend_by_hand(level):
 
 # ---- many tasks ----
 
-a, b, c, d, e = (ContextVar(name) for name in "abcde")
+letters: list[ContextVar[str]] = [ContextVar(name) for name in "abcde"]
+a, b, c, d, e = letters
 
 
-async def task(number):
+async def task(number: int) -> bool:
     """Set 5 variables, read them twice after each of 5 switches, and see that they are this task's own."""
     value = str(number)
     a.set(value)
@@ -107,8 +109,8 @@ async def task(number):
     return last is value
 
 
-def tasks(count):
-    async def main():
+def tasks(count: int) -> None:
+    async def main() -> bool:
         return all(await asyncio.gather(*(task(number) for number in range(count))))
 
     if not asyncio.run(main()):
@@ -118,10 +120,10 @@ def tasks(count):
 # ---- the service of `make demo`, whose requests come from here and not from the network ----
 
 
-def serve(example: ModuleType, count: int) -> None:
+def serve(example: Any, count: int) -> None:
     numbers = iter(range(count))
 
-    async def client(service):
+    async def client(service: Any) -> None:
         for number in numbers:
             request_id = f"request-{number}"
             head = (
@@ -132,7 +134,7 @@ def serve(example: ModuleType, count: int) -> None:
             if response.count(b'"%b"' % request_id.encode()) != 10:
                 raise RuntimeError(f"the request {request_id} was answered with {response!r}")
 
-    async def main():
+    async def main() -> None:
         with ThreadPoolExecutor(4) as executor:
             service = example.Service(executor)
             await asyncio.gather(*(client(service) for _ in range(CLIENTS)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 from .basics import Machine
 from .machine import Program, operation
 
-Start = Callable[[], Awaitable[Any]]
+Start = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class AsyncMachine(Machine):
@@ -153,7 +153,7 @@ class AsyncMachine(Machine):
 
     async def generate(
         self, body: Program, at_the_end: Program, finish: Callable[[], None] | None = None
-    ) -> AsyncIterator[int]:
+    ) -> AsyncGenerator[int, None]:
         try:
             for call in body:
                 with self.catch():

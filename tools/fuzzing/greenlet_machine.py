@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import greenlet
@@ -71,8 +71,8 @@ class GreenletMachine(Unbalanced):
     def kill(self, child: Any, number: int) -> None:
         self.switch(child.throw, *((ESCAPES[number % 2],) if number % 3 else ()))
 
-    def switch(self, function: Callable[..., Any], *args: Any) -> None:
-        child = function.__self__
+    def switch(self, function: MethodType, *args: Any) -> None:
+        child: Any = function.__self__
         try:
             child.parent = greenlet.getcurrent()
         except ValueError:

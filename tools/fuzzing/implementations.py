@@ -67,35 +67,27 @@ class Twin:
             self.module.tell_changes_to(None)
 
 
-class Entered:
+@contextlib.contextmanager
+def entered(context: contextvars.Context) -> Iterator[contextvars.Context]:
     """The standard library has no `with context:`, but C code can enter a Context."""
-
-    def __init__(self, context: contextvars.Context) -> None:
-        self.context = context
-
-    def __enter__(self) -> contextvars.Context:
-        interpreter.enter(self.context)
-        return self.context
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
-        interpreter.leave(self.context)
+    interpreter.enter(context)
+    try:
+        yield context
+    finally:
+        interpreter.leave(context)
 
 
-class Undoing:
+@contextlib.contextmanager
+def undoing(token: contextvars.Token[Any]) -> Iterator[contextvars.Token[Any]]:
     """`with token:` as Python 3.14 defines it, for those before; and like `StandardLibrary.reset`."""
-
-    def __init__(self, token: contextvars.Token[Any]) -> None:
-        self.token = token
-
-    def __enter__(self) -> contextvars.Token[Any]:
-        return self.token
-
-    def __exit__(self, *error: Any) -> None:
-        with unless_already_unset(self.token):
+    try:
+        yield token
+    finally:
+        with unless_already_unset(token):
             if sys.version_info >= (3, 14):
-                self.token.__exit__(*error)
+                token.__exit__(None, None, None)
             else:
-                self.token.var.reset(self.token)
+                token.var.reset(token)
 
 
 @contextlib.contextmanager
@@ -132,7 +124,9 @@ class Assigned:
     def __enter__(self) -> Assigned:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.undo()
 
     def __repr__(self) -> str:
@@ -147,7 +141,8 @@ class StandardLibrary:
     copy_context = staticmethod(contextvars.copy_context)
     enter = staticmethod(interpreter.enter)
     leave = staticmethod(interpreter.leave)
-    entered = Entered
+    entered = staticmethod(entered)
+    undoing = staticmethod(undoing)
     watched = contextlib.nullcontext
 
     def __init__(self) -> None:
@@ -159,9 +154,6 @@ class StandardLibrary:
         context = interpreter.context_of(token)
         self.probe.reset(token)
         return context
-
-    def undoing(self, token: contextvars.Token[Any]) -> Any:
-        return Undoing(token)
 
     def native(self, context: contextvars.Context) -> contextvars.Context:
         return context

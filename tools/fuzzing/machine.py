@@ -48,7 +48,7 @@ NAN = float("nan")
 VALUES = (0, 1, True, 1.0, "text", None, NAN, (1, NAN), [2], Uncomparable())
 # No name without a hash: CPython 3.13 frees memory that it has not initialised then.
 NAMES = ("name", "", "a name\n", "ä", 1, None, b"bytes")
-WRONG = (1, "v0", None, [], {}, (), object, NAN)
+WRONG: tuple[object, ...] = (1, "v0", None, [], {}, (), object, NAN)
 
 
 def operation(*arguments: str) -> Callable[[Any], Any]:
@@ -182,7 +182,7 @@ class BaseMachine:
 
     def find(self, name: str, arguments: list[Any]) -> tuple[Any, list[Any]]:
         """An operation's method and arguments; one without anything to work on does nothing."""
-        method = getattr(self, name, None)
+        method: Any = getattr(self, name, None)
         if getattr(method, "arguments", None) is None:
             raise Defect(f"programs of this kind have no operation {name!r}")
         if len(method.arguments) != len(arguments):

@@ -30,9 +30,8 @@ class Programs:
 
     def body(self, chosen: list[str], depth: int) -> Program:
         names = chosen if depth > 1 else [name for name in chosen if "body" not in self.operations[name]]
-        return names and [
-            self.call(self.random.choice(names), chosen, depth) for _ in range(self.random.randint(0, MOST_OPERATIONS))
-        ]
+        count = self.random.randint(0, MOST_OPERATIONS) if names else 0
+        return [self.call(self.random.choice(names), chosen, depth) for _ in range(count)]
 
     def call(self, name: str, chosen: list[str], depth: int) -> list[object]:
         arguments = self.operations[name]

@@ -34,7 +34,7 @@ def compared() -> str:
 
 def flat(log: list[Any], indent: str = "") -> list[str]:
     """The lines of a log; those of a flow beside are indented."""
-    lines = []
+    lines: list[str] = []
     for entry in log:
         lines.extend(flat(entry, indent + "  ") if isinstance(entry, list) else [indent + entry])
     return lines
