@@ -7,11 +7,18 @@ from functools import wraps
 from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
+C = TypeVar("C", bound=Callable[..., Any])
 E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
 # Where users find the public names: a copy of the package may have a name of its own.
 PACKAGE = __name__.rpartition(".")[0]
+
+
+def published(thing: C) -> C:
+    """A class or function, under the name that users import it by."""
+    thing.__module__ = PACKAGE
+    return thing
 
 
 class Sealed:

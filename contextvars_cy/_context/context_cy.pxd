@@ -12,8 +12,8 @@ cdef class ContextVar:
     cdef object _default_factory
     cdef uint32_t _hash
     # The value that it was last seen to have, borrowed, NULL for none, and the number of the snapshot that has it.
-    cdef PyObject *_seen
-    cdef Py_hash_t _seen_in
+    cdef PyObject *_remembered
+    cdef Py_hash_t _remembered_in
 
 
 cdef class Token:
@@ -46,7 +46,7 @@ cdef class ThreadState:
     cdef Context _current
     # Those that the current one was entered on top of.
     cdef list _below
-    cdef uint64_t _quiet_version
+    cdef uint64_t _loopless_version
 
 
 # The value in the current Context, else the default, else the variable's own default, else LookupError.

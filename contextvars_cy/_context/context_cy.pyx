@@ -119,7 +119,7 @@ cdef extern from "cpython_layout.h":
     PyObject *map_of_context(object context) noexcept
     bint layout_is_known
     PyObject *find_anchor(PyObject *context, bint *alone) noexcept
-    PyObject *glance_at_anchor(PyObject *context) noexcept
+    PyObject *anchor_value_in(PyObject *context) noexcept
     PyObject *anchor_value_here() noexcept
     int probe_layout(object anchor, object value, void (*listen)() noexcept) except -1
 
@@ -200,7 +200,7 @@ cdef class ContextVar:
         self._name = name
         self._default = default
         self._default_factory = default_factory
-        self._seen_in = NOWHERE
+        self._remembered_in = NOWHERE
         with cython.critical_section(ABSENT):
             self._hash = _serial
             _serial += 1
@@ -238,7 +238,7 @@ cdef class ContextVar:
         False
         """
         cdef Hamt snapshot = _current_snapshot()
-        return _seen_or_found(snapshot, self) is not NULL
+        return _remembered_or_found(snapshot, self) is not NULL
 
     def set(self, value, /):
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -297,9 +297,11 @@ cdef class ContextVar:
         True
         """
         cdef Token made
+        cdef PyObject *place
         if is_type(<PyObject *>token, <PyTypeObject *>Token):
             made = token
-            if made._var is self and not made._used and <PyObject *>made._context is not _place_of_set(<PyObject *>made._context):
+            place = <PyObject *>made._context
+            if made._var is self and not made._used and place is not _place_of_set(place):
                 return False
         self.reset(token)
         return True
@@ -359,7 +361,7 @@ cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count)
     cdef PyObject *snapshot = _snapshot_at_hand()
     cdef PyObject *value
     if snapshot is not NULL and count <= 1:
-        value = _seen_or_found(<Hamt>snapshot, <ContextVar>self)
+        value = _remembered_or_found(<Hamt>snapshot, <ContextVar>self)
         if value is NULL:
             value = args[0] if count else <PyObject *>(<ContextVar>self)._default
             if value is <PyObject *>ABSENT:
@@ -372,7 +374,7 @@ cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count)
     if count > 1:
         raise TypeError(f"get expected at most 1 argument, got {count}")
     cdef Hamt snapshot = _current_snapshot()
-    cdef PyObject *value = _seen_or_found(snapshot, var)
+    cdef PyObject *value = _remembered_or_found(snapshot, var)
     if value is NULL:
         value = args[0] if count else <PyObject *>ABSENT
         if value is <PyObject *>ABSENT:
@@ -1053,8 +1055,8 @@ cdef Hamt _snapshot_of(Context context):
 
 
 cdef inline PyObject *_sole_snapshot(PyObject *place, Py_ssize_t count) noexcept:
-    # The Context's snapshot, borrowed, where only the Context holds it, and the caller: the references that there are then.
-    # So it can be changed in place of making another one, and nobody sees. Else NULL.
+    # The Context's snapshot, borrowed, if nothing but the Context and the caller holds it, as the count of references
+    # shows: then it can be changed in place, unseen. Else NULL.
     cdef bint alone = True
     cdef PyObject *snapshot = (
         native_snapshot_held_by(place, &alone) if NATIVE else <PyObject *>(<Context>place)._snapshot
@@ -1071,8 +1073,8 @@ cdef bint _exchange(PyObject *place, Hamt expected, Hamt changed) except -1:
 
 
 cdef PyObject *_place_of_set(PyObject *made_in=NULL) except NULL:
-    # What a token that is made now remembers as its Context, borrowed from the thread. A token that was made elsewhere is
-    # refused for that.
+    # What a token that is made now remembers as its Context, borrowed from the thread. On the thread host an error if no
+    # variable may be set there, unless the token was made elsewhere, for which it is refused.
     return native_place_of_set() if NATIVE else thread_place_of_set(made_in)
 
 
@@ -1157,13 +1159,13 @@ cdef int _refuse_to_leave(Context context) except -1:
 
 
 @cython.nonecheck(False)
-cdef inline PyObject *_seen_or_found(Hamt snapshot, ContextVar var) noexcept:
+cdef inline PyObject *_remembered_or_found(Hamt snapshot, ContextVar var) noexcept:
     # Borrowed, NULL for none.
-    return var._seen if var._seen_in == snapshot._hash else _found(snapshot, var)
+    return var._remembered if var._remembered_in == snapshot._hash else _found_and_remembered(snapshot, var)
 
 
 @cython.nonecheck(False)
-cdef PyObject *_found(Hamt snapshot, ContextVar var) noexcept:
+cdef PyObject *_found_and_remembered(Hamt snapshot, ContextVar var) noexcept:
     # And remembered: until the snapshot is changed in place, which is told to the variable, it has the same value.
     global _last_number
     cdef PyObject *value = _find(snapshot, var)
@@ -1173,7 +1175,7 @@ cdef PyObject *_found(Hamt snapshot, ContextVar var) noexcept:
         _last_number -= 1
         snapshot._hash = _last_number
     if snapshot._hash < 0:
-        var._seen, var._seen_in = value, snapshot._hash
+        var._remembered, var._remembered_in = value, snapshot._hash
     return value
 
 
@@ -1193,7 +1195,8 @@ cdef object _update(PyObject *place, ContextVar var, object value):
             snapshot = <Hamt>_loaded(place)
             old_value = _old_value_in(snapshot, var, value)
             changed = _with_change(snapshot, var, value)
-            # The second is the Context's. What was allocated may have run a finaliser, which set a variable or copied it.
+            # Two references: ours and the Context's. What was allocated may have run a finaliser, which set a variable,
+            # or copied the Context.
             if _sole_snapshot(place, 2) is <PyObject *>snapshot:
                 snapshot._become(changed)
                 break
@@ -1209,7 +1212,7 @@ cdef object _update(PyObject *place, ContextVar var, object value):
 
 
 cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObject *value) noexcept:
-    # The old value, owned, where the snapshot is nobody else's and that goes at once; else NULL, and nothing was done. No
+    # The old value, owned, if the snapshot is nobody else's and can be changed at once; else NULL, and nothing was done. No
     # code of the user's runs in place.
     cdef PyObject *snapshot = _sole_snapshot(place, 1)
     cdef PyObject **slot
@@ -1231,8 +1234,8 @@ cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObje
 
 
 cdef inline void _changed_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
-    if var._seen_in == snapshot._hash:
-        var._seen = value
+    if var._remembered_in == snapshot._hash:
+        var._remembered = value
     elif snapshot._hash > 0:
         # Somebody had the snapshot, and asked for its hash.
         snapshot._hash = 0
@@ -1284,21 +1287,21 @@ cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) no
 cdef int context_enter(Context context) except -1:
     cdef PyObject *state = _state()
     cdef const uint64_t *version = context_version_here()
-    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version or _about_to_enter(context)
+    cdef bint quiet = version[0] == (<ThreadState>state)._loopless_version or _about_to_enter(context)
     _enter(<ThreadState>state, context)
     # What we have entered ourselves is no step of a loop.
     if quiet:
-        (<ThreadState>state)._quiet_version = version[0]
+        (<ThreadState>state)._loopless_version = version[0]
     return 0
 
 
 cdef int context_exit(Context context) except -1:
     cdef PyObject *state = _state()
     cdef const uint64_t *version = context_version_here()
-    cdef bint quiet = version[0] == (<ThreadState>state)._quiet_version
+    cdef bint quiet = version[0] == (<ThreadState>state)._loopless_version
     _leave(<ThreadState>state, context)
     if quiet:
-        (<ThreadState>state)._quiet_version = version[0]
+        (<ThreadState>state)._loopless_version = version[0]
     return 0
 
 
@@ -1466,7 +1469,6 @@ cdef void _tell_of_switch() noexcept:
 
 cdef dict _as_dict(list changes):
     return dict(zip(changes[::2], changes[1::2]))
-
 
 
 Mapping.register(Context)

@@ -28,7 +28,7 @@ from .._backend import debug, host
 from .._hamt.diff import HamtDiff
 from .._hamt.hamt_py import Hamt, iterate
 from .._hamt.trie_py import find
-from .._sealed import PACKAGE, Sealed, noted
+from .._sealed import Sealed, noted, published
 from .._sentinels import ABSENT, MISSING
 from .debug import origin, warn_of_shared_default
 from .interpreter import (
@@ -77,6 +77,7 @@ _threads: Any = local()
 _states: dict[int, ThreadState] = {}
 
 
+@published
 @final
 class ContextVar(Sealed, Generic[T]):
     """A variable of which every Context holds a value of its own (PEP 567).
@@ -322,6 +323,7 @@ def _make_default(var: ContextVar[T]) -> T:
     return token._old_value  # type: ignore[no-any-return]
 
 
+@published
 @final
 class Token(Sealed, Generic[T]):
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
@@ -413,6 +415,7 @@ def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: A
         tell(kind, var, old, new)
 
 
+@published
 @final
 class Assignment(Sealed):
     """What `assign` returns: it undoes that, by `undo` or at the end of a `with` block, once.
@@ -483,6 +486,7 @@ def assign(values: Mapping[ContextVar[Any], Any], /) -> Assignment: ...
 def assign(values: Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment: ...
 
 
+@published
 @shown_as(lambda values, /: None)
 def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
@@ -523,6 +527,7 @@ else:
     _Mapping = Sealed
 
 
+@published
 @final
 class Context(_Mapping):
     """A mapping from every ContextVar that was set in it to its value (PEP 567).
@@ -688,6 +693,7 @@ def checked_variable(key: object) -> ContextVar[Any]:
     return key
 
 
+@published
 @final
 class ThreadState(Sealed):
     """Where one thread's current Context is found; `thread_state()` returns the calling thread's.
@@ -744,6 +750,7 @@ def _checked_context(context: object) -> Context:
     return context
 
 
+@published
 def thread_state() -> ThreadState:
     """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
 
@@ -792,6 +799,7 @@ class _ThreadEnd:
             del _states[self._thread]
 
 
+@published
 def current_context() -> Context:
     """Return the current Context itself, not a copy: what is set later shows in it. O(1).
 
@@ -808,6 +816,7 @@ def current_context() -> Context:
     return current()
 
 
+@published
 def copy_context() -> Context:
     """Return a copy of the current Context. O(1).
 
@@ -1019,15 +1028,3 @@ else:
     )
 
 Mapping.register(Context)  # pyright: ignore[reportAttributeAccessIssue]
-for _public in (
-    ContextVar,
-    Token,
-    Assignment,
-    assign,
-    Context,
-    ThreadState,
-    thread_state,
-    current_context,
-    copy_context,
-):
-    _public.__module__ = PACKAGE

@@ -151,7 +151,7 @@ static inline PyObject *find_anchor(PyObject *context, int *alone) {
 }
 
 /* The same for who only reads, and where the anchor is the first of few variables at once. */
-static inline PyObject *glance_at_anchor(PyObject *context) {
+static inline PyObject *anchor_value_in(PyObject *context) {
     layout_of_bitmap_node *root = (layout_of_bitmap_node *)((layout_of_map *)((layout_of_context *)context)->map)->root;
     int alone;
     if (Py_IS_TYPE((PyObject *)root, bitmap_node_type) && root->bitmap && root->slots[0] == the_anchor) {
@@ -184,7 +184,7 @@ static inline PyObject *look_up_anchor(PyThreadState *thread) {
         }
     }
     version = thread->context_ver;
-    return glance_at_anchor(thread->context);
+    return anchor_value_in(thread->context);
 }
 #else
 static uint64_t heard_thread_id;

@@ -16,7 +16,7 @@ cdef inline PyObject *native_snapshot_at_hand() noexcept:
 
 
 cdef inline PyObject *native_loaded(PyObject *place) except NULL:
-    cdef PyObject *snapshot = anchor_value_here() if place is NULL or not layout_is_known else glance_at_anchor(place)
+    cdef PyObject *snapshot = anchor_value_here() if place is NULL or not layout_is_known else anchor_value_in(place)
     if snapshot is NULL:
         snapshot = current_native_value(_anchor)
         if snapshot is NULL:
@@ -30,7 +30,7 @@ cdef inline PyObject *native_loaded(PyObject *place) except NULL:
 
 
 cdef Hamt native_snapshot_of(Context context):
-    cdef PyObject *snapshot = glance_at_anchor(<PyObject *>context._native) if layout_is_known else NULL
+    cdef PyObject *snapshot = anchor_value_in(<PyObject *>context._native) if layout_is_known else NULL
     if snapshot is not NULL:
         return <Hamt?><object>snapshot
     snapshot = value_in_native(context._native, _anchor)

@@ -36,11 +36,11 @@ cdef inline PyObject *thread_place_of_set(PyObject *made_in) except NULL:
 cdef int _refuse_event_loop(ThreadState state) except -1:
     # A loop enters a native Context for each task's step and each callback: while the version stays, none has begun.
     cdef uint64_t version = context_version()
-    if version == state._quiet_version:
+    if version == state._loopless_version:
         return 0
     if _running_loop() is not None:
         raise RuntimeError(LEAK)
-    state._quiet_version = version
+    state._loopless_version = version
     return 0
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from .._backend import host
 from .._context.standard_library import NativeContext
 from .._context.twin import Assignment, Context, ContextVar, assign
-from .._sealed import PACKAGE
+from .._sealed import published
 
 
+@published
 def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:
     """Set in the current Context every variable that the other Context has, to its value there. O(m log n) for m of n.
 
@@ -51,6 +52,3 @@ def values_of(context: Context, only: Iterable[ContextVar[Any]] | None, caller: 
     # As it is now: another thread, or `only` itself, may set variables in it.
     context = context.copy()
     return {var: context[var] for var in only if var in context and type(var) is ContextVar}
-
-
-apply.__module__ = PACKAGE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .._backend import host
 from .._context.collector import while_none_is_collected
 from .._context.twin import Context, ContextVar, assign, copy_context, current_context
-from .._sealed import PACKAGE
+from .._sealed import published
 from .apply import values_of
 from .isolated import mark_if_coroutine_function
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+@published
 def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -> Callable[P, R]:
     """Return a function that calls `fn` in a copy of the Context as it is now, a new copy for each call. O(1).
 
@@ -89,6 +90,3 @@ def decimal_of(context: Context) -> Callable[[Context], None] | None:
         while_none_is_collected(copy.native.run, setcontext, numbers.copy())
 
     return give
-
-
-bind.__module__ = PACKAGE

@@ -16,7 +16,7 @@ from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, TypeVar, Union
 
 from .._context.twin import Context, copy_context
-from .._sealed import PACKAGE
+from .._sealed import published
 
 # What generators and coroutines are usually annotated as.
 T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[Any], Awaitable[Any]])
@@ -25,6 +25,7 @@ T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[An
 _STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType, Generator, Coroutine, AsyncGenerator)
 
 
+@published
 def isolated(target: T, /) -> T:
     """Have a function, a generator, an async generator or a coroutine run in a Context of its own.
 
@@ -279,6 +280,3 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
 
 def _leave_to_the_outer_one(generator: AsyncGenerator[Any, Any]) -> None:
     pass
-
-
-isolated.__module__ = PACKAGE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._context.twin import ContextVar, Token
 from .._hamt.twin import Hamt
-from .._sealed import PACKAGE
+from .._sealed import published
 from .._sentinels import ABSENT, MISSING
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class _Signature:
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
 
+@published
 class Local:
     """An object of which every Context has its own attributes: `threading.local` for tasks as well as threads.
 
@@ -231,6 +232,3 @@ def _unset(local: Local, name: str) -> AttributeError:
 
 def _read_only(local: Local) -> AttributeError:
     return AttributeError(f"{type(local).__name__!r} object attribute '__dict__' is read-only")
-
-
-Local.__module__ = PACKAGE

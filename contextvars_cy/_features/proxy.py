@@ -10,9 +10,10 @@ from collections.abc import Callable, Generator
 from typing import Any, final
 
 from .._context.twin import implement
-from .._sealed import PACKAGE, Sealed
+from .._sealed import Sealed, published
 
 
+@published
 @final
 class Proxy(Sealed):
     """An object that stands for a variable's value, whichever that is at the moment. From `ContextVar.proxy`.
@@ -172,5 +173,4 @@ for _name in _BINARY:
 setattr(Proxy, "__rdivmod__", _reflected(divmod))  # noqa: B010
 for _name in "__enter__ __exit__ __aenter__ __aexit__ __aiter__ __anext__".split():
     setattr(Proxy, _name, _Special(_name))
-Proxy.__module__ = PACKAGE
 implement("proxy", Proxy)

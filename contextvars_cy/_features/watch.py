@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, final
 
 from .._backend import backend, host
 from .._context.twin import Context, ContextVar, current_context, implement, tell_changes_to
-from .._sealed import PACKAGE, Sealed
+from .._sealed import Sealed, published
 from .._sentinels import ABSENT, MISSING
 
 _Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
@@ -24,6 +24,7 @@ _Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
 _SWITCHES_ARE_TOLD = backend == "cython" and host == "native" and sys.version_info >= (3, 14)
 
 
+@published
 class WatchEvent(NamedTuple):
     """What a callback of `watch` is called with.
 
@@ -66,6 +67,7 @@ class _Here(threading.local):
     value: Any = MISSING
 
 
+@published
 @final
 class Watcher(Sealed):
     """What `watch` and `ContextVar.watch` return: `cancel()`, or the end of a `with` block, ends the watching.
@@ -181,6 +183,7 @@ atexit.register(_end)
 implement("watch", Watcher)
 
 
+@published
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
     """Call `callback(event)` after each change of any variable, and after each Context that is entered or left. O(1).
 
@@ -277,7 +280,3 @@ class Failure:
             raise error
         finally:
             del error
-
-
-for _public in (WatchEvent, Watcher, watch):
-    _public.__module__ = PACKAGE

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._sealed import PACKAGE
+from .._sealed import published
 from .._sentinels import MISSING
 
 
+@published
 class HamtDiff(NamedTuple):
     """What turns one map into another: dicts of what was added, removed and changed.
 
@@ -58,6 +59,3 @@ def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any
 def _same(value: Any, other: Any) -> bool:
     # A value may well say that it equals MISSING.
     return value is other or value is not MISSING and other is not MISSING and bool(value == other)
-
-
-HamtDiff.__module__ = PACKAGE

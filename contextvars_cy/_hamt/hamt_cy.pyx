@@ -17,7 +17,7 @@ from .trie_cy cimport (
     find,
     fold,
     owned,
-    news,
+    collect_changes,
     plain,
     popcount,
     prefetch,
@@ -173,7 +173,7 @@ cdef class Hamt:
         if not self._count and (<Hamt>source)._count:
             return source
         cdef dict changes = {}
-        news(<Node *>self._root, <Node *>(<Hamt>source)._root, 0, changes)
+        collect_changes(<Node *>self._root, <Node *>(<Hamt>source)._root, 0, changes)
         return self._updated(changes)
 
     def mutate(self):
@@ -489,12 +489,9 @@ cdef object iterate(Hamt hamt, int kind):
     return iterator
 
 
-@cython.final
 @cython.no_gc_clear
-@cython.freelist(4)
-cdef class HamtKeys:
-    """
-    The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+cdef class _SetView:
+    # What keys and items have in common, in which they are abstract sets.
 
     cdef Hamt _mapping
 
@@ -504,15 +501,6 @@ cdef class HamtKeys:
 
     def __len__(self):
         return self._mapping._count
-
-    def __contains__(self, key):
-        return key in self._mapping
-
-    def __iter__(self):
-        return iterate(self._mapping, KEYS)
-
-    def __repr__(self):
-        return f"HamtKeys({list(self)!r})"
 
     def __eq__(self, other):
         return Set.__eq__(self, other)
@@ -556,6 +544,23 @@ cdef class HamtKeys:
     __hash__ = None
     _from_iterable = set
     __class_getitem__ = classmethod(GenericAlias)
+
+
+@cython.final
+@cython.no_gc_clear
+@cython.freelist(4)
+cdef class HamtKeys(_SetView):
+    """
+    The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+
+    def __contains__(self, key):
+        return key in self._mapping
+
+    def __iter__(self):
+        return iterate(self._mapping, KEYS)
+
+    def __repr__(self):
+        return f"HamtKeys({list(self)!r})"
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtKeys' object")
@@ -594,18 +599,9 @@ cdef class HamtValues:
 @cython.final
 @cython.no_gc_clear
 @cython.freelist(4)
-cdef class HamtItems:
+cdef class HamtItems(_SetView):
     """
     The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
-
-    cdef Hamt _mapping
-
-    def isdisjoint(self, other):
-        """Return True if two sets have a null intersection."""
-        return Set.isdisjoint(self, other)
-
-    def __len__(self):
-        return self._mapping._count
 
     def __contains__(self, item):
         if not isinstance(item, tuple) or len(item) != 2:
@@ -618,49 +614,6 @@ cdef class HamtItems:
 
     def __repr__(self):
         return f"HamtItems({list(self)!r})"
-
-    def __eq__(self, other):
-        return Set.__eq__(self, other)
-
-    def __le__(self, other):
-        return Set.__le__(self, other)
-
-    def __lt__(self, other):
-        return Set.__lt__(self, other)
-
-    def __ge__(self, other):
-        return Set.__ge__(self, other)
-
-    def __gt__(self, other):
-        return Set.__gt__(self, other)
-
-    def __and__(self, other):
-        return Set.__and__(self, other)
-
-    def __or__(self, other):
-        return Set.__or__(self, other)
-
-    def __sub__(self, other):
-        return Set.__sub__(self, other)
-
-    def __xor__(self, other):
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
-
-    def __rand__(self, other):
-        return Set.__rand__(self, other)
-
-    def __ror__(self, other):
-        return Set.__ror__(self, other)
-
-    def __rsub__(self, other):
-        return Set.__rsub__(self, other)
-
-    def __rxor__(self, other):
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
-
-    __hash__ = None
-    _from_iterable = set
-    __class_getitem__ = classmethod(GenericAlias)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtItems' object")

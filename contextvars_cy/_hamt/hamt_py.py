@@ -15,11 +15,11 @@ from threading import RLock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
 
-from .._sealed import PACKAGE, Sealed, recursive_repr
+from .._sealed import Sealed, published, recursive_repr
 from .._sentinels import ABSENT, MISSING
 from .debug import check, dump
 from .diff import HamtDiff, merge
-from .trie_py import EMPTY_NODE, Node, assoc, compare, dissoc, equal, find, fold, news, remove, update, walk
+from .trie_py import EMPTY_NODE, Node, assoc, collect_changes, compare, dissoc, equal, find, fold, remove, update, walk
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
@@ -31,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
+@published
 @final
 class Hamt(Sealed, Generic[K, V]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
@@ -149,7 +150,7 @@ class Hamt(Sealed, Generic[K, V]):
         if not self._count and source._count:
             return source
         changes: dict[K, V] = {}
-        news(self._root, source._root, 0, changes)
+        collect_changes(self._root, source._root, 0, changes)
         return self._updated(changes)
 
     def mutate(self) -> HamtMutation[K, V]:
@@ -344,6 +345,7 @@ def _braced(hamt: Hamt[Any, Any]) -> str:
 EMPTY: Final[Hamt[Any, Any]] = _new(EMPTY_NODE, 0)
 
 
+@published
 @final
 class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
@@ -381,8 +383,21 @@ def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
     return iterator  # type: ignore[no-any-return]
 
 
+class _SetView:
+    """What keys and items have in common beside the methods of an abstract set."""
+
+    __slots__ = ()
+
+    def __xor__(self: Iterable[Any], other: Any, /) -> Any:
+        # Set's own answer is a union of two results, of which the second is of the other's type.
+        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+
+    __rxor__ = __xor__
+
+
+@published
 @final
-class HamtKeys(Sealed, KeysView[K]):
+class HamtKeys(_SetView, Sealed, KeysView[K]):
     """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
 
     __slots__ = ()
@@ -398,13 +413,8 @@ class HamtKeys(Sealed, KeysView[K]):
     def __repr__(self) -> str:
         return f"HamtKeys({list(self)!r})"
 
-    def __xor__(self, other: Any, /) -> Any:
-        # Set's own answer is a union of two results, of which the second is of the other's type.
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
 
-    __rxor__ = __xor__
-
-
+@published
 @final
 class HamtValues(Sealed, ValuesView[V]):
     """The values of a map, as `Hamt.values` gives them."""
@@ -429,8 +439,9 @@ class HamtValues(Sealed, ValuesView[V]):
         return f"HamtValues({list(self)!r})"
 
 
+@published
 @final
-class HamtItems(Sealed, ItemsView[K, V]):
+class HamtItems(_SetView, Sealed, ItemsView[K, V]):
     """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
 
     __slots__ = ()
@@ -451,11 +462,6 @@ class HamtItems(Sealed, ItemsView[K, V]):
 
     def __repr__(self) -> str:
         return f"HamtItems({list(self)!r})"
-
-    def __xor__(self, other: Any, /) -> Any:
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
-
-    __rxor__ = __xor__
 
 
 _UNCHANGED: Final = object()
@@ -481,6 +487,7 @@ def _exclusive(method: F) -> F:
     return exclusive  # type: ignore[return-value]
 
 
+@published
 @final
 class HamtMutation(Sealed, Generic[K, V]):
     """Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
@@ -637,5 +644,3 @@ class HamtMutation(Sealed, Generic[K, V]):
 
 
 Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]
-for _public in (Hamt, HamtIterator, HamtKeys, HamtValues, HamtItems, HamtMutation):
-    _public.__module__ = PACKAGE

@@ -79,13 +79,13 @@ static inline hamt_node *hamt_new_node(uint32_t entries, uint32_t children, Py_s
     return node;
 }
 
-static inline PyObject *hamt_own(PyObject *thing) {
+static inline PyObject *hamt_new_reference(PyObject *thing) {
     Py_INCREF(thing);
     return thing;
 }
 
 static inline void hamt_copy_slots(PyObject **to, PyObject **from, Py_ssize_t count) {
-    for (Py_ssize_t index = 0; index < count; index++) to[index] = hamt_own(from[index]);
+    for (Py_ssize_t index = 0; index < count; index++) to[index] = hamt_new_reference(from[index]);
 }
 
 /* A node with `gain` slots, for the caller to fill, in the place of `drop` slots from `at`. */
@@ -119,7 +119,7 @@ static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
 }
 
 /* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
-static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
+static inline PyObject *hamt_finished(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
     int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
     for (Py_ssize_t index = at; !followed && index < at + gain; index++) {
         followed = hamt_is_followed(node->slots[index]);
@@ -131,7 +131,7 @@ static inline PyObject *hamt_made(hamt_node *node, hamt_node *from, Py_ssize_t a
 static inline void hamt_free_shell(hamt_node *node) {
 #ifdef Py_REF_DEBUG
     /* The interpreter counts all references, so each has to end where it can see it. */
-    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_own(Py_None);
+    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_new_reference(Py_None);
     Py_DECREF(node);
 #else
     PyObject_GC_UnTrack(node);
@@ -142,7 +142,7 @@ static inline void hamt_free_shell(hamt_node *node) {
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
    slots from `at`. NULL where somebody else holds that one, or no node of the size was kept: no memory is asked for,
    so that no code of the user's runs in the middle. */
-static inline hamt_node *hamt_moved(
+static inline hamt_node *hamt_node_from(
     hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
 ) {
 #ifndef Py_GIL_DISABLED

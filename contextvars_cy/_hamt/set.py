@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Set
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from .._sealed import PACKAGE, Sealed, recursive_repr
+from .._sealed import Sealed, published, recursive_repr
 from .twin import Hamt
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@published
 @final
 class HamtSet(Sealed, Set[T], Hashable):
     """A persistent set: what `frozenset` is, and a changed one costs O(log n), since it shares what did not change.
@@ -221,6 +222,3 @@ def _of(hamt: Hamt[Any, None]) -> HamtSet[Any]:
     elements: HamtSet[Any] = object.__new__(HamtSet)
     elements._hamt = hamt
     return elements
-
-
-HamtSet.__module__ = PACKAGE

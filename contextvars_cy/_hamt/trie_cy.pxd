@@ -87,8 +87,8 @@ cdef object EMPTY_NODE
 cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
 # Where the key's value stands, if nobody else holds a node on the way, so that it may be changed in place; else NULL.
 cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
-# The root in the place of one that nobody else holds, with an entry more, or less; NULL, and nothing was done, where that
-# does not go at once. The value that was left out is the caller's; the key has to be held by somebody else.
+# The root with an entry more, or less, in the place of one that nobody else holds. NULL, and nothing was done, if that does
+# not go at once. The value that was left out is the caller's; the caller holds the key.
 cdef Node *sole_with_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
 cdef Node *sole_without_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject **value) noexcept
 # None where the key is missing.
@@ -97,6 +97,6 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added)
 cdef object remove(Node *root, dict changes, Py_ssize_t *removed)
 cdef bint equal(Node *node, Node *other) except -1
 cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, dict changed) except -1
-cdef int news(Node *node, Node *other, int shift, dict noted) except -1
+cdef int collect_changes(Node *node, Node *other, int shift, dict noted) except -1
 cdef Py_ssize_t index_in_collision(Node *node, PyObject *key) except -2
 cdef object plain(Node *node)

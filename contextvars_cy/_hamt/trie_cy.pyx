@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t
 
 from importlib import import_module
 
-# Not `from . import`: Cython then asks for the name that it has compiled, and of a copy of this package that has another
+# Not `from .. import`: Cython then asks for the name that it has compiled, and in a copy of this package that has another
 # name, that is another copy's module.
 cdef object ABSENT = import_module(".._sentinels", __package__).ABSENT
 
@@ -24,7 +24,7 @@ Py_AtExit(interpreter_ends)
 
 cdef extern from "node_memory.h":
     void free_shell "hamt_free_shell"(Node *node) noexcept
-    Node *moved "hamt_moved"(
+    Node *moved "hamt_node_from"(
         Node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
     ) noexcept
     int node_type_ready "hamt_node_type_ready"() except -1
@@ -35,10 +35,10 @@ cdef extern from "node_memory.h":
     ) except NULL
     void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
     bint can_change "hamt_can_change"(Node *node, PyObject *slot) noexcept
-    PyObject *made_of "hamt_made"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
+    PyObject *made_of "hamt_finished"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
     # Declared to take pointers, so that nothing is owned in passing.
     void free_node "hamt_free_node"(Node *node) noexcept
-    PyObject *own "hamt_own"(PyObject *thing) noexcept
+    PyObject *own "hamt_new_reference"(PyObject *thing) noexcept
     void xdecref "Py_XDECREF"(PyObject *thing) noexcept
     int compare_objects "PyObject_RichCompareBool"(PyObject *value, PyObject *other, int operator) except -1
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
@@ -190,8 +190,8 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
             items[index].key_hash = folded(hash_of(items[index].key))
         room, count = count, 0
         if size_of(root) or not room:
-            return grafted(root, items, items + room, room, 0, added) if room else <object>root
-        made = grown(items, items + room, room, 0)
+            return subtree_with(root, items, items + room, room, 0, added) if room else <object>root
+        made = subtree_of(items, items + room, room, 0)
         if made is NULL:
             raise MemoryError
         added[0] += room
@@ -275,7 +275,7 @@ cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, d
     return 0
 
 
-cdef int news(Node *node, Node *other, int shift, dict noted) except -1:
+cdef int collect_changes(Node *node, Node *other, int shift, dict noted) except -1:
     if node is other:
         return 0
     cdef uint32_t rest = other.entries | other.children, bit
@@ -316,7 +316,7 @@ cdef int news(Node *node, Node *other, int shift, dict noted) except -1:
         else:
             mine = as_subtree(key, part, shift + BITS)
             theirs = as_subtree(other_key, other_part, shift + BITS)
-            news(<Node *>mine, <Node *>theirs, shift + BITS, noted)
+            collect_changes(<Node *>mine, <Node *>theirs, shift + BITS, noted)
     return 0
 
 
@@ -446,7 +446,7 @@ cdef int sort(Item *items, Item *sorted, Py_ssize_t count, int shift, uint32_t p
     return 0
 
 
-cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept:
+cdef Node *subtree_of(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept:
     # NULL where memory runs out.
     cdef uint32_t once = 0, twice = 0, bit
     cdef Py_ssize_t index, position, start = 0, size
@@ -482,7 +482,7 @@ cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept
         return <Node *>made_of(node, NULL, 0, size)
     sort(items, spare, count, shift, twice, ends)
     for rank in range(ranks):
-        child = grown(spare + start, items + start, ends[rank] - start, shift + BITS)
+        child = subtree_of(spare + start, items + start, ends[rank] - start, shift + BITS)
         if child is NULL:
             let_go(spare + ends[rank], ends[ranks - 1] - ends[rank])
             for position in range(2 * popcount(once)):
@@ -496,7 +496,7 @@ cdef Node *grown(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept
     return <Node *>made_of(node, NULL, 0, size)
 
 
-cdef object grafted(Node *node, Item *items, Item *spare, Py_ssize_t count, int shift, Py_ssize_t *added):
+cdef object subtree_with(Node *node, Item *items, Item *spare, Py_ssize_t count, int shift, Py_ssize_t *added):
     cdef Replacement new
     cdef uint32_t positions = 0, bit
     cdef Py_ssize_t index, more = 0, run
@@ -543,14 +543,14 @@ cdef object grafted(Node *node, Item *items, Item *spare, Py_ssize_t count, int 
                 old = as_subtree(old_key, node.slots[index + 1], shift + BITS)
             item += run
             if old is not None:
-                subtree = grafted(<Node *>old, item - run, items + (item - run - spare), run, shift + BITS, &more)
+                subtree = subtree_with(<Node *>old, item - run, items + (item - run - spare), run, shift + BITS, &more)
                 if subtree is not old or node.entries & bit:
                     replace_by_child(&new, bit, own(<PyObject *>subtree))
             elif run == 1:
                 replace_by_entry(&new, bit, (item - 1).key, (item - 1).value)
                 more += 1
             else:
-                child = grown(item - run, items + (item - run - spare), run, shift + BITS)
+                child = subtree_of(item - run, items + (item - run - spare), run, shift + BITS)
                 if child is NULL:
                     raise MemoryError
                 replace_by_child(&new, bit, <PyObject *>child)

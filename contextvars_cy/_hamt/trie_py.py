@@ -22,13 +22,14 @@ content has. The invariants that the code below keeps, numbered as `Hamt._check`
 4. Keys with the same 32-bit hash share a collision node, which stands only below the last of the 7 levels.
 5. The 64-bit hash is folded to 32 bits once, by one formula, negative hashes included.
 6. Keys are compared by identity first, then by `==`; "unchanged" means `is`, never `==`.
-7. A node is never written again once the function that made it has returned it.
+7. What a published map shows never changes. Here no node is written again once the function that made it has returned
+   it; the compiled twin writes a node again if a map that nobody else can see is its one owner.
 
 A collision node has both bitmaps zero and its entries in any order; an empty root has no slots either.
 
 Keys are the user's objects: their `__hash__` and `__eq__` may raise, or run anything. Nothing here is changed in place,
-so an exception leaves every map as it was. Where two trees are compared (`equal`, `compare`, `news`) they are walked
-side by side, so a subtree that both share costs one look.
+so an exception leaves every map as it was. `equal`, `compare` and `collect_changes` walk two trees side by side, so a
+subtree that both share costs one look.
 """
 
 from __future__ import annotations
@@ -197,8 +198,8 @@ def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
     if not items:
         return root, 0
     if not root[2]:
-        return grown(items, 0), len(items)
-    return grafted(root, items, 0)
+        return subtree_of(items, 0), len(items)
+    return subtree_with(root, items, 0)
 
 
 def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
@@ -250,7 +251,7 @@ def compare(
             compare(as_subtree(mine, below), as_subtree(theirs, below), below, added, removed, changed)
 
 
-def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
+def collect_changes(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
     """Note in the dict what `other` has that `node` has not: keys, and values that are another object."""
     if node is other:
         return
@@ -271,7 +272,7 @@ def news(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
                 noted[theirs[0]] = theirs[1]
         else:
             below = shift + BITS
-            news(as_subtree(mine, below), as_subtree(theirs, below), below, noted)
+            collect_changes(as_subtree(mine, below), as_subtree(theirs, below), below, noted)
 
 
 def walk(root: Node, kind: str) -> Iterator[Iterator[Any]]:
@@ -340,7 +341,7 @@ def by_position(items: list[Item], shift: int) -> dict[int, list[Item]]:
     return buckets
 
 
-def grown(items: list[Item], shift: int) -> Node:
+def subtree_of(items: list[Item], shift: int) -> Node:
     """The subtree of (hash, key, value) items whose hashes agree below `shift`: bottom-up, each node made once."""
     if shift > LAST_SHIFT:
         return 0, 0, [part for item in items for part in item[1:]]
@@ -355,11 +356,11 @@ def grown(items: list[Item], shift: int) -> Node:
             pairs += bucket[0][1:]
         else:
             children |= 1 << position
-            subtrees.append(grown(bucket, shift + BITS))
+            subtrees.append(subtree_of(bucket, shift + BITS))
     return entries, children, pairs + subtrees[::-1]
 
 
-def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
+def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     """The subtree at `shift` with the items set, and how many entries that added."""
     added = 0
     if len(items) <= FEW or shift > LAST_SHIFT:
@@ -376,7 +377,7 @@ def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
         from_right = 1 + popcount(old_children & (bit - 1))
         if old_children & bit:
             old_child = old_slots[-from_right]
-            child, more = grafted(old_child, bucket, below)
+            child, more = subtree_with(old_child, bucket, below)
             if child is old_child:
                 continue
             if slots is old_slots:
@@ -391,7 +392,7 @@ def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             if len(bucket) == 1 and (key is bucket[0][1] or bucket[0][1] == key):
                 slots[index + 1] = bucket[0][2]
                 continue
-            child, more = grafted(single(key, value, below), bucket, below)
+            child, more = subtree_with(single(key, value, below), bucket, below)
             entries ^= bit
             del slots[index : index + 2]
         elif len(bucket) == 1:
@@ -400,7 +401,7 @@ def grafted(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             added += 1
             continue
         else:
-            child, more = grown(bucket, below), len(bucket)
+            child, more = subtree_of(bucket, below), len(bucket)
         children |= bit
         slots.insert(len(slots) - from_right + 1, child)
         added += more
