@@ -97,6 +97,9 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyObject *previous;
+#ifdef CPYTHON_LAYOUT_IS_OTHER /* For a test of the probe. */
+    PyObject *unknown;
+#endif
     PyObject *map;
 } layout_of_context;
 
