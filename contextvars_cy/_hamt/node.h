@@ -36,27 +36,11 @@ static inline int popcount(uint32_t bitmap) {
 #define hamt_prefetch(address) ((void)(address))
 #endif
 
-/* A string keeps its hash, where it may be read as it is: without the GIL another thread may be storing it. */
-#ifdef Py_GIL_DISABLED
-#define hamt_kept_hash(text) ((Py_hash_t)-1)
-#else
-#define hamt_kept_hash(text) (((PyASCIIObject *)(text))->hash)
-#endif
-
-static inline Py_hash_t hamt_hash(PyObject *key) {
-    if (PyUnicode_CheckExact(key) && hamt_kept_hash(key) != -1) return hamt_kept_hash(key);
-    return PyObject_Hash(key);
-}
-
-/* Not the same object. Strings and integers have no code of the user's to run, and types without a comparison of
-   their own, such as ContextVar, are equal by identity only. */
+/* Not the same object. Integers have no code of the user's to run, and types without a comparison of their own, such as
+   ContextVar, are equal by identity only. */
 static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
     PyTypeObject *type = Py_TYPE(key);
     if (type == Py_TYPE(found)) {
-        if (type == &PyUnicode_Type) {
-            if (hamt_kept_hash(key) != hamt_kept_hash(found)) return 0;
-            return PyObject_RichCompareBool(key, found, Py_EQ);
-        }
         if (type == &PyLong_Type) {
             PyObject *answer = PyLong_Type.tp_richcompare(key, found, Py_EQ);
             Py_DECREF(answer);

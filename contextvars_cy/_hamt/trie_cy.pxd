@@ -10,7 +10,7 @@ cdef extern from "../_hamt/node.h":
         PyObject **slots
     int popcount(uint32_t bitmap) noexcept
     void prefetch "hamt_prefetch"(void *address) noexcept
-    Py_hash_t hash_of "hamt_hash"(PyObject *key) except -1
+    Py_hash_t hash_of "PyObject_Hash"(PyObject *key) except -1
     int equal_keys "hamt_equal_keys"(PyObject *found, PyObject *key) except -1
     Py_ssize_t size_of "Py_SIZE"(Node *node) noexcept
     void decref "Py_DECREF"(PyObject *thing) noexcept
@@ -56,7 +56,6 @@ cdef inline PyObject *find(Node *node, uint32_t key_hash, PyObject *key) except?
             break
         node = <Node *>node.slots[size_of(node) - 1 - popcount(node.children & (bit - 1))]
         key_hash >>= BITS
-        prefetch(&node.slots[POSITIONS - (key_hash & POSITIONS)])
     if not is_collision(node):
         return NULL
     index = index_in_collision(node, key)

@@ -22,7 +22,7 @@ from contextvars_cy import (
     watch,
 )
 from contextvars_cy._features import watch as watch_module
-from interpreters import needs_room_at_the_end
+from interpreters import needs_room_at_the_end, needs_room_to_leave
 
 
 class Value:
@@ -336,6 +336,7 @@ NO_ROOM = (RecursionError, MemoryError)
 
 
 @needs_room_at_the_end
+@needs_room_to_leave
 @pytest.mark.parametrize("enter", [lambda context: context.run(int), with_block], ids=["run", "with"])
 def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
