@@ -400,8 +400,7 @@ def _undo(made: Token[Any] | Assignment, var: ContextVar[Any] | None) -> None:
     tell = _tell_of_change
     made._used = True
     try:
-        before = tell and old_value_in(current_snapshot(), var, made._old_value)
-        update(var, made._old_value, None)
+        before = update(var, made._old_value, None)
     except BaseException:
         # Out of memory, or interrupted: it can be used again.
         made._used = False
@@ -826,22 +825,19 @@ def copy_context() -> Context:
     return current_copy()
 
 
-def old_value_in(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Any:
-    """The variable's value, or ABSENT; without a variable those of all that the dict names, in a dict."""
-    if var is None:
-        return {key: find(snapshot._root, key._hash, key) for key in value}
-    return find(snapshot._root, var._hash, var)
+def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> tuple[Snapshot, Any]:
+    """The snapshot with the variable set, or unset if the value is ABSENT, and the variable's old value, or ABSENT.
 
-
-def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> Snapshot:
-    """The snapshot with the variable set, or unset where the value is ABSENT; without a variable all in the dict."""
+    Without a variable the value is a dict of variables and values, and so are the old ones.
+    """
     if var is None:
-        for changed, new_value in value.items():
-            snapshot = with_change(snapshot, changed, new_value)
-        return snapshot
+        old_values = {}
+        for each, new_value in value.items():
+            snapshot, old_values[each] = with_change(snapshot, each, new_value)
+        return snapshot, old_values
     if value is ABSENT:
-        return snapshot._discard(var, var._hash)
-    return snapshot._set(var, var._hash, value)
+        return snapshot._discard(var, var._hash), find(snapshot._root, var._hash, var)
+    return snapshot._exchange(var, var._hash, value)
 
 
 def running_loop() -> Any:

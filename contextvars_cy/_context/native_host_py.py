@@ -22,7 +22,6 @@ from .context_py import (
     ThreadState,
     Token,
     checked_variable,
-    old_value_in,
     refuse_to_leave,
     with_change,
 )
@@ -47,8 +46,9 @@ def snapshot_of(context: Context) -> Snapshot:
     return context._native.get(_anchor, EMPTY)
 
 
-def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> None:
-    """Change the current snapshot, and tell what was made of it the old value and the place, or on an error neither."""
+def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> Any:
+    """Change the current snapshot, and return the old value; tell what is made of it that and the place. On an error
+    nothing has changed."""
     native_tokens: list[NativeToken[Snapshot]] = []
     snapshot = changed = EMPTY
     old_value: Any = ABSENT
@@ -56,8 +56,7 @@ def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignmen
         # Again, if a signal handler or a finaliser has set a variable in the meantime.
         while not native_tokens:
             snapshot = current_snapshot()
-            old_value = old_value_in(snapshot, var, value)
-            changed = with_change(snapshot, var, value)
+            changed, old_value = with_change(snapshot, var, value)
             _exchange(native_tokens, snapshot, changed)
         if made is not None:
             # Not the native token, which keeps the whole old snapshot alive.
@@ -67,6 +66,7 @@ def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignmen
         if changed is not snapshot and (native_tokens or current_snapshot() is changed):
             _take_back(snapshot, changed)
         raise
+    return old_value
 
 
 def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
@@ -81,10 +81,10 @@ def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snap
     """The snapshot with what turned the one before into the one after, which knew nothing of it."""
     for var, value in after.items():
         if find(before._root, var._hash, var) is not value:
-            snapshot = with_change(snapshot, var, value)
+            snapshot, _ = with_change(snapshot, var, value)
     for var in before:
         if find(after._root, var._hash, var) is ABSENT:
-            snapshot = with_change(snapshot, var, ABSENT)
+            snapshot, _ = with_change(snapshot, var, ABSENT)
     return snapshot
 
 

@@ -19,7 +19,6 @@ from .context_py import (
     _states,
     _threads,
     checked_variable,
-    old_value_in,
     refuse_to_leave,
     running_loop,
     thread_state,
@@ -48,19 +47,19 @@ def snapshot_of(context: Context) -> Snapshot:
     return context._snapshot
 
 
-def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> None:
-    """Change the current snapshot, and tell what was made of it the old value and the place, or on an error neither."""
+def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> Any:
+    """Change the current snapshot, and return the old value; tell what is made of it that and the place. On an error
+    nothing has changed."""
     context = place_of_set()
     while True:
         snapshot = context._snapshot
-        old_value = old_value_in(snapshot, var, value)
-        changed = with_change(snapshot, var, value)
+        changed, old_value = with_change(snapshot, var, value)
         # Without a call between them, no signal handler or finaliser comes between the test and the store.
         if context._snapshot is snapshot:
             if made is not None:
                 made._old_value, made._context = old_value, context
             context._snapshot = changed
-            return
+            return old_value
 
 
 def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:

@@ -107,8 +107,7 @@ class Hamt(Sealed, Generic[K, V]):
         >>> one.set("a", 1) is one
         True
         """
-        root, added = assoc(self._root, fold(key), key, value)
-        return self if root is self._root else _new(root, self._count + added)
+        return self._exchange(key, fold(key), value)[0]
 
     def delete(self, key: object, /) -> Hamt[K, V]:
         """Return the map without the key; KeyError where it is missing. O(log n).
@@ -285,9 +284,12 @@ class Hamt(Sealed, Generic[K, V]):
     def _find(self, key: object, key_hash: int) -> Any:
         return find(self._root, key_hash, key)
 
-    def _set(self, key: K, key_hash: int, value: V) -> Hamt[K, V]:
-        root, added = assoc(self._root, key_hash, key, value)
-        return self if root is self._root else _new(root, self._count + added)
+    def _exchange(self, key: K, key_hash: int, value: V) -> tuple[Hamt[K, V], Any]:
+        """The map with the key set, and the value that it had before, or ABSENT."""
+        root, old_value = assoc(self._root, key_hash, key, value)
+        if root is self._root:
+            return self, old_value
+        return _new(root, self._count + (old_value is ABSENT)), old_value
 
     def _discard(self, key: object, key_hash: int) -> Hamt[K, V]:
         root = dissoc(self._root, key_hash, key)

@@ -92,8 +92,8 @@ def find(node: Node, key_hash: int, key: object) -> Any:
     return ABSENT if index < 0 else slots[index + 1]
 
 
-def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0) -> tuple[Node, int]:
-    """The tree whose root stands at `shift` with the key set, and how many entries that added: 0 or 1.
+def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0) -> tuple[Node, Any]:
+    """The tree whose root stands at `shift` with the key set, and the value that it had before, or ABSENT.
 
     It is this very tree where nothing changes.
     """
@@ -106,21 +106,21 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
         entries, children, slots = slots[index]
         shift += BITS
         bit = 1 << (key_hash >> shift & POSITIONS)
-    added = 0
+    old_value = ABSENT
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
-        old_key, old_value = slots[index], slots[index + 1]
+        old_key, found = slots[index], slots[index + 1]
         if not (old_key is key or key == old_key):
-            child = join(shift + BITS, fold(old_key), old_key, old_value, key_hash, key, value)
+            child = join(shift + BITS, fold(old_key), old_key, found, key_hash, key, value)
             slots = slots.copy()
             slots.insert(len(slots) - popcount(children & (bit - 1)), child)
             del slots[index : index + 2]
             entries ^= bit
             children |= bit
-            added = 1
-        elif old_value is value:
-            return root, 0
+        elif found is value:
+            return root, value
         else:
+            old_value = found
             slots = slots.copy()
             slots[index + 1] = value
     elif entries or children or not slots:
@@ -128,15 +128,14 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
         slots = slots.copy()
         slots[index:index] = key, value
         entries |= bit
-        added = 1
     else:
         index = index_in_collision(slots, key)
         if index < 0:
             slots = [*slots, key, value]
-            added = 1
         elif slots[index + 1] is value:
-            return root, 0
+            return root, value
         else:
+            old_value = slots[index + 1]
             slots = slots.copy()
             slots[index + 1] = value
     node = entries, children, slots
@@ -144,7 +143,7 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
         slots = slots.copy()
         slots[index] = node
         node = entries, children, slots
-    return node, added
+    return node, old_value
 
 
 def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
@@ -365,8 +364,8 @@ def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
     added = 0
     if len(items) <= FEW or shift > LAST_SHIFT:
         for item in items:
-            node, more = assoc(node, *item, shift)
-            added += more
+            node, old_value = assoc(node, *item, shift)
+            added += old_value is ABSENT
         return node, added
     entries, children, slots = old_entries, old_children, old_slots = node
     below = shift + BITS
