@@ -226,7 +226,7 @@ def show_native_variables(shown):
 
 
 cdef Hamt native_shown_values(Context context):
-    # A copy, because another thread may be setting variables in the Context.
+    # A copy, because another thread may set variables in the Context.
     native = copy_native(context._native)
     cdef Hamt snapshot = native.get(_anchor, EMPTY)
     for variable, value in native.items():
@@ -250,7 +250,7 @@ cdef PyObject *_native_value_in(Context context, object key, PyObject *default) 
     return value
 
 
-# ---- what an event loop's C code does, of which nobody is told ----
+# # ---- what an event loop's C code does; no watcher is told ----
 
 
 def enter_untold(Context context):

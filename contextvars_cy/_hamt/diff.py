@@ -1,4 +1,4 @@
-"""The difference of two maps, and the three-way merge, for both twins, using only the map's public names."""
+"""The difference of maps, and the three-way merge, for both twins, on the map's public names alone."""
 
 from __future__ import annotations
 
