@@ -5,7 +5,7 @@
 #include <Python.h>
 #include <stdint.h>
 
-/* Whoever holds the root holds every node below, since none is ever written again: walks borrow. */
+/* A reference to the root keeps every node below alive, since none is ever written again: walks borrow. */
 typedef struct {
     PyObject_VAR_HEAD
     uint32_t entries;
@@ -13,8 +13,8 @@ typedef struct {
     PyObject *slots[];
 } hamt_node;
 
-/* The instruction for it where the processor has one: on x86 that shows only at run time, and a builtin alone would
-   be a call of a function there. */
+/* Uses the processor's instruction if it has one: on x86 that shows only at run time, and a builtin alone would be a
+   function call there. */
 static inline int popcount(uint32_t bitmap) {
 #if defined(__POPCNT__) || (defined(__aarch64__) && defined(__GNUC__))
     return __builtin_popcount(bitmap);
@@ -36,7 +36,7 @@ static inline int popcount(uint32_t bitmap) {
 #define hamt_prefetch(address) ((void)(address))
 #endif
 
-/* A string keeps its hash, where it may be read as it is: without the GIL another thread may be storing it. */
+/* A string keeps its hash; without the GIL another thread may be storing it. */
 #ifdef Py_GIL_DISABLED
 #define hamt_kept_hash(text) ((Py_hash_t)-1)
 #else
@@ -48,8 +48,8 @@ static inline Py_hash_t hamt_hash(PyObject *key) {
     return PyObject_Hash(key);
 }
 
-/* Not the same object. Strings and integers have no code of the user's to run, and types without a comparison of
-   their own, such as ContextVar, are equal by identity only. */
+/* Not the same object. Strings and integers run no user code, and types without their own comparison, such as
+   ContextVar, are equal only by identity. */
 static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
     PyTypeObject *type = Py_TYPE(key);
     if (type == Py_TYPE(found)) {
