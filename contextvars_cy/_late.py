@@ -1,6 +1,6 @@
 """For finalisers and hooks that use the package when the interpreter ends and takes modules apart.
 
-It takes the modules from `sys.modules`, and sets every name of a module that is still referenced to None; then our
+It sets every name of a module in `sys.modules` to None if the module is still held when all others are gone; then our
 functions would find None in place of each other. Last of all it empties `builtins`.
 """
 

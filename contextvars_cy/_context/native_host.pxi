@@ -250,7 +250,7 @@ cdef PyObject *_native_value_in(Context context, object key, PyObject *default) 
     return value
 
 
-# # ---- what an event loop's C code does; no watcher is told ----
+# ---- what an event loop's C code does; no watcher is told ----
 
 
 def enter_untold(Context context):

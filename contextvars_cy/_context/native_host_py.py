@@ -242,7 +242,7 @@ def value_in(context: Context, key: Any) -> Any:
     return snapshot_of(context)._find(var, var._hash)
 
 
-# # ---- what an event loop's C code does; no watcher is told ----
+# ---- what an event loop's C code does; no watcher is told ----
 
 
 def enter_untold(context: Context) -> None:

@@ -27,14 +27,14 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
     """Return a function that calls `fn` in a copy of the Context as it is now; each call gets a new copy. O(1).
 
     For callbacks, timers and threads, which start with an empty Context (CPython issue 86981). Many threads may call it
-    at once, and no call sees what another sets; on the native host not even `decimal`'s precision.
+    at once, and no call sees what another sets; on the native host that includes `decimal`'s precision.
 
     `only` names the variables to carry. The callee does not see the others, or keep their values alive. A timer keeps
     its own Context: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError if `fn` is not callable, or
     `only` names something other than a ContextVar. The function does not pickle.
 
-    The function has the name, docstring and signature of `fn`. If `fn` makes a coroutine or a generator, only making it
-    uses the copy: its body runs in the Context of the code that awaits it or iterates over it.
+    The function has the name, docstring and signature of `fn`. If `fn` makes a coroutine or a generator, the copy
+    serves only to make it: its body runs in the Context of the code that awaits it or iterates over it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):

@@ -194,8 +194,8 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
     - `switch`: the interpreter switched to another Context, as it does for an event loop at each step of a task. Only
       on CPython from 3.14 on, with the compiled backend on the native host.
 
-    The callback runs in the thread's Context as it is after the event, so for `exit` outside the Context that was left.
-    Its own changes go only to other watchers. Its errors go to `sys.unraisablehook`.
+    The callback runs in the thread's current Context, for `exit` after the Context was left. Its own changes go only to
+    other watchers. Its errors go to `sys.unraisablehook`.
 
     >>> colour = ContextVar("colour")
     >>> with watch(lambda event: print(event.kind, event.variable is colour)):

@@ -424,7 +424,7 @@ cdef int let_go(Item *items, Py_ssize_t count) noexcept:
 
 
 cdef int sort(Item *items, Item *sorted, Py_ssize_t count, int shift, uint32_t positions, Py_ssize_t *ends) noexcept:
-    # The items sorted by position, if theirs is among the positions; `ends` has the end of each position's run.
+    # The items at one of the positions, sorted by position; `ends` has the end of each position's run.
     cdef Py_ssize_t index, start = 0
     cdef uint32_t bit
     cdef int rank, ranks = popcount(positions)

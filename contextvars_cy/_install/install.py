@@ -27,9 +27,8 @@ def install() -> None:
     """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(m) for m modules.
 
     Call it in the first line of a program: a module that was imported before keeps what it has, and a RuntimeWarning
-    names it. On the native host that works together with ours; modules of the standard library, and event loops in C,
-    are meant to have it there. Our Contexts then show native variables, as decimal's, too. Calling it again changes
-    nothing.
+    names it. On the native host both work together, and modules of the standard library and event loops in C are meant
+    to keep the original. Our Contexts then also show native variables, such as decimal's. A second call does nothing.
 
     >>> install()
     >>> import contextvars

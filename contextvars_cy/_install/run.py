@@ -48,7 +48,7 @@ def _interpreter_arguments() -> list[str]:
     import subprocess
 
     options = subprocess._args_from_interpreter_flags()
-    # Options that this function omits, or knows only in part.
+    # Options that that function omits, or knows only in part.
     options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     options += ["-u"] if getattr(sys.stdout, "write_through", False) else []
     return [*options, "-m", PACKAGE]
