@@ -1,7 +1,7 @@
 """A pytest plugin: a test marked `isolated_context`, its fixtures and their teardown run in one fresh Context.
 
-It stands outside of the package, because pytest loads it in every run of every project: nothing of contextvars_cy is
-imported until a test asks for it.
+It lies outside of the package, because pytest loads it in every run of every project: nothing of contextvars_cy is
+imported until a test needs it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _NAME = "isolated_context"
 @dataclass
 class _Isolation:
     context: Context
-    # What it had at first, and where the test's coroutines run under anyio.
+    # The values it had at first, and where the test's coroutines run under anyio.
     before: Context
     of_coroutines: Context | None = None
 
 
-# Of the test that runs. By its configuration, because a test of a plugin may run pytest within pytest.
+# The running test's, by configuration, because a test of a plugin may run pytest within pytest.
 _isolations: WeakKeyDictionary[pytest.Config, _Isolation] = WeakKeyDictionary()
 
 
@@ -51,8 +51,8 @@ def isolated_context(request: pytest.FixtureRequest) -> Context:
     return isolation.context
 
 
-# First of all, so that other plugins make their event loops, and copies of the current Context, within it. Wrappers of
-# the old kind, which every pytest and pluggy takes: what they wrap raises nothing in them.
+# First of all, so that other plugins make their event loops, and copies of the current Context, within it. Old-style
+# wrappers, which every pytest and pluggy takes: wrapped hooks raise nothing in them.
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
@@ -65,7 +65,7 @@ def pytest_fixture_setup(
         yield
         fixturedef.func = function  # type: ignore[misc]
         return
-    # What serves other tests too is set up without this one's values, even where this one's fixtures ask for it.
+    # Fixtures that other tests share are set up without this test's values, even if its fixtures request them.
     isolation = _isolations.get(request.config)
     if isolation is None or not _is_current(isolation.context):
         yield
@@ -96,14 +96,14 @@ def _isolate(item: pytest.Item) -> None:
     context = copy_context()
     context.__enter__()
     _isolations[item.config] = _Isolation(context, context.copy())
-    # Before any fixture of the test has a finalizer, and so the last to run; those of wider scopes follow.
+    # Added before the finalizers of the test's fixtures, so it runs after them, and before those of wider scopes.
     item.addfinalizer(lambda: _leave(item.config))
 
 
 def _is_asked_for(item: pytest.Item) -> bool:
     if item.get_closest_marker(_NAME) is not None:
         return True
-    # There is no public way to ask. A project may well have a fixture of that name itself.
+    # There is no public way to ask. A project may have its own fixture of that name.
     fixtures = getattr(item, "_fixtureinfo", None)
     definitions: Any = fixtures and fixtures.name2fixturedefs.get(_NAME)
     return bool(definitions) and definitions[-1].func.__module__ == __name__
@@ -114,7 +114,7 @@ def _leave(config: pytest.Config) -> None:
 
     context = _isolations.pop(config).context
     state, left_entered = thread_state(), 0
-    # Or all later tests would run in there.
+    # Else all later tests would run in there.
     while not _is_current(context):
         state.exit(state.context)
         left_entered += 1
@@ -129,12 +129,12 @@ def _is_current(context: Context) -> bool:
     return current_context() is context
 
 
-# Under anyio the asynchronous fixtures and tests of a module or session may share one task, and so its Context, whose
-# values would pass from test to test. (pytest-asyncio and pytest-trio run each test in a copy of the current Context.)
+# Under anyio the asynchronous fixtures and tests of a module or session may share one task and its Context, so values
+# would leak from test to test. (pytest-asyncio and pytest-trio run each test in a copy of the current Context.)
 
 
 def _in_steps(function: Any, config: pytest.Config) -> Any:
-    """The function, whose every step runs in the Context of the test's coroutines; as it is if it is synchronous."""
+    """The function with every step run in the Context of the test's coroutines; unchanged if it is synchronous."""
     if isinstance(function, types.MethodType):
         return types.MethodType(_in_steps(function.__func__, config), function.__self__)
     if iscoroutinefunction(function):
@@ -154,7 +154,7 @@ def _in_steps(function: Any, config: pytest.Config) -> Any:
                 await _steps(context, inner.__anext__())
             except StopAsyncIteration:
                 return
-            # More than one value is the other plugin's to refuse.
+            # The other plugin refuses more than one value.
             yield
 
         return generator
@@ -162,7 +162,7 @@ def _in_steps(function: Any, config: pytest.Config) -> Any:
 
 
 def _context_of_coroutines(config: pytest.Config) -> Context:
-    """A copy of that of anyio's task, which has the values of wider fixtures, with those set in the test's own."""
+    """A copy of the Context of anyio's task, with the values of wider fixtures, plus those set in the test's own."""
     isolation = _isolations[config]
     if isolation.of_coroutines is None:
         from contextvars_cy import MISSING, assign, copy_context

@@ -1,20 +1,20 @@
 """Context variables for every Python from 3.9, with CPython 3.14's semantics, and the persistent map under them.
 
 - `ContextVar`, `Context`, `Token`, `copy_context`: PEP 567, as in the standard library's `contextvars`.
-- `assign`, `Assignment`: many variables set at once, and undone at once.
-- `apply`: another Context's values brought into the current one.
-- `bind`: a function that takes the Context along; `contextvars_cy.executors` has threads and thread pools that do.
+- `assign`, `Assignment`: set many variables at once, and undo that at once.
+- `apply`: bring another Context's values into the current one.
+- `bind`: a function that carries the Context; `contextvars_cy.executors` has threads and thread pools that do.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
 - `isolated`: a Context of its own for a function, a generator or a coroutine.
-- `Local`, `Proxy`: attributes of which every Context has its own, and an object that stands for a variable's value.
-- `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes to one at once, the difference of two,
-  and what stands for a value that was not there.
+- `Local`, `Proxy`: attributes of each Context's own, and an object that stands for a variable's value.
+- `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes at once, the difference of two, and
+  the mark for a missing value.
 - `HamtSet`: the persistent set.
-- `watch`, `WatchEvent`, `Watcher`: being told of what happens to variables and Contexts.
-- `install`, `uninstall`: put these in the place of the standard library's `contextvars`.
+- `watch`, `WatchEvent`, `Watcher`: watch what happens to variables and Contexts.
+- `install`, `uninstall`: replace the standard library's `contextvars` with these.
 - `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
 
-PYTEST_DONT_REWRITE: it would, because a plugin comes along, and warn wherever this was imported before.
+PYTEST_DONT_REWRITE: pytest would, because of the plugin, and warn if this was imported before.
 """
 
 from . import _backend
@@ -85,5 +85,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """What to complete a name with: not what this module imports for itself."""
+    """The names to complete: not what this module imports for itself."""
     return [name for name in globals() if name in __all__ or name == "executors" or name.startswith("__")]

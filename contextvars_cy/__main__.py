@@ -1,6 +1,6 @@
 """`python -m contextvars_cy`: say which twin runs, or run a program on our context variables.
 
-The arguments are read by hand: what argparse would import must not come before the program's own imports.
+The arguments are read by hand, because argparse's imports must not come before the program's.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _say(text: str) -> None:
     try:
         print(text, end="", flush=True)
     except OSError as error:
-        # What was not written stays in the buffer, and would fail once more at the interpreter's end.
+        # Unwritten text stays in the buffer, and would fail again at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             refuse(f"the output cannot be written: {error}", status=1)

@@ -1,13 +1,13 @@
 """Which twin runs, on which host, and why: the only reader of the environment.
 
-`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin where it works), `cython` (that one or a RuntimeError) or `pure`.
+`CONTEXTVARS_CY_BACKEND` is unset (the compiled twin if it works), `cython` (that one or a RuntimeError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
 `CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made, warnings what was lost), `0`, or unset: `1`
 under `python -X dev`.
 
-What is wrong with these is no ImportError: programs that can do without the package catch that, and would run on the
-standard library's variables unseen.
+A wrong value is not an ImportError: programs for which the package is optional catch that, and would silently run on
+the standard library's variables.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _choice(variable: str, choices: tuple[str, ...]) -> str:
 def _warn_of_misspelt_names() -> None:
     for name in os.environ:
         if name.startswith("CONTEXTVARS_CY_") and name not in NAMES:
-            # Imported where it is needed, because few programs need it.
+            # Imported here, because few programs need it.
             from difflib import get_close_matches
 
             nearest = get_close_matches(name, NAMES, 1, 0.9)
@@ -46,18 +46,18 @@ def _warn_of_misspelt_names() -> None:
 
 
 def obstacle() -> tuple[str, Exception | None]:
-    """Why the compiled backend cannot run here, and the error behind it; an empty text where it can."""
+    """Why the compiled backend cannot run here, and the error behind it; an empty text if it can."""
     if not all(find_spec(name) for name in EXTENSIONS):
         return MISSING, None
     try:
-        # The interpreter keeps an extension from one `Py_Initialize` to the next. To import it then can crash from 3.14
-        # on, where strings that it still holds have been freed.
+        # The interpreter keeps an extension from one `Py_Initialize` to the next. Importing it then can crash from 3.14
+        # on, because it still holds freed strings.
         if "_contextvars_cy_has_ended" in sys.builtin_module_names:
             raise ImportError("it can serve one interpreter, and that one has ended; this is another in its process")
         _import_extensions()
         engine: Any = import_module(EXTENSIONS[-1])
-        # If the package has been taken out of `sys.modules`, the extension goes on with the modules that it was first
-        # imported with, and so does the rest.
+        # If the package was removed from `sys.modules`, the extension still uses the modules of its first import, so
+        # the rest must too.
         sys.modules.update(getattr(engine, "modules", {}))
     except Exception as error:
         return f"the compiled extension cannot be loaded: {type(error).__name__}: {error}", error
@@ -70,7 +70,7 @@ def own_modules() -> dict[str, ModuleType]:
 
 
 def keep_modules() -> None:
-    """After the package's first import, have the extension keep the modules that belong to it."""
+    """After the package's first import, make the extension keep its modules."""
     engine: Any = import_module(EXTENSIONS[-1])
     engine.modules = {name: module for name, module in own_modules().items() if name not in (__package__, __name__)}
 
@@ -78,15 +78,15 @@ def keep_modules() -> None:
 def _import_extensions() -> None:
     for name in EXTENSIONS:
         module = import_module(name)
-        # Cython enters a module also under the name that it was compiled with, which in a copy of the package that has
-        # another name is the name of another copy's.
+        # Cython registers a module also under the name it was compiled with. In a copy of the package under another
+        # name, that is another copy's name.
         compiled_name = name.replace(f"{__package__}.", "contextvars_cy.", 1)
         if compiled_name != name and sys.modules.get(compiled_name) is module:
             del sys.modules[compiled_name]
 
 
 def explained(why_not: str) -> tuple[str, str]:
-    """The obstacle with what is behind it, and what to do; an empty text where that is nothing."""
+    """The obstacle and its cause, and the remedy; an empty text if there is none."""
     if why_not != MISSING:
         return why_not, "reinstall contextvars_cy where a C compiler works"
     from ._why_pure import explanation
@@ -95,7 +95,7 @@ def explained(why_not: str) -> tuple[str, str]:
 
 
 def _check_host() -> None:
-    """A package that was taken out of `sys.modules` is imported afresh, but the interpreter keeps its extensions."""
+    """If a package is removed from `sys.modules`, it is imported afresh, but the interpreter keeps its extensions."""
     at_work = import_module(EXTENSIONS[-1]).host
     if at_work != host:
         raise RuntimeError(
@@ -105,7 +105,7 @@ def _check_host() -> None:
 
 
 def _choose_backend() -> tuple[str, str]:
-    """The backend and the reason for it; all modules come from one backend or none."""
+    """The backend and the reason for it; all modules come from the same backend."""
     chosen = _choice("CONTEXTVARS_CY_BACKEND", BACKENDS)
     if chosen == "pure":
         return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
@@ -123,7 +123,7 @@ def _choose_backend() -> tuple[str, str]:
 
 
 _warn_of_misspelt_names()
-# The compiled twin asks for both while it is imported, so these come first.
+# These come first, because the compiled twin reads both during its import.
 host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
 debug = {"": sys.flags.dev_mode, "0": False, "1": True}[_choice("CONTEXTVARS_CY_DEBUG", ("0", "1"))]
 backend, reason = _choose_backend()

@@ -1,4 +1,4 @@
-"""What types of C are by themselves, for the reference twin's: nobody's base, and pickled only where they say how."""
+"""Makes the reference twin's types like C types: not a base for others, and pickled only if they define how."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
-# Where users find the public names: a copy of the package may have a name of its own.
+# Where users find the public names: a copy of the package may have another name.
 PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -44,15 +44,15 @@ def refuse_to_pickle(name: str) -> NoReturn:
 
 
 def noted(error: E, note: str) -> E:
-    """The error with the way out as a note, which Python has from 3.11 on: `str(error)` stays CPython's."""
+    """The error with a hint as a note, on Python 3.11 and later: `str(error)` stays CPython's."""
     if hasattr(error, "add_note"):
         error.add_note(note)
     return error
 
 
 def recursive_repr(shown: str) -> Callable[[Callable[[T], str]], Callable[[T], str]]:
-    """Have a `__repr__` that comes back to its object show this there. It is reprlib's, whose own is gone when the last
-    objects of an interpreter ask."""
+    """Make a `__repr__` that comes back to its object show this there. Like reprlib's, which is gone when the
+    interpreter's last objects call it."""
 
     def decorate(function: Callable[[T], str]) -> Callable[[T], str]:
         running: set[tuple[int, int]] = set()

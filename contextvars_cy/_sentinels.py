@@ -1,8 +1,8 @@
 """The two values that stand for "no value", shared by both twins.
 
-`MISSING` is public: what a token's `old_value` and `Hamt.find` say of a variable or key that was unset.
-`ABSENT` is private: an argument that was not given, a key that was not found. They have to differ, because a user may
-well store `MISSING`, or ask `var.get(Token.MISSING)` to learn whether a variable is set.
+`MISSING` is public: a token's `old_value` and `Hamt.find` return it for an unset variable or key. `ABSENT` is private:
+an argument that was not given, a key that was not found. They must differ, because a user may store `MISSING`, or call
+`var.get(Token.MISSING)` to learn whether a variable is set.
 """
 
 from __future__ import annotations

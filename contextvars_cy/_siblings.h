@@ -1,12 +1,12 @@
-/* Importing what was compiled together, whatever the package is called. */
+/* Imports modules that were compiled together, whatever the package's name. */
 #ifndef CONTEXTVARS_CY__SIBLINGS_H
 #define CONTEXTVARS_CY__SIBLINGS_H
 
 #include <Python.h>
 #include <string.h>
 
-/* Cython has a module import those that it cimports under the absolute names that they were compiled with. Of a copy of
-   the package that has another name, those are another copy's, or missing: so they are imported from the own one. */
+/* Cython makes a module import the modules it cimports under their absolute compiled names. In a copy of the package
+   under another name, those are another copy's, or missing: so this imports the copy's own. */
 static PyObject *__pyx_m;
 static PyObject *import_sibling(const char *name) {
     const char *within = strchr(name, '.');

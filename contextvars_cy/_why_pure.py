@@ -1,4 +1,4 @@
-"""Why the compiled extension is missing, and what mends it: imported by the command and by errors alone."""
+"""Why the compiled extension is missing, and how to fix that; only the command and errors import this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RECORD = os.path.join(_FOLDER, "_pure_build.txt")
 
 
 def explanation() -> tuple[str, str]:
-    """Why no extension is found for this Python, and what to do; an empty text where that is nothing."""
+    """Why this Python finds no extension, and the remedy; an empty text if there is none."""
     shadowed = _shadowed_package()
     if shadowed:
         above = os.path.dirname(_FOLDER)
@@ -40,14 +40,14 @@ def explanation() -> tuple[str, str]:
         return reason, ""
     if __package__ != "contextvars_cy":
         return reason, f"copy the files of a contextvars_cy that was compiled for this Python to {_FOLDER}"
-    # A cached wheel may be the pure one. And asked for, a build that cannot compile fails with the reason.
+    # A cached wheel may be pure. And if cython is demanded, a build that cannot compile fails with the reason.
     pip = f"{shlex.quote(sys.executable)} -m pip install --no-cache-dir --force-reinstall"
     source = f"-e {shlex.quote(os.path.dirname(_FOLDER))}" if are_sources else _source()
     return reason, f"where a C compiler works: CONTEXTVARS_CY_BACKEND=cython {pip} {source}"
 
 
 def _shadowed_package() -> str:
-    """The folder of the package that would be imported if this one were not in front of it on `sys.path`."""
+    """The folder of the package that this one hides on `sys.path`."""
     if __package__ != "contextvars_cy":
         return ""
     above = os.path.realpath(os.path.dirname(_FOLDER))
@@ -56,7 +56,7 @@ def _shadowed_package() -> str:
 
 
 def _source() -> str:
-    """What pip was told to install, so far as it has kept that."""
+    """What pip was told to install, if it has kept that."""
     try:
         text = metadata.distribution("contextvars_cy").read_text("direct_url.json")
     except metadata.PackageNotFoundError:
@@ -65,5 +65,5 @@ def _source() -> str:
     url = origin.get("url", ".whl")
     if "vcs_info" in origin:
         return shlex.quote(f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}")
-    # Of a wheel it does not say what that was built from.
+    # For a wheel it does not record the source.
     return "--no-binary contextvars_cy contextvars_cy" if url.endswith(".whl") else shlex.quote(url)

@@ -1,11 +1,11 @@
-"""Threads and thread pools whose work runs in a copy of the Context of whoever started or submitted it.
+"""Threads and thread pools whose work runs in a copy of the Context that started or submitted it.
 
-- `ThreadPoolExecutor` and `Thread`: in the place of those of `concurrent.futures` and `threading`.
-- `run_in_executor`: in the place of the method of asyncio's loops.
+- `ThreadPoolExecutor` and `Thread` replace those of `concurrent.futures` and `threading`.
+- `run_in_executor` replaces the method of asyncio's loops.
 
-The standard library's run it in an empty Context (CPython issues 86981 and 128555), or, from Python 3.14 on where
-`sys.flags.thread_inherit_context` is set, in that of whoever happened to start the thread, which in a pool is somebody
-else (dask pull request 12224). These do the same on every Python and both hosts, whatever that flag says.
+The standard library's run it in an empty Context (CPython issues 86981 and 128555), or, from Python 3.14 on if
+`sys.flags.thread_inherit_context` is set, in the Context that started the thread, which in a pool may belong to another
+caller (dask pull request 12224). These do the same on every Python and both hosts, whatever that flag says.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def __dir__() -> list[str]:
 
 
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
-    """A thread pool that runs each call in a copy of the Context in which it was submitted.
+    """A thread pool that runs each call in a copy of the Context that submitted it.
 
-    The arguments are those of `concurrent.futures.ThreadPoolExecutor`. The `initializer` runs in each thread once, in a
-    copy of the Context in which the pool was made; no call sees the variables that it sets.
+    The arguments are those of `concurrent.futures.ThreadPoolExecutor`. The `initializer` runs once in each thread, in a
+    copy of the Context that made the pool; no call sees the variables that it sets.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with ThreadPoolExecutor(max_workers=1) as pool:
@@ -59,7 +59,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        # Without this the Context would be that of whoever happens to start a thread.
+        # Else it would run in the Context of the call that happens to start the thread.
         initializer = bind(initializer) if callable(initializer) else initializer
         super().__init__(max_workers, thread_name_prefix, initializer, initargs)
 
@@ -83,10 +83,10 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         chunksize: int = 1,
         **options: Any,
     ) -> Iterator[R]:
-        """Return an iterator like `map(fn, *iterables)`: each call in a copy of its own of the current Context.
+        """Return an iterator like `map(fn, *iterables)`; each call runs in its own copy of the current Context.
 
-        The current Context is that of the call of `map`, also for what is submitted later, where Python 3.14's
-        `buffersize` holds it back. The options are those of `concurrent.futures.Executor.map`.
+        The copied Context is that of the call of `map`, even if Python 3.14's `buffersize` delays a submission. The
+        options are those of `concurrent.futures.Executor.map`.
 
         >>> with ThreadPoolExecutor() as pool:
         ...     list(pool.map(abs, [-1, -2]))
@@ -97,10 +97,10 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
 
 
 class Thread(threading.Thread):
-    """A thread that runs in a copy of the Context in which it was started, or in the Context that it is given.
+    """A thread that runs in a copy of the Context that started it, or in the Context that it is given.
 
     The arguments are those of `threading.Thread`, with Python 3.14's `context` on every Python: the thread runs in that
-    Context itself, which has the values that it sets. The `run` of a subclass runs there as well.
+    Context itself, which keeps the values it sets. A subclass's `run` runs there as well.
 
     >>> user = ContextVar("user", default="nobody")
     >>> context = copy_context()
@@ -111,7 +111,7 @@ class Thread(threading.Thread):
     ('ada', 'nobody')
     """
 
-    # For a subclass of another Thread too, such as a Timer, which calls that one's `__init__`.
+    # A default here, because a subclass of another Thread too, such as a Timer, calls that one's `__init__`.
     _context_to_run_in: Context | None = None
 
     def __init__(
@@ -133,9 +133,9 @@ class Thread(threading.Thread):
         self._context_to_run_in = context
 
     def start(self) -> None:
-        """Start the thread, in a copy of the Context that is the current one now. RuntimeError at the second call.
+        """Start the thread in a copy of the current Context. RuntimeError at the second call.
 
-        Where the thread was given a Context that is entered already, its `run` fails with a RuntimeError, which
+        If the thread was given a Context that is entered already, its `run` fails with a RuntimeError, which
         `threading.excepthook` reports.
 
         >>> seen = []
@@ -150,14 +150,14 @@ class Thread(threading.Thread):
             context = copy_for_a_thread() if self._context_to_run_in is None else self._context_to_run_in
 
             def run_in_context(thread: Thread) -> None:
-                # It holds the thread, which would hold it.
+                # Removed, because this and the thread hold each other.
                 if thread.__dict__.pop("run", None) is None:
-                    # A start before this one failed, or was interrupted: it runs in the Context of the later one.
+                    # An earlier start failed or was interrupted: run in the Context of the later one.
                     run()
                 else:
                     context.run(run)
 
-            # A method like the other, because those who wrap it in their turn may look for its function.
+            # A method like the original, because code that wraps it too may look for its function.
             self.run = MethodType(run_in_context, self)  # type: ignore[method-assign]
         super().start()
 
@@ -167,9 +167,8 @@ def run_in_executor(
 ) -> asyncio.Future[R]:
     """Run `fn(*args)` in the executor's thread, in a copy of the current Context; return asyncio's Future to await.
 
-    As the method of asyncio's running loop has it, None is the loop's own executor, and the call is submitted at once.
-    RuntimeError where no loop runs. TypeError for an executor of processes or interpreters: a Context does not travel
-    there.
+    As with the method of the running loop, None means the loop's own executor, and the call is submitted at once.
+    RuntimeError if no loop runs. TypeError for an executor of processes or interpreters: a Context cannot travel there.
 
     >>> import asyncio
     >>> async def main():
@@ -181,14 +180,14 @@ def run_in_executor(
         raise TypeError(f"run_in_executor() takes an executor, or None for the loop's own, first, not {executor!r}")
     _check_callable("run_in_executor() takes a callable second", fn)
     for kind in ("Process", "Interpreter"):
-        # Whoever has one has imported it.
+        # Code that has one has imported it.
         module = modules.get(f"concurrent.futures.{kind.lower()}")
         if module is not None and isinstance(executor, getattr(module, f"{kind}PoolExecutor")):
             raise TypeError(
                 f"a Context does not travel to another {kind.lower()}: call loop.run_in_executor() itself, and give fn "
                 "the values that it needs as arguments"
             )
-    # Not imported here: it takes long, and some replace parts of it first; and where nobody has, no loop runs.
+    # Not imported here: it takes long, some programs patch it first, and without it no loop runs.
     loops = modules.get("asyncio")
     if loops is None:
         raise RuntimeError("no running event loop")

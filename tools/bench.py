@@ -1,4 +1,4 @@
-"""Measure contextvars_cy beside its alternatives, and name the goals that it meets and misses.
+"""Measure contextvars_cy against its alternatives, and report the goals that it meets and misses.
 
 `map` compares the persistent maps, `contexts` the context variables; tools/benchmarks/maps.py and contexts.py spell out
 each operation.
@@ -9,9 +9,9 @@ each operation.
     python tools/bench.py contexts --group get set --impl stdlib cython-native
 
 A shared machine changes its speed from one moment to the next. So all implementations take turns in one process, once
-in each of many short rounds, and what slows one of them slows its neighbours. A time is the median over the rounds; a
-ratio is the median of the rounds' own ratios. The freeing of results is part of a time, and so is the work of the
-garbage collector. The JSON has those medians; tools/plot.py draws it.
+in each of many short rounds, and a disturbance slows neighbours alike. A time is the median over the rounds; a ratio is
+the median of the rounds' own ratios. A time includes freeing the results, and the garbage collector's work. The JSON
+has those medians; tools/plot.py draws it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> int:
         distributions = {name: kind.IMPLEMENTATIONS[name].distribution for name in names}
         table = Table(circumstances(arguments.command, distributions), rows)
         if arguments.output:
-            # Rather now than when everything is measured.
+            # Fail now rather than after all measurements.
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.open("a").close()
         for measured in kind.measure(names, arguments):

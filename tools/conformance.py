@@ -1,9 +1,9 @@
-"""Run other people's test suites on the standard library's context variables and on ours, and compare each test.
+"""Run third-party test suites on the standard library's context variables and on ours, and compare each test.
 
 The suites are CPython's own (test_context, with HamtTest on our map, and asyncio's that name contexts), from every
-Python that is found, and those that structlog, asgiref, werkzeug, trio and anyio ship in their source distributions,
-on one Python. The package index is needed at the first run. The exit status is 1 if a test differs and
-tools/conformance_suites.py does not tell why, or if something could not be run.
+Python found here, and those that structlog, asgiref, werkzeug, trio and anyio ship in their source distributions, on
+one Python. The package index is needed at the first run. The exit status is 1 if a test differs and
+tools/conformance_suites.py gives no reason, or if something could not run.
 
     python tools/conformance.py --only trio --only anyio --python python3.12
 """
@@ -53,7 +53,7 @@ print(json.dumps([platform.python_implementation(), sys.version_info[:3], sys.ex
 
 
 class CannotRun(Exception):
-    """A suite could not be brought to run; the text tells why."""
+    """A suite could not be run; the text says why."""
 
 
 class Interpreter(NamedTuple):
@@ -61,7 +61,7 @@ class Interpreter(NamedTuple):
     implementation: str
     version: tuple[int, int, int]
     modules: list[str]
-    """Those of CPython's test modules that it comes with."""
+    """The CPython test modules that it comes with."""
 
     @property
     def name(self) -> str:
@@ -320,6 +320,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # What is installed in the venvs is tested, and nothing else.
+    # Only what is installed in the venvs is tested.
     os.environ.pop("PYTHONPATH", None)
     raise SystemExit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ BACKENDS = ("pure", "cython")
 MISSING = "missing"
 # Only a run that hangs is meant to reach this limit.
 LIMIT_SECONDS = 3600
-# What pytest says when tests have failed; everything above is a run that did not come to its end.
+# pytest's status if tests failed; anything above means that the run did not finish.
 TESTS_FAILED = 1
 
 
@@ -34,7 +34,7 @@ class Suite(NamedTuple):
 class Run(NamedTuple):
     outcomes: dict[str, str]
     trouble: str
-    """Why the run did not come to its end, or nothing."""
+    """Why the run did not finish, or nothing."""
 
     def summary(self) -> str:
         count = Counter(self.outcomes.values())
@@ -59,7 +59,7 @@ def run(suite: Suite, way: str, record: Path, targets: list[str] | None = None) 
     outcomes.unlink(missing_ok=True)
     command = [suite.python, *WAYS[way], *suite.program, str(outcomes), *(targets or suite.targets)]
     with open(record.with_suffix(".log"), "w", encoding="utf-8") as log:
-        # A session of its own, so that what a suite has started ends with it.
+        # Its own session, so that all that a suite started ends with it.
         process = subprocess.Popen(
             command,
             cwd=suite.folder,
@@ -68,7 +68,7 @@ def run(suite: Suite, way: str, record: Path, targets: list[str] | None = None) 
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            # A shell has what runs in the background ignore interrupts, and some tests interrupt themselves.
+            # A shell makes background jobs ignore interrupts, and some tests interrupt themselves.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
@@ -95,7 +95,7 @@ def _trouble(status: int) -> str:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, without what steers contextvars_cy, Python or pytest."""
+    """This process's environment, without variables that steer contextvars_cy, Python or pytest."""
     steering = ("CONTEXTVARS_CY_", "PYTHON", "PYTEST_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
     path = os.environ.get("PYTHONPATH")
@@ -103,7 +103,7 @@ def environment() -> dict[str, str]:
 
 
 def differences(stock: Run, ours: Run) -> Differences:
-    """What became of each test here and there, where it is not the same."""
+    """The outcomes of each test on both sides, if they differ."""
     pairs = {
         test: (stock.outcomes.get(test, MISSING), ours.outcomes.get(test, MISSING))
         for test in sorted({*stock.outcomes, *ours.outcomes})
@@ -112,8 +112,8 @@ def differences(stock: Run, ours: Run) -> Differences:
 
 
 def compare(suite: Suite, backend: str, stock: Run, records: Path) -> tuple[Run, Differences]:
-    """Run the suite on the backend. Some tests wait for a clock and fail on a busy machine: those that differ run
-    again, alone and both ways, and where the outcome is the same then, it is the one that counts."""
+    """Run the suite on the backend. Some tests wait for a clock and fail on a busy machine: tests that differ run
+    again, alone and both ways, and if the outcomes agree then, that counts."""
     ours = run(suite, backend, records / backend)
     tests = list(differences(stock, ours))
     if tests:

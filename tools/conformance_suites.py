@@ -1,7 +1,7 @@
 """What `tools/conformance.py` runs, and the differences that are known: tables, and nothing else.
 
-The releases are pinned, so that a result can be had again. What they need for their tests is theirs to say: the
-requirements repeat what their own metadata lists, without their linters.
+The releases are pinned, so that results can be repeated. Their requirements repeat what their own metadata lists for
+tests, without linters.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Package(NamedTuple):
     """Besides pytest and pytest-timeout."""
     tests: str
     options: list[str] = []
-    """For pytest; what leaves tests out has its reason beside it."""
+    """For pytest; each option that leaves tests out has its reason beside it."""
 
 
 PACKAGES = {
@@ -82,7 +82,7 @@ PACKAGES = {
         version="3.1.9",
         requirements=["cffi", "cryptography", "ephemeral-port-reserve", "watchdog"],
         tests="tests",
-        # Those serve from a process of their own, which has the standard library's variables.
+        # Those serve from a separate process, which has the standard library's variables.
         options=["-m", "not dev_server"],
     ),
     "trio": Package(
@@ -111,7 +111,7 @@ PACKAGES = {
 
 
 class Explained(NamedTuple):
-    """Tests that come out otherwise on our variables; docs/compatibility.md repeats why."""
+    """Tests with other outcomes on our variables; docs/compatibility.md repeats why."""
 
     suite: str
     test: str

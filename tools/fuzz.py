@@ -1,7 +1,7 @@
-"""Runs random programs on both twins and on this Python's own contextvars at once, and compares their logs.
+"""Run random programs on both twins and on this Python's own contextvars at once, and compare their logs.
 
-Every result, error, and mapping has to be the same. Where one is not, the program is shrunk and printed with the
-command that runs it again, and the exit status is 1.
+Every result, error, and mapping must be the same. If one differs, the program is shrunk and printed with the command
+that runs it again, and the exit status is 1.
 """
 
 from __future__ import annotations

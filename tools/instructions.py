@@ -3,9 +3,9 @@
     python tools/instructions.py
     python tools/instructions.py --operation "set, reset" run
 
-Each statement of `tools/bench.py contexts` runs under valgrind (`apt-get install valgrind`), in a process of its own,
-so many times and three times as many; the difference is what the operation takes, less an empty loop. It counts what
-the interpreter does for the statement, too.
+Each statement of `tools/bench.py contexts` runs under valgrind (`apt-get install valgrind`), in its own process, so
+many times and three times as many; the difference, less an empty loop, is the cost of the operation. It includes the
+interpreter's work for the statement.
 """
 
 from __future__ import annotations

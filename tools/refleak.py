@@ -1,10 +1,10 @@
-"""Counts what each operation leaves behind: references and blocks of memory, on a debug build of CPython.
+"""Count what each operation leaves behind: references and blocks of memory, on a debug build of CPython.
 
     python3-dbg tools/refleak.py
 
 A debug build counts every reference there is. Each scenario runs some rounds to warm up, so that caches are full, and
 then some more; a scenario that leaks adds something in each round, and is named. Exit status 0: none does.
-CONTEXTVARS_CY_BACKEND and CONTEXTVARS_CY_HOST choose what is looked at.
+CONTEXTVARS_CY_BACKEND and CONTEXTVARS_CY_HOST choose what is tested.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def scenario(function: Callable[[], object]) -> Callable[[], object]:
 
 
 def refused(function: Callable[..., object], *args: object, **kwargs: object) -> None:
-    """Call what has to raise; a scenario that no longer goes where it says is told by this."""
+    """Call what has to raise; this reveals a scenario that no longer does what it says."""
     try:
         function(*args, **kwargs)
     except Exception:
@@ -121,7 +121,7 @@ def reset() -> None:
 def assignments() -> None:
     def body() -> None:
         with assign({VAR: Value(), BARE: Value()}) as assignment:
-            # In place, and where a copy shares the values.
+            # In place, and with a copy that shares the values.
             assign({VAR: Value(), BARE: Value()}).undo()
             context = copy_context()
             assign({VAR: assignment, BARE: Value()})

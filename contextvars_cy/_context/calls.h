@@ -1,10 +1,10 @@
-/* Calling, and being called, with arguments as they come; and what asyncio's tasks begin with. */
+/* Call, and be called, with arguments as they come; and replace the `__init__` of asyncio's tasks. */
 #ifndef CONTEXTVARS_CY_CALLS_H
 #define CONTEXTVARS_CY_CALLS_H
 
 #include <Python.h>
 
-/* An instance's type is called by what is in its field `_vectorcall`, and binds without making a bound method. */
+/* Calls of the instance go to its field `_vectorcall`, and binding makes no bound method. */
 #define BE_CALLED(self) be_called(Py_TYPE(self), (char *)&(self)->_vectorcall - (char *)(self))
 static inline void be_called(PyTypeObject *type, Py_ssize_t offset) {
     type->tp_vectorcall_offset = offset;
@@ -12,7 +12,7 @@ static inline void be_called(PyTypeObject *type, Py_ssize_t offset) {
     type->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR;
 }
 
-/* Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. */
+/* Set the `__init__` of a class, even of a C class, which Python allows while a flag is not set. */
 static inline int replace_init(PyTypeObject *type, PyObject *init) {
     unsigned long immutable = type->tp_flags & Py_TPFLAGS_IMMUTABLETYPE;
     int result;
@@ -22,7 +22,7 @@ static inline int replace_init(PyTypeObject *type, PyObject *init) {
     return result;
 }
 
-/* The same where it is C code, by C code, which is called with what it replaces in `before`. */
+/* The same for an `__init__` in C, with another in C; `before` gets the replaced one. */
 static inline int replace_slot_init(PyTypeObject *type, PyObject *replaced, initproc init, initproc *before) {
     PyWrapperDescrObject *descriptor = (PyWrapperDescrObject *)replaced;
     PyObject *replacing;

@@ -1,4 +1,4 @@
-"""Where the garbage collector has to wait."""
+"""Makes the garbage collector wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Looked up now: when the interpreter ends, `gc` has lost its names.
+# Looked up now, because `gc` loses its names when the interpreter ends.
 _CALL: Any = partial.__call__
 _STOP, _RESUME, _collects = partial(gc.disable), partial(gc.enable), gc.isenabled
 _RUNS_ANYWHERE = sys.implementation.name != "pypy" and sys.version_info < (3, 12)
@@ -19,13 +19,13 @@ _RUNS_ANYWHERE = sys.implementation.name != "pypy" and sys.version_info < (3, 12
 def while_none_is_collected(call: Callable[..., T], *args: Any) -> T:
     """Call C code that sets a native variable, or copies a native Context.
 
-    Before Python 3.12 any allocation may run the collector, also those in the middle of this. What a finaliser sets
-    there is lost (CPython issue 148891), and frees the map that CPython is reading.
+    Before Python 3.12 any allocation may run the collector, even in the middle of this call. What a finaliser sets
+    there is lost, and frees the map that CPython is reading (CPython issue 148891).
     """
     if not (_RUNS_ANYWHERE and _collects()):
         return call(*args)
     try:
-        # One step, so that no signal handler and no other thread finds the collector stopped.
+        # One step, so that no signal handler or other thread runs while the collector is stopped.
         _, result, _ = map(_CALL, (_STOP, partial(call, *args), _RESUME))
     except BaseException:
         _RESUME()

@@ -1,4 +1,4 @@
-# The compiled context variables, for `cimport`: the types, and CPython's C API for contexts with our types in it.
+# The compiled context variables, for `cimport`: the types, and CPython's C API for contexts with our types.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
@@ -11,7 +11,7 @@ cdef class ContextVar:
     cdef object _default
     cdef object _default_factory
     cdef uint32_t _hash
-    # The value that it was last seen to have, borrowed, NULL for none, and the number of the snapshot that has it.
+    # The value it was last found to have, borrowed, NULL for none, and the number of the snapshot that has it.
     cdef PyObject *_remembered
     cdef Py_hash_t _remembered_in
 
@@ -44,7 +44,7 @@ cdef class ThreadState:
     cdef object __weakref__
     cdef Context _base
     cdef Context _current
-    # Those that the current one was entered on top of.
+    # The Contexts below the current one.
     cdef list _below
     cdef uint64_t _loopless_version
 

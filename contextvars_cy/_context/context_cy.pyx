@@ -40,7 +40,7 @@ _backend, _debug, _messages, _sealed, _sentinels = [
 ]
 host = _backend.host
 
-# When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
+# When the interpreter ends, a module's names are gone before the last finalisers run; C variables are not.
 cdef object ABSENT = _sentinels.ABSENT
 cdef object MISSING = _sentinels.MISSING
 cdef object ref = _weakref.ref
@@ -67,16 +67,16 @@ cdef bint DEBUG = _backend.debug
 cdef bint TASKS_ARE_NATIVE = sys.version_info >= (3, 15)
 cdef str ENTERING = f"{__package__}.entering"
 cdef bint WATCHED = False
-# Of changes: watched, or noted in debug mode.
+# Changes are watched, or noted in debug mode.
 cdef bint TOLD = False
-# By capabilities, the functions behind methods of ContextVar.
+# Capabilities fill in the functions behind methods of ContextVar.
 cdef dict _implementations = {}
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
 cdef object _entering = None
 cdef uint32_t _serial = 0
-# The number of a snapshot is negative, and never given again. NOWHERE is the least, and no snapshot's.
+# A snapshot's number is negative and never reused. NOWHERE is the lowest, and no snapshot has it.
 cdef Py_hash_t _last_number = 0
 
 cdef extern from "objects.h":
@@ -88,13 +88,13 @@ cdef extern from "objects.h":
     bint is_sole(PyObject *thing, Py_ssize_t count) noexcept
     int raise_pending() except -1
     PyObject *referent_of(PyObject *reference) noexcept
-    # From a pointer that owns.
+    # From a pointer that owns a reference.
     Context as_context "(void *)"(PyObject *made)
     Token as_token "(void *)"(PyObject *made)
     void fill_token "FILL_TOKEN"(Token token, ContextVar var, PyObject *context) noexcept
     void fill_context "FILL_CONTEXT"(Context context, object native, Hamt snapshot) noexcept
     int exchange_entered "EXCHANGE_ENTERED"(Context context, int entered) noexcept
-    # From one that is gone: nothing is counted.
+    # The old root is gone: nothing is counted.
     void put_root "PUT_ROOT"(Hamt snapshot, Node *root) noexcept
     PyObject **items_of "items_of_list"(list items) noexcept
 
@@ -168,12 +168,12 @@ cdef extern from "Python.h":
 @cython.final
 cdef class ContextVar:
     """ContextVar(name, /, *, default=..., default_factory=None)\n--\n
-    A variable of which every Context holds a value of its own (PEP 567).
+    A variable that has its own value in every Context (PEP 567).
 
-    `name` is for people to read; `default` is what `get` returns where the current Context has no value. In its place
-    `default_factory`, called without arguments at the first `get` in a Context, makes a value and sets it there: it
-    is never shared with a Context that was there before. Create variables at the top level of a module: a Context
-    keeps alive every variable that was set in it.
+    `name` is for people to read; `get` returns `default` if the current Context has no value. `default_factory` is an
+    alternative: the first `get` in a Context calls it without arguments and sets the value there, so that no Context
+    made earlier shares it. Create variables at the top level of a module: a Context keeps alive every variable that was
+    set in it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):
@@ -213,8 +213,8 @@ cdef class ContextVar:
     def get(self, default=..., /):
         """Return the variable's value in the current Context. O(log n) in the number of variables set there.
 
-        Where there is none: the argument, else the variable's own default, or what its `default_factory` makes and
-        this sets, else LookupError.
+        Without a value there, return the argument, else the variable's default, or set and return what its
+        `default_factory` makes, else raise LookupError.
 
         >>> ContextVar("colour", default="blue").get()
         'blue'
@@ -225,10 +225,10 @@ cdef class ContextVar:
         >>> seen.get(), Context().run(seen.get)
         (['red'], [])
         """
-        # `_get_called` takes its place, which is called with the arguments as they come.
+        # `_get_called` replaces it, and takes its arguments as they come.
 
     def is_set(self):
-        """Whether the current Context has a value for the variable; a default is none. O(log n).
+        """Whether the current Context has a value for the variable; a default does not count. O(log n).
 
         >>> colour = ContextVar("colour", default="blue")
         >>> with colour.set("red"):
@@ -243,7 +243,7 @@ cdef class ContextVar:
     def set(self, value, /):
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
 
-        The Token is for `reset`, or undoes the set itself at the end of a `with` block.
+        Pass the Token to `reset`, or use it in a `with` block, whose end undoes the set.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -254,7 +254,7 @@ cdef class ContextVar:
         return contextvar_set(self, value)
 
     def unset(self):
-        """Take the variable's value out of the current Context and return a Token that undoes it. O(log n).
+        """Remove the variable's value from the current Context and return a Token that undoes it. O(log n).
 
         >>> colour = ContextVar("colour", default="blue")
         >>> token = colour.set("red")
@@ -267,11 +267,11 @@ cdef class ContextVar:
         return contextvar_set(self, ABSENT)
 
     def reset(self, token, /):
-        """Give the variable back the value it had before the `set` that made the token. O(log n).
+        """Restore the value that the variable had before the `set` that made the token. O(log n).
 
-        TypeError for what is no Token, RuntimeError for a token that was used already, ValueError for one that was
-        made by another variable or in another Context; after any of these nothing has changed. In debug mode, under
-        `python -X dev` or with `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
+        TypeError if it is not a Token, RuntimeError if it was used already, ValueError if another variable made it or
+        it was made in another Context. An error changes nothing. In debug mode, under `python -X dev` or with
+        `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -284,10 +284,10 @@ cdef class ContextVar:
         contextvar_reset(self, <Token>token)
 
     def try_reset(self, token, /):
-        """As `reset`, but False, and nothing changed, where the token was made in another Context; else True. O(log n).
+        """As `reset`, but return False, not an error, if the token was made in another Context; else True. O(log n).
 
-        For cleaning up what may be done by somebody else: the finaliser of an async generator, a callback, the end of a
-        task that was cancelled. CPython issue 118944 tells of it.
+        For cleanup that may run in another Context: the finaliser of an async generator, a callback, the end of a
+        cancelled task. See CPython issue 118944.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -309,8 +309,8 @@ cdef class ContextVar:
     def watch(self, callback, /):
         """Call `callback(event)` after each change of this variable's value, with a `WatchEvent`. O(1).
 
-        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered, left or
-        switched to it tells where the value changes. See `contextvars_cy.watch`, which tells of all variables.
+        Returns a `Watcher`; its `cancel()` or the end of its `with` block stops it. It also fires if entering, leaving
+        or switching Contexts changes the value. `contextvars_cy.watch` watches all variables.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> with colour.watch(lambda event: print(event.kind, event.value)):
@@ -325,10 +325,10 @@ cdef class ContextVar:
         return _implementations["watch"](self, callback)
 
     def proxy(self):
-        """Return an object that stands for the variable's value, whichever that is at the moment.
+        """Return an object that stands for whatever value the variable has at the moment.
 
-        Attributes, items, calls and operators of the `Proxy` are the value's; where there is none, they raise a
-        LookupError that says so. After the LocalProxy of werkzeug.
+        The `Proxy` forwards attributes, items, calls and operators to the value; without one they raise a LookupError
+        that says so. Modelled on werkzeug's LocalProxy.
 
         >>> user = ContextVar("user", default="nobody")
         >>> current_user = user.proxy()
@@ -357,7 +357,7 @@ cdef class ContextVar:
 
 @cython.nonecheck(False)
 cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count):
-    # What is usual, apart from what is not, for which the compiler would save registers.
+    # The usual path alone: for the rare ones the compiler would save registers.
     cdef PyObject *snapshot = _snapshot_at_hand()
     cdef PyObject *value
     if snapshot is not NULL and count <= 1:
@@ -402,7 +402,7 @@ cdef object contextvar_get(ContextVar var, object default=ABSENT):
 
 cdef Token contextvar_set(ContextVar var, object value):
     cdef PyObject *place = _place_of_set()
-    # Held while memory is asked for, where that may run a finaliser, which leaves the Context.
+    # Held, if allocating memory may run a finaliser that leaves the Context.
     cdef object _held = <object>place if COLLECTS_AT_ALLOCATION else None
     cdef PyObject *token = allocate(<PyTypeObject *>Token, &_free_tokens)
     cdef PyObject *old_value
@@ -466,7 +466,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
 cdef class Token:
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
 
-    A Token can be used once, by `ContextVar.reset` or as a context manager.
+    A Token works once, in `ContextVar.reset` or as a context manager.
 
     >>> colour = ContextVar("colour")
     >>> with colour.set("blue") as token:
@@ -521,7 +521,7 @@ cdef object _refuse_token(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
 @cython.final
 @cython.freelist(16)
 cdef class Assignment:
-    """What `assign` returns: it undoes that, by `undo` or at the end of a `with` block, once.
+    """What `assign` returns; it undoes the assignment once, by `undo` or at the end of a `with` block.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> with assign({colour: "red"}):
@@ -532,9 +532,9 @@ cdef class Assignment:
     """
 
     def undo(self):
-        """Give every variable back the value it had before: all of them, or on an error none. O(m log n).
+        """Restore the value that every variable had before: all of them, or none on an error. O(m log n).
 
-        RuntimeError where it was undone already, ValueError in another Context than that of the `assign`.
+        RuntimeError if it was undone already, ValueError in another Context than that of the `assign`.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> assignment = assign({colour: "red"})
@@ -566,7 +566,7 @@ cdef int _undo_assignment(Assignment assignment) except -1:
     if <PyObject *>assignment._context is not place:
         raise ValueError(f"{assignment!r} was made in a different Context{_made_where(assignment._origin)}")
     assignment._used = True
-    # The list may become one of what was before.
+    # `_update` may put the earlier values into this list.
     changes = _as_dict(assignment._old_value) if TOLD else None
     try:
         before = _update(place, None, assignment._old_value)
@@ -585,11 +585,11 @@ cdef object _refuse_assignment(PyTypeObject *cls, PyObject *args, PyObject *kwar
 @cython.embedsignature(False)
 def assign(values=ABSENT, /, *more):
     """assign(values, /)\n--\n
-    Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
+    Set many variables in the current Context at once: all, or none on an error. O(m log n) for m of n.
 
-    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
-    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. Faster than as many
-    calls of `ContextVar.set` from three variables on.
+    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is not a ContextVar.
+    Returns an `Assignment`, which undoes all at once, by `undo` or at the end of a `with` block. From three variables
+    on, faster than calls of `ContextVar.set`.
 
     >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant")
     >>> with assign({user: "ada", tenant: "acme"}):
@@ -606,12 +606,12 @@ def assign(values=ABSENT, /, *more):
     cdef PyObject *key
     cdef PyObject *value
     cdef Assignment assignment = Assignment.__new__(Assignment)
-    # The interpreter may call this without asking for room on the stack, but not `__exit__`.
+    # The interpreter checks the stack before it calls `__exit__`, but not always before this.
     Py_EnterRecursiveCall(" while calling a Python object")
     Py_LeaveRecursiveCall()
     if DEBUG:
         assignment._origin = origin()
-    # A list of variables and values in turn: what is exchanged in it costs no count of references.
+    # A list of variables and values in turn: exchanging values in it needs no reference counting.
     with cython.critical_section(pairs):
         changes = PyList_New(2 * len(pairs))
         while next_item(pairs, &position, &key, &value):
@@ -639,11 +639,11 @@ cdef dict _pairs(object values):
 @cython.final
 cdef class Context:
     """Context()\n--\n
-    A mapping from every ContextVar that was set in it to its value (PEP 567).
+    A mapping from each ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
-    `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
-    has to end before anything is awaited or yielded: what goes on then would find itself in this Context.
+    `with context:`; what it sets stays there. A Context can be entered only once at a time. Do not await or yield in
+    the body of the `with`: the code that runs meanwhile would run in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()
@@ -655,7 +655,7 @@ cdef class Context:
 
     @property
     def native(self):
-        """The native Context that this one wraps, for an API that insists on the real type; native host only."""
+        """The native Context that this one wraps, for an API that demands the real type; native host only."""
         if not NATIVE:
             raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
         native_registered(self)
@@ -666,7 +666,7 @@ cdef class Context:
         """run($self, callable, /, *args, **kwargs)\n--\n
         Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
 
-        RuntimeError where the Context is entered already, in this thread or another.
+        RuntimeError if the Context is entered already, in this thread or another.
 
         >>> colour = ContextVar("colour")
         >>> context = copy_context()
@@ -674,7 +674,7 @@ cdef class Context:
         >>> context[colour]
         'red'
         """
-        # `_run_called` takes its place.
+        # `_run_called` replaces it.
 
     def copy(self):
         """Return a Context with the same values. O(1).
@@ -685,8 +685,8 @@ cdef class Context:
         return _copy_of(self)
 
     def get(self, key, default=None, /):
-        """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
-        plays no part.
+        """Return the value of the variable in this Context, or the default. O(log n). The variable's own default is
+        ignored.
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
@@ -717,10 +717,10 @@ cdef class Context:
         return iterate(_shown_values(self), ITEMS)
 
     def diff(self, other, /):
-        """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
+        """Return the changes from this Context's values to the other's, a `HamtDiff` of added, removed and changed.
 
-        Values are compared by identity first, then by `==`. Of a Context and its copy it takes the time of their
-        difference, else O(n). TypeError for what is no Context.
+        Values are compared by identity first, then by `==`. Comparing a Context with its copy takes time in the size of
+        their difference, else O(n). TypeError if `other` is not a Context.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> before = copy_context()
@@ -794,7 +794,7 @@ cdef object _run_called(PyObject *self, PyObject *const *args, Py_ssize_t count,
 
 
 cdef inline PyObject *_value_in(Context context, object key, PyObject *default) except NULL:
-    # Owned; without a default a KeyError.
+    # Owned; KeyError without a default.
     cdef PyObject *value
     cdef Hamt snapshot
     if not is_type(<PyObject *>key, <PyTypeObject *>ContextVar):
@@ -822,7 +822,7 @@ cdef inline int _checked_variable(object key) except -1:
 cdef class ThreadState:
     """Where one thread's current Context is found; `thread_state()` returns the calling thread's.
 
-    For schedulers and interpreters of one's own, which enter and leave Contexts in other places than a `with` block:
+    For your own scheduler or interpreter, which enters and leaves Contexts outside of a `with` block:
 
     >>> state, context = thread_state(), Context()
     >>> state.enter(context)
@@ -840,7 +840,7 @@ cdef class ThreadState:
     def enter(self, context, /):
         """Make the Context the current one, on top of those entered before. O(1).
 
-        RuntimeError where it is entered already, in this thread or another.
+        RuntimeError if it is entered already, in this thread or another.
         """
         self._check_thread()
         context_enter(_checked_context(context))
@@ -848,7 +848,7 @@ cdef class ThreadState:
     def exit(self, context, /):
         """Make the Context that was current before this one the current one again. O(1).
 
-        RuntimeError where this one is not the current Context, so exits out of order are refused.
+        RuntimeError if this is not the current Context, so exits out of order are refused.
         """
         self._check_thread()
         context_exit(_checked_context(context))
@@ -872,7 +872,7 @@ cdef Context _checked_context(object context):
 
 
 def thread_state():
-    """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
+    """Return the calling thread's ThreadState, made at the first call and gone with the thread. O(1).
 
     >>> thread_state() is thread_state()
     True
@@ -880,13 +880,13 @@ def thread_state():
     return _thread_state()
 
 
-# By the number of their thread: of those that run, and, if a finaliser asked for one, of those that have begun to end.
+# By thread number: the states of threads that run, and, if a finaliser asked, of threads that have begun to end.
 cdef dict _states = {}
 cdef dict _states_at_end = {}
 
 
 cdef class _ThreadEnd:
-    # Freed when its thread begins to end: the interpreter's dictionary of a thread goes before all of its Contexts.
+    # Freed when its thread begins to end: the interpreter frees a thread's dictionary before its Contexts.
     cdef uint64_t _thread_id
 
     def __dealloc__(self):
@@ -901,7 +901,7 @@ cdef class _ThreadEnd:
         _states.pop(self._thread_id, None)
 
 
-# The type itself: of two copies of the package, each has its own.
+# The type itself, so that each of two copies of the package has its own key.
 cdef object _END_KEY = _ThreadEnd
 
 
@@ -933,7 +933,7 @@ cdef PyObject *_make_state(uint64_t thread_id) except NULL:
         raise MemoryError
     _forget_threads()
     state = _new_state()
-    # What a finaliser has made in the meantime stays. By no `setdefault`: CPython 3.13's goes on where memory lacks.
+    # What a finaliser made meanwhile stays. Not `setdefault`: CPython 3.13's goes on if memory is short.
     if _END_KEY not in <dict>thread:
         (<dict>thread)[_END_KEY] = end
     if thread_id not in _states:
@@ -951,7 +951,7 @@ cdef ThreadState _new_state():
 
 
 cdef PyObject *_state_at_end(uint64_t thread_id) except NULL:
-    # In the thread's dictionary, made anew, nobody would let go of it.
+    # In the thread's dictionary, made anew, it would never be freed.
     if _states_at_end[thread_id] is None:
         state = _new_state()
         if _states_at_end[thread_id] is None:
@@ -960,7 +960,7 @@ cdef PyObject *_state_at_end(uint64_t thread_id) except NULL:
 
 
 cdef int _forget_threads() except -1:
-    # Those that are gone. Without the HAS_GIL they cannot be counted.
+    # Forgets those that have ended. Without the GIL they cannot be counted.
     cdef PyThreadState *thread
     if not HAS_GIL:
         return 0
@@ -983,8 +983,8 @@ if get_ident() == main_thread().ident:
 
 
 cdef void _listen() noexcept:
-    # For the thread's end. If that has begun before anybody listened it is not heard: then nothing runs but finalisers,
-    # and the first frame is not the one that a thread starts with.
+    # For the thread's end. If that began before, it is too late: then only finalisers run, and the first frame is not
+    # the one that a thread starts with.
     global heard_thread_id
     cdef uint64_t thread_id = thread_id_here()
     try:
@@ -994,7 +994,7 @@ cdef void _listen() noexcept:
             _state()
             heard_thread_id = thread_id
     except MemoryError:
-        # The next look listens.
+        # The next lookup tries again.
         pass
 
 
@@ -1006,11 +1006,11 @@ cdef bint _began_in_threading() except -1:
 
 
 def current_context():
-    """Return the current Context itself, not a copy: what is set later shows in it. O(1).
+    """Return the current Context itself, not a copy: it shows what is set later. O(1).
 
-    On the thread host a Context is always the same object. On the native host two calls in one Context return the same
-    object for as long as somebody holds the first; after that another object may stand for the same Context. It
-    compares equal then, and tokens, which remember the native Context, do not mind.
+    On the thread host a Context is always the same object. On the native host calls in one Context return the same
+    object as long as a reference to it remains; later another object may stand for the same Context. The two compare
+    equal, and tokens, which remember the native Context, work with both.
 
     >>> colour = ContextVar("colour")
     >>> context = current_context()
@@ -1037,12 +1037,12 @@ include "thread_host.pxi"
 
 
 cdef inline PyObject *_snapshot_at_hand() noexcept:
-    # The current one, borrowed; NULL where that is not to be had at once.
+    # The current one, borrowed; NULL if that needs more work.
     return native_snapshot_at_hand() if NATIVE else thread_snapshot_at_hand()
 
 
 cdef inline PyObject *_loaded(PyObject *place) except NULL:
-    # Borrowed, for as long as nobody else runs.
+    # Borrowed, valid until other code runs.
     return native_loaded(place) if NATIVE else <PyObject *>(<Context>place)._snapshot
 
 
@@ -1055,8 +1055,8 @@ cdef Hamt _snapshot_of(Context context):
 
 
 cdef inline PyObject *_sole_snapshot(PyObject *place, Py_ssize_t count) noexcept:
-    # The Context's snapshot, borrowed, if nothing but the Context and the caller holds it, as the count of references
-    # shows: then it can be changed in place, unseen. Else NULL.
+    # The Context's snapshot, borrowed, if only the Context and the caller hold it, as its reference count shows: then
+    # it can be changed in place, unseen. Else NULL.
     cdef bint alone = True
     cdef PyObject *snapshot = (
         native_snapshot_held_by(place, &alone) if NATIVE else <PyObject *>(<Context>place)._snapshot
@@ -1073,8 +1073,8 @@ cdef bint _exchange(PyObject *place, Hamt expected, Hamt changed) except -1:
 
 
 cdef PyObject *_place_of_set(PyObject *made_in=NULL) except NULL:
-    # What a token that is made now remembers as its Context, borrowed from the thread. On the thread host an error if no
-    # variable may be set there, unless the token was made elsewhere, for which it is refused.
+    # What a token made now remembers as its Context, borrowed from the thread. On the thread host, an error if no
+    # variable may be set there, unless the token was made elsewhere: then it is refused for that.
     return native_place_of_set() if NATIVE else thread_place_of_set(made_in)
 
 
@@ -1111,7 +1111,7 @@ cdef inline int _leave(ThreadState state, Context context) except -1:
 
 
 cdef inline bint _enters_quickly(ThreadState state, Context context) noexcept:
-    # False where something is in the way, and nothing was done.
+    # False if something is in the way; then nothing was done.
     if WATCHED or not has_room(state):
         return False
     return native_enters_quickly(state, context) if NATIVE else thread_enters_quickly(state, context)
@@ -1166,7 +1166,7 @@ cdef inline PyObject *_remembered_or_found(Hamt snapshot, ContextVar var) noexce
 
 @cython.nonecheck(False)
 cdef PyObject *_found_and_remembered(Hamt snapshot, ContextVar var) noexcept:
-    # And remembered: until the snapshot is changed in place, which is told to the variable, it has the same value.
+    # The value stays right until the snapshot is changed in place, and that updates the variable too.
     global _last_number
     cdef PyObject *value = _find(snapshot, var)
     if not HAS_GIL:
@@ -1184,7 +1184,7 @@ cdef inline PyObject *_find(Hamt snapshot, ContextVar var) noexcept:
 
 
 cdef object _update(PyObject *place, ContextVar var, object value):
-    # Returns the old value: nothing comes between that and the token's learning of it.
+    # Returns the old value, so that nothing runs before the token gets it.
     cdef Hamt snapshot = EMPTY
     cdef Hamt changed = EMPTY
     cdef PyObject *loaded = _loaded(place)
@@ -1195,8 +1195,8 @@ cdef object _update(PyObject *place, ContextVar var, object value):
             snapshot = <Hamt>_loaded(place)
             old_value = _old_value_in(snapshot, var, value)
             changed = _with_change(snapshot, var, value)
-            # Two references: ours and the Context's. What was allocated may have run a finaliser, which set a variable,
-            # or copied the Context.
+            # Two references: ours and the Context's. Allocating may have run a finaliser that set a variable or copied
+            # the Context.
             if _sole_snapshot(place, 2) is <PyObject *>snapshot:
                 snapshot._become(changed)
                 break
@@ -1206,14 +1206,14 @@ cdef object _update(PyObject *place, ContextVar var, object value):
         if NATIVE and changed is not snapshot:
             native_take_back(snapshot, changed)
         raise
-    # Not above: returning from a `try`, Cython writes the exception that a caller handles into the generator that runs,
-    # which would keep it, and find it in `sys.exc_info()`.
+    # Not above: on a return from a `try`, Cython writes the exception that a caller handles into the running generator,
+    # which would keep it, and show it in `sys.exc_info()`.
     return old_value
 
 
 cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObject *value) noexcept:
-    # The old value, owned, if the snapshot is nobody else's and can be changed at once; else NULL, and nothing was done. No
-    # code of the user's runs in place.
+    # The old value, owned, if no other reference to the snapshot exists and it can be changed at once; else NULL, and
+    # nothing was done. Changing in place runs no user code.
     cdef PyObject *snapshot = _sole_snapshot(place, 1)
     cdef PyObject **slot
     cdef PyObject *old_value = NULL
@@ -1237,7 +1237,7 @@ cdef inline void _changed_in_place(Hamt snapshot, ContextVar var, PyObject *valu
     if var._remembered_in == snapshot._hash:
         var._remembered = value
     elif snapshot._hash > 0:
-        # Somebody had the snapshot, and asked for its hash.
+        # Other code had the snapshot, and asked for its hash.
         snapshot._hash = 0
 
 
@@ -1261,7 +1261,7 @@ cdef PyObject *_discard_in_place(Hamt snapshot, ContextVar var) noexcept:
 
 
 cdef bint _exchange_all(Hamt snapshot, list changes) noexcept:
-    # In place, where that goes for every variable: the list has the old values then.
+    # In place, if that works for every variable; the list then holds the old values.
     cdef Py_ssize_t index, done
     for index in range(0, len(changes), 2):
         if not _exchange_one(snapshot, changes, index):
@@ -1289,7 +1289,7 @@ cdef int context_enter(Context context) except -1:
     cdef const uint64_t *version = context_version_here()
     cdef bint quiet = version[0] == (<ThreadState>state)._loopless_version or _about_to_enter(context)
     _enter(<ThreadState>state, context)
-    # What we have entered ourselves is no step of a loop.
+    # Our own entering is not a step of a loop.
     if quiet:
         (<ThreadState>state)._loopless_version = version[0]
     return 0
@@ -1336,10 +1336,10 @@ cdef object _running_loop():
 
 
 cdef bint _about_to_enter(Context context) except -1:
-    # Whether no loop can be running; before, because an interrupt after it would leave the Context entered.
+    # Whether no loop can be running. Comes before entering: an interrupt afterwards would leave the Context entered.
     global _entering
     loop = _running_loop()
-    # An asynchronous test does without a loop what it would do in one.
+    # An asynchronous test that would misuse a Context under a loop is refused without one too.
     if loop is None and "unittest.async_case" not in modules:
         return True
     if _entering is None:
@@ -1349,13 +1349,13 @@ cdef bint _about_to_enter(Context context) except -1:
 
 
 def implement(method, function):
-    """For capabilities: what `ContextVar.watch` or `ContextVar.proxy` calls. To import that would fail when the
+    """For capabilities: set what `ContextVar.watch` or `ContextVar.proxy` calls. An import there would fail when the
     interpreter ends."""
     _implementations[method] = function
 
 
 def tell_changes_to(tell):
-    """For `watch`: have `tell(kind, variable, old, new)` called after each change from now on; None ends that."""
+    """For `watch`: call `tell(kind, variable, old, new)` after each change from now on; None ends that."""
     global WATCHED, TOLD, _tell_watchers
     if NATIVE:
         watch_switches(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)
@@ -1365,8 +1365,8 @@ def tell_changes_to(tell):
 
 
 def note_changes_by(note, look):
-    """For debug mode: have `note(kind, variable, old, new)` called after each change of values, and `look(variable)`
-    before each `get`."""
+    """For debug mode: call `note(kind, variable, old, new)` after each change of values, and `look(variable)` before
+    each `get`."""
     global TOLD, _note, _look
     _note, _look, TOLD = note, look, True
     replace_method(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
@@ -1379,7 +1379,7 @@ cdef object _get_after_look(PyObject *self, PyObject *const *args, Py_ssize_t co
 
 @cython.final
 cdef class _InNativeContext:
-    # A function that binds as a method does, and is called with the arguments as they come.
+    # A function that binds like a method and takes its arguments as they come.
     cdef readonly object __wrapped__
     cdef void *_vectorcall
 
@@ -1415,7 +1415,7 @@ cdef object _call_in_native_context(PyObject *self, PyObject *const *args, size_
 
 
 def in_native_context(function):
-    """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
+    """For event loops: the function, which gets the native Context if its argument `context` is one of ours."""
     return _InNativeContext(function)
 
 
@@ -1432,8 +1432,8 @@ cdef int _init_task_with_native_context(object self, object args, PyObject *opti
 
 
 def give_tasks_native_contexts(cls):
-    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone. False if that
-    cannot be done."""
+    """For event loops: the same for this class of asyncio tasks, if it takes only native Contexts. False if that is
+    impossible."""
     init = cls.__init__
     if type(init) is WrapperDescriptorType:
         replace_slot_init(<PyTypeObject *>cls, init, <initproc>_init_task_with_native_context, &_init_task)
@@ -1443,10 +1443,10 @@ def give_tasks_native_contexts(cls):
 
 
 cdef void _tell(str kind, ContextVar var, object old, object new) noexcept:
-    # It may have been taken away by another thread. Its own errors, an interrupt or a lack of room on the stack, go to
-    # `sys.unraisablehook`: the change is done, and a Context that was entered would have nobody to leave it. By
-    # Cython's default, `unraisable_tracebacks`, they would first go to `sys.excepthook`, a SystemExit would end the
-    # process, and at the end of the stack CPython 3.11 would print them, and allow for a level more each time.
+    # Another thread may have removed it. Its own errors, an interrupt or a lack of room on the stack, go to
+    # `sys.unraisablehook`: the change is done, and no code would leave a Context that was entered. By Cython's default,
+    # `unraisable_tracebacks`, they would first go to `sys.excepthook`, a SystemExit would end the process, and with a
+    # full stack CPython 3.11 would print them, and allow one more level each time.
     tell = _tell_watchers
     if tell is not None:
         tell(kind, var, old, new)
@@ -1486,6 +1486,6 @@ for _public in (assign, thread_state, current_context, copy_context):
 replace_method(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
 replace_method(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
-# For the slot: the name in the class body is only what Python code reads.
+# For the slot: the name in the class body serves only Python code.
 (<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented
 (<PyTypeObject *>Assignment).tp_hash = <hashfunc>PyObject_HashNotImplemented

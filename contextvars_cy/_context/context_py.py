@@ -3,12 +3,12 @@
 A `Context` is a thin wrapper around a *snapshot*, one immutable `Hamt` from `ContextVar` to value. Setting a variable
 makes a new snapshot and stores it in the current Context; copying a Context shares its snapshot, in O(1).
 
-Where the current Context is found is the business of the *host*, and the functions between the two rules below are all
-the difference between the hosts:
+The *host* decides where the current Context is found. The functions imported at the end are all that differs between
+the hosts:
 
 - On the **native** host the snapshot rides inside Python's own context, as the value of one native variable, the
-  *anchor*. Whoever copies, enters or leaves a native Context (asyncio does so in C) carries our variables along. Each
-  of our Contexts wraps one native Context.
+  *anchor*. Code that copies, enters or leaves a native Context (asyncio does so in C) carries our variables along.
+  Each of our Contexts wraps one native Context.
 - On the **thread** host every thread has a stack of our own Contexts, its `ThreadState`, as in CPython's `context.c`.
 """
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     E = TypeVar("E", covariant=True)
 
     class HamtIterator(Iterator[E]):
-        """With the type of its elements. And with a length, as a native Context's: the views that checkers have a
-        Mapping return are something else."""
+        """Knows the type of its elements, and has a length, as a native Context's iterators do. The views that type
+        checkers expect of a Mapping do not fit."""
 
         def __next__(self) -> E: ...
 
@@ -63,16 +63,16 @@ R = TypeVar("R")
 Snapshot = Hamt["ContextVar[Any]", Any]
 
 _serial = count()
-# By capabilities, which build on this module: the functions behind methods of ContextVar, and what is called after each
-# change while anybody watches.
+# Capabilities, which build on this module, fill these in: the functions behind methods of ContextVar, and the function
+# to call after each change while there is a watcher.
 _implementations: dict[str, Callable[..., Any]] = {}
 _tell: Callable[[str, Any, Any, Any], None] | None = None
-# The same for changes of values alone, which debug mode notes, too.
+# As `_tell`, but only for changes of values, which debug mode notes too.
 _tell_of_change = _tell
 _note: Callable[[str, Any, Any, Any], None] | None = None
-# The module of this name, from the first Context on that is entered under a loop.
+# The module `entering`, imported when a Context is first entered under a loop.
 _entering: Any = None
-# Each thread's ThreadState, weakly, and what tells of the thread's end.
+# Holds a weak reference to each thread's ThreadState, and the object that notices the thread's end.
 _threads: Any = local()
 _states: dict[int, ThreadState] = {}
 
@@ -80,12 +80,12 @@ _states: dict[int, ThreadState] = {}
 @published
 @final
 class ContextVar(Sealed, Generic[T]):
-    """A variable of which every Context holds a value of its own (PEP 567).
+    """A variable that has its own value in every Context (PEP 567).
 
-    `name` is for people to read; `default` is what `get` returns where the current Context has no value. In its place
-    `default_factory`, called without arguments at the first `get` in a Context, makes a value and sets it there: it
-    is never shared with a Context that was there before. Create variables at the top level of a module: a Context
-    keeps alive every variable that was set in it.
+    `name` is for people to read; `get` returns `default` if the current Context has no value. `default_factory` is an
+    alternative: the first `get` in a Context calls it without arguments and sets the value there, so that no Context
+    made earlier shares it. Create variables at the top level of a module: a Context keeps alive every variable that was
+    set in it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):
@@ -119,7 +119,7 @@ class ContextVar(Sealed, Generic[T]):
             refuse_arguments((name is not ABSENT) + len(more), unknown)
         if not isinstance(name, str):
             raise TypeError("context variable name must be a str")
-        # Only for its error: the standard library refuses a name that has no hash, so this does too.
+        # Only for its error: the standard library refuses an unhashable name.
         hash(name)
         if default_factory is not None:
             if default is not ABSENT:
@@ -132,7 +132,7 @@ class ContextVar(Sealed, Generic[T]):
         self._name = name
         self._default = default
         self._default_factory = default_factory
-        # Numbers in a row put the first 32 variables in one node of the trie, without a collision.
+        # Consecutive numbers put the first 32 variables in one node of the trie, without a collision.
         self._hash = next(_serial)
         return self
 
@@ -150,8 +150,8 @@ class ContextVar(Sealed, Generic[T]):
     def get(self, default: Any = ABSENT, /) -> Any:
         """Return the variable's value in the current Context. O(log n) in the number of variables set there.
 
-        Where there is none: the argument, else the variable's own default, or what its `default_factory` makes and
-        this sets, else LookupError.
+        Without a value there, return the argument, else the variable's default, or set and return what its
+        `default_factory` makes, else raise LookupError.
 
         >>> ContextVar("colour", default="blue").get()
         'blue'
@@ -174,7 +174,7 @@ class ContextVar(Sealed, Generic[T]):
         raise noted(LookupError(self), UNSET)
 
     def is_set(self) -> bool:
-        """Whether the current Context has a value for the variable; a default is none. O(log n).
+        """Whether the current Context has a value for the variable; a default does not count. O(log n).
 
         >>> colour = ContextVar("colour", default="blue")
         >>> with colour.set("red"):
@@ -188,7 +188,7 @@ class ContextVar(Sealed, Generic[T]):
     def set(self, value: T, /) -> Token[T]:
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
 
-        The Token is for `reset`, or undoes the set itself at the end of a `with` block.
+        Pass the Token to `reset`, or use it in a `with` block, whose end undoes the set.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -206,7 +206,7 @@ class ContextVar(Sealed, Generic[T]):
         return token
 
     def unset(self) -> Token[T]:
-        """Take the variable's value out of the current Context and return a Token that undoes it. O(log n).
+        """Remove the variable's value from the current Context and return a Token that undoes it. O(log n).
 
         >>> colour = ContextVar("colour", default="blue")
         >>> token = colour.set("red")
@@ -219,11 +219,11 @@ class ContextVar(Sealed, Generic[T]):
         return self.set(ABSENT)  # type: ignore[arg-type]
 
     def reset(self, token: Token[T], /) -> None:
-        """Give the variable back the value it had before the `set` that made the token. O(log n).
+        """Restore the value that the variable had before the `set` that made the token. O(log n).
 
-        TypeError for what is no Token, RuntimeError for a token that was used already, ValueError for one that was
-        made by another variable or in another Context; after any of these nothing has changed. In debug mode, under
-        `python -X dev` or with `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
+        TypeError if it is not a Token, RuntimeError if it was used already, ValueError if another variable made it or
+        it was made in another Context. An error changes nothing. In debug mode, under `python -X dev` or with
+        `CONTEXTVARS_CY_DEBUG=1`, the error says where the token was made.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -233,7 +233,7 @@ class ContextVar(Sealed, Generic[T]):
         """
         if type(token) is not Token:
             raise TypeError(f"expected an instance of Token, got {token!r}{whose(token)}")
-        # Comes first, because it may run a finaliser, which may use the token.
+        # This comes first, because it may run a finaliser that uses the token.
         here = place_of_set(token)
         if token._used:
             raise RuntimeError(f"{token!r} has already been used once{_made_where(token)}")
@@ -244,10 +244,10 @@ class ContextVar(Sealed, Generic[T]):
         _undo(token, self)
 
     def try_reset(self, token: Token[T], /) -> bool:
-        """As `reset`, but False, and nothing changed, where the token was made in another Context; else True. O(log n).
+        """As `reset`, but return False, not an error, if the token was made in another Context; else True. O(log n).
 
-        For cleaning up what may be done by somebody else: the finaliser of an async generator, a callback, the end of a
-        task that was cancelled. CPython issue 118944 tells of it.
+        For cleanup that may run in another Context: the finaliser of an async generator, a callback, the end of a
+        cancelled task. See CPython issue 118944.
 
         >>> colour = ContextVar("colour")
         >>> token = colour.set("blue")
@@ -269,8 +269,8 @@ class ContextVar(Sealed, Generic[T]):
     def watch(self, callback: Callable[[WatchEvent], object], /) -> Watcher:
         """Call `callback(event)` after each change of this variable's value, with a `WatchEvent`. O(1).
 
-        Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. Of a Context that is entered, left or
-        switched to it tells where the value changes. See `contextvars_cy.watch`, which tells of all variables.
+        Returns a `Watcher`; its `cancel()` or the end of its `with` block stops it. It also fires if entering, leaving
+        or switching Contexts changes the value. `contextvars_cy.watch` watches all variables.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> with colour.watch(lambda event: print(event.kind, event.value)):
@@ -285,10 +285,10 @@ class ContextVar(Sealed, Generic[T]):
         return _implementations["watch"](self, callback)  # type: ignore[no-any-return]
 
     def proxy(self) -> T:
-        """Return an object that stands for the variable's value, whichever that is at the moment.
+        """Return an object that stands for whatever value the variable has at the moment.
 
-        Attributes, items, calls and operators of the `Proxy` are the value's; where there is none, they raise a
-        LookupError that says so. After the LocalProxy of werkzeug.
+        The `Proxy` forwards attributes, items, calls and operators to the value; without one they raise a LookupError
+        that says so. Modelled on werkzeug's LocalProxy.
 
         >>> user = ContextVar("user", default="nobody")
         >>> current_user = user.proxy()
@@ -298,7 +298,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> current_user == "nobody"
         True
         """
-        # Whatever a T may do, this does.
+        # The Proxy does whatever a T does.
         return _implementations["proxy"](self)  # type: ignore[no-any-return]
 
     def __hash__(self) -> int:
@@ -318,7 +318,7 @@ def _make_default(var: ContextVar[T]) -> T:
     token = var.set(value)
     if token._old_value is ABSENT:
         return value  # type: ignore[no-any-return]
-    # The factory has set the variable, or a finaliser has in the meantime: the first value stays.
+    # The factory set the variable itself, or a finaliser did meanwhile: the first value stays.
     var.reset(token)
     return token._old_value  # type: ignore[no-any-return]
 
@@ -328,7 +328,7 @@ def _make_default(var: ContextVar[T]) -> T:
 class Token(Sealed, Generic[T]):
     """What `ContextVar.set` returns: the variable, its old value, and the Context in which it was set (PEP 567).
 
-    A Token can be used once, by `ContextVar.reset` or as a context manager.
+    A Token works once, in `ContextVar.reset` or as a context manager.
 
     >>> colour = ContextVar("colour")
     >>> with colour.set("blue") as token:
@@ -339,7 +339,7 @@ class Token(Sealed, Generic[T]):
     __slots__ = ("_context", "_old_value", "_origin", "_used", "_var")
 
     MISSING: Final = MISSING
-    """What `old_value` is where the variable had no value."""
+    """The `old_value` if the variable had none."""
 
     _var: ContextVar[T]
     _old_value: Any
@@ -387,7 +387,7 @@ def _made_where(made: Token[Any] | Assignment) -> str:
 
 
 def _with_more_room(undo: Callable[..., None], *args: Any) -> None:
-    """For the end of a `with` block where the stack ends, which a C function would reach all the same."""
+    """Lets a `with` block end although the stack is full, as a function in C could."""
     limit = getrecursionlimit()
     setrecursionlimit(limit + 100)
     try:
@@ -402,14 +402,14 @@ def _undo(made: Token[Any] | Assignment, var: ContextVar[Any] | None) -> None:
     try:
         before = update(var, made._old_value, None)
     except BaseException:
-        # Out of memory, or interrupted: it can be used again.
+        # Out of memory, or interrupted: the token stays usable.
         made._used = False
         raise
     _report(tell, "reset", var, before, made._old_value)
 
 
 def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: Any, old: Any, new: Any) -> None:
-    """Call one of the functions that are told, which the caller has looked at once, since another thread may cancel."""
+    """Call `tell` if there is one; the caller reads it once, because another thread may cancel it."""
     if tell is not None:
         tell(kind, var, old, new)
 
@@ -417,7 +417,7 @@ def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: A
 @published
 @final
 class Assignment(Sealed):
-    """What `assign` returns: it undoes that, by `undo` or at the end of a `with` block, once.
+    """What `assign` returns; it undoes the assignment once, by `undo` or at the end of a `with` block.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> with assign({colour: "red"}):
@@ -429,7 +429,7 @@ class Assignment(Sealed):
 
     __slots__ = ("_context", "_old_value", "_origin", "_used")
 
-    # As a Token's; the old value is what the variables had, in a dict, with ABSENT for those that had none.
+    # As a Token's, but the old value is a dict of the variables' values, with ABSENT for those that had none.
     _context: object
     _old_value: dict[ContextVar[Any], Any]
     _origin: str
@@ -439,9 +439,9 @@ class Assignment(Sealed):
         raise RuntimeError("Assignments can only be created by assign()")
 
     def undo(self) -> None:
-        """Give every variable back the value it had before: all of them, or on an error none. O(m log n).
+        """Restore the value that every variable had before: all of them, or none on an error. O(m log n).
 
-        RuntimeError where it was undone already, ValueError in another Context than that of the `assign`.
+        RuntimeError if it was undone already, ValueError in another Context than that of the `assign`.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> assignment = assign({colour: "red"})
@@ -476,7 +476,7 @@ class Assignment(Sealed):
     __hash__ = None  # type: ignore[assignment]
 
 
-# Of a union, mypy takes no type for the keys of a dict of different variables.
+# With one union, mypy infers no key type for a dict of different variables.
 @overload
 def assign(values: Mapping[ContextVar[Any], Any], /) -> Assignment: ...
 
@@ -488,11 +488,11 @@ def assign(values: Iterable[tuple[ContextVar[Any], Any]], /) -> Assignment: ...
 @published
 @shown_as(lambda values, /: None)
 def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
-    """Set many variables in the current Context at once: all of them, or on an error none. O(m log n) for m of n.
+    """Set many variables in the current Context at once: all, or none on an error. O(m log n) for m of n.
 
-    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is no ContextVar.
-    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. Faster than as many
-    calls of `ContextVar.set` from three variables on.
+    `values` is a mapping from ContextVar to value, or what `dict` takes. TypeError for a key that is not a ContextVar.
+    Returns an `Assignment`, which undoes all at once, by `undo` or at the end of a `with` block. From three variables
+    on, faster than calls of `ContextVar.set`.
 
     >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant")
     >>> with assign({user: "ada", tenant: "acme"}):
@@ -522,18 +522,18 @@ if TYPE_CHECKING:
 
     class _Mapping(Sealed, Mapping[ContextVar[Any], Any]): ...
 else:
-    # Registered as a Mapping below, which as a base would bring methods of its own.
+    # Mapping would add methods if it were a base, so Context is registered below.
     _Mapping = Sealed
 
 
 @published
 @final
 class Context(_Mapping):
-    """A mapping from every ContextVar that was set in it to its value (PEP 567).
+    """A mapping from each ContextVar that was set in it to its value (PEP 567).
 
     `Context()` is empty; `copy_context()` copies the current one. Code runs in a Context by `run`, or in the body of
-    `with context:`. A Context can be entered once at a time; what the code sets stays in it. The body of the `with`
-    has to end before anything is awaited or yielded: what goes on then would find itself in this Context.
+    `with context:`; what it sets stays there. A Context can be entered only once at a time. Do not await or yield in
+    the body of the `with`: the code that runs meanwhile would run in this Context.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> context = Context()
@@ -544,8 +544,8 @@ class Context(_Mapping):
     """
 
     # `_native` and `_is_registered` belong to the native host, the others to the thread host. Entering takes the second
-    # element of `_entry_permit`: of two threads one finds it gone, and a list of two needs no memory to have it back.
-    # The Contexts that a thread is in are linked by `_before`; a base Context, which nobody entered, knows its thread.
+    # element of `_entry_permit`: only one of two threads gets it, and giving it back to a list of two needs no memory.
+    # `_before` links the Contexts that a thread is in; a base Context, which no code entered, knows its thread.
     __slots__ = ("__weakref__", "_before", "_home", "_entry_permit", "_is_registered", "_native", "_snapshot")
 
     _native: NativeContext
@@ -563,13 +563,13 @@ class Context(_Mapping):
 
     @property
     def native(self) -> NativeContext:
-        """The native Context that this one wraps, for an API that insists on the real type; native host only."""
+        """The native Context that this one wraps, for an API that demands the real type; native host only."""
         return native_of(self)
 
     def run(self, callable: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call `callable(*args, **kwargs)` in this Context and return its result; O(1) beside the call.
 
-        RuntimeError where the Context is entered already, in this thread or another.
+        RuntimeError if the Context is entered already, in this thread or another.
 
         >>> colour = ContextVar("colour")
         >>> context = copy_context()
@@ -580,8 +580,8 @@ class Context(_Mapping):
         try:
             return (run_in if _tell is None else _run_and_tell)(self, callable, args, kwargs)
         finally:
-            # An exception's traceback keeps the frames that called. If one of those kept the callable, a task that has
-            # failed, and holds its exception, would hold itself.
+            # An exception's traceback keeps the frames it passed. If this one kept the callable, a failed task, which
+            # holds its exception, would hold itself.
             del self, callable, args, kwargs
 
     def copy(self) -> Context:
@@ -602,8 +602,8 @@ class Context(_Mapping):
     def get(self, key: ContextVar[T], default: D, /) -> T | D: ...
 
     def get(self, key: ContextVar[Any], default: Any = None, /) -> Any:
-        """Return the value of the variable in this Context, or the default. O(log n). The variable's own default
-        plays no part.
+        """Return the value of the variable in this Context, or the default. O(log n). The variable's own default is
+        ignored.
 
         >>> Context().get(ContextVar("colour", default="blue"))
         """
@@ -635,10 +635,10 @@ class Context(_Mapping):
         return iterate(shown_values(self), "items")  # type: ignore[return-value]
 
     def diff(self, other: Context, /) -> HamtDiff:
-        """Return what turns this Context's values into the other's, as a `HamtDiff`: added, removed and changed.
+        """Return the changes from this Context's values to the other's, a `HamtDiff` of added, removed and changed.
 
-        Values are compared by identity first, then by `==`. Of a Context and its copy it takes the time of their
-        difference, else O(n). TypeError for what is no Context.
+        Values are compared by identity first, then by `==`. Comparing a Context with its copy takes time in the size of
+        their difference, else O(n). TypeError if `other` is not a Context.
 
         >>> colour = ContextVar("colour", default="blue")
         >>> before = copy_context()
@@ -666,7 +666,7 @@ class Context(_Mapping):
     def __eq__(self, other: object, /) -> bool:
         if type(other) is not Context:
             return NotImplemented
-        # Not looked at twice, since another thread may be setting variables in it.
+        # A Context equals itself even while another thread sets variables in it.
         return other is self or shown_values(self) == shown_values(other)
 
     __hash__ = None  # type: ignore[assignment]
@@ -697,7 +697,7 @@ def checked_variable(key: object) -> ContextVar[Any]:
 class ThreadState(Sealed):
     """Where one thread's current Context is found; `thread_state()` returns the calling thread's.
 
-    For schedulers and interpreters of one's own, which enter and leave Contexts in other places than a `with` block:
+    For your own scheduler or interpreter, which enters and leaves Contexts outside of a `with` block:
 
     >>> state, context = thread_state(), Context()
     >>> state.enter(context)
@@ -706,7 +706,7 @@ class ThreadState(Sealed):
     >>> state.exit(context)
     """
 
-    # Both belong to the thread host; the base Context is the one that nobody entered.
+    # Both belong to the thread host; the base Context is the one that no code entered.
     __slots__ = ("__weakref__", "_base", "_current")
 
     _base: Context
@@ -724,7 +724,7 @@ class ThreadState(Sealed):
     def enter(self, context: Context, /) -> None:
         """Make the Context the current one, on top of those entered before. O(1).
 
-        RuntimeError where it is entered already, in this thread or another.
+        RuntimeError if it is entered already, in this thread or another.
         """
         self._check_thread()
         _about_to_enter(_checked_context(context))
@@ -733,7 +733,7 @@ class ThreadState(Sealed):
     def exit(self, context: Context, /) -> None:
         """Make the Context that was current before this one the current one again. O(1).
 
-        RuntimeError where this one is not the current Context, so exits out of order are refused.
+        RuntimeError if this is not the current Context, so exits out of order are refused.
         """
         self._check_thread()
         (leave_context if _tell is None else _leave_and_tell)(_checked_context(context))
@@ -751,7 +751,7 @@ def _checked_context(context: object) -> Context:
 
 @published
 def thread_state() -> ThreadState:
-    """Return the calling thread's ThreadState; it is made at the first call and gone with its thread. O(1).
+    """Return the calling thread's ThreadState, made at the first call and gone with the thread. O(1).
 
     >>> thread_state() is thread_state()
     True
@@ -769,22 +769,22 @@ def _make_thread_state() -> ThreadState:
     prepare_thread(made)
     end = _threads.__dict__.setdefault("end", _ThreadEnd(thread))
     while True:
-        # One step: an interrupt leaves a whole one or none, and where a finaliser has made one meanwhile, that stays.
+        # One step: an interrupt leaves a whole state or none, and if a finaliser made one meanwhile, that stays.
         state = end.__dict__.setdefault("state", ref(made))()
         if state is not None:
             break
         _remove_dead_weakref(end.__dict__, "state")
-    # In the place of one that has ended, whose number this thread has now.
+    # Replaces the state of an ended thread that had the same number.
     _states[thread] = state
     _threads.state = end.state
     return state  # type: ignore[no-any-return]
 
 
 class _ThreadEnd:
-    """Goes when its thread ends, and takes the ThreadState along.
+    """Is freed when its thread ends, and removes the ThreadState.
 
-    Finalisers that run later may make another one. The interpreter does not come back to `_threads` for that thread, so
-    what is there is left behind. It is a weak reference: the state itself goes when the thread's number is given again.
+    Finalisers that run later may make another ThreadState. The interpreter clears `_threads` only once per thread, so
+    that entry stays. It is a weak reference: the state itself goes when another thread gets the number.
     """
 
     state: Callable[[], ThreadState | None] = staticmethod(lambda: None)
@@ -800,11 +800,11 @@ class _ThreadEnd:
 
 @published
 def current_context() -> Context:
-    """Return the current Context itself, not a copy: what is set later shows in it. O(1).
+    """Return the current Context itself, not a copy: it shows what is set later. O(1).
 
-    On the thread host a Context is always the same object. On the native host two calls in one Context return the same
-    object for as long as somebody holds the first; after that another object may stand for the same Context. It
-    compares equal then, and tokens, which remember the native Context, do not mind.
+    On the thread host a Context is always the same object. On the native host calls in one Context return the same
+    object as long as a reference to it remains; later another object may stand for the same Context. The two compare
+    equal, and tokens, which remember the native Context, work with both.
 
     >>> colour = ContextVar("colour")
     >>> context = current_context()
@@ -842,16 +842,16 @@ def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> 
 
 def running_loop() -> Any:
     events = modules.get("asyncio.events")
-    # While asyncio is being imported, the function is not there yet, and no loop runs.
+    # While asyncio is being imported, the function does not exist yet, and no loop runs.
     running_loop = getattr(events, "_get_running_loop", None)
     return None if running_loop is None else running_loop()
 
 
 def _about_to_enter(context: Context) -> None:
-    """Before, because an interrupt after it would leave the Context entered."""
+    """Called before entering, because an interrupt afterwards would leave the Context entered."""
     global _entering
     loop = running_loop()
-    # An asynchronous test does without a loop what it would do in one.
+    # An asynchronous test that would misuse a Context under a loop is refused without one too.
     if loop is not None or "unittest.async_case" in modules:
         if _entering is None:
             from . import entering as module
@@ -861,19 +861,19 @@ def _about_to_enter(context: Context) -> None:
 
 
 def refuse_to_leave(context: Context, error: RuntimeError) -> None:
-    """Have `entering`, if it was needed, raise another error than this if it has left the Context itself."""
+    """Let `entering`, if it is imported, raise another error if it has left the Context itself."""
     if _entering is not None:
         _entering.refuse_to_leave(context, error)
 
 
 def implement(method: str, function: Callable[..., Any]) -> None:
-    """For capabilities: what `ContextVar.watch` or `ContextVar.proxy` calls. To import that would fail when the
+    """For capabilities: set what `ContextVar.watch` or `ContextVar.proxy` calls. An import there would fail when the
     interpreter ends."""
     _implementations[method] = function
 
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:
-    """For `watch`: have `tell(kind, variable, old, new)` called after each change from now on; None ends that."""
+    """For `watch`: call `tell(kind, variable, old, new)` after each change from now on; None ends that."""
     global _tell, _tell_of_change
     note, _tell = _note, tell
     if note is None or tell is None:
@@ -888,8 +888,8 @@ def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None
 
 
 def note_changes_by(note: Callable[[str, Any, Any, Any], None], look: Callable[[ContextVar[Any]], None]) -> None:
-    """For debug mode: have `note(kind, variable, old, new)` called after each change of values, and `look(variable)`
-    before each `get`."""
+    """For debug mode: call `note(kind, variable, old, new)` after each change of values, and `look(variable)` before
+    each `get`."""
     global _note
     _note = note
     tell_changes_to(_tell)
@@ -904,7 +904,7 @@ def note_changes_by(note: Callable[[str, Any, Any, Any], None], look: Callable[[
 
 
 def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
-    """For event loops: the function, given the native Context for one of ours that is its argument `context`."""
+    """For event loops: the function, which gets the native Context if its argument `context` is one of ours."""
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> R:
@@ -917,8 +917,8 @@ def in_native_context(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def give_tasks_native_contexts(cls: Any) -> bool:
-    """For event loops: the same for this class of asyncio's tasks, if it takes native Contexts alone. False if that
-    cannot be done."""
+    """For event loops: the same for this class of asyncio tasks, if it takes only native Contexts. False if that is
+    impossible."""
     # asyncio has imported it.
     from inspect import Parameter, signature
 
@@ -931,7 +931,7 @@ def give_tasks_native_contexts(cls: Any) -> bool:
         if type(context) is Context and (TASKS_ARE_NATIVE or options.get("eager_start")):
             options["context"] = context.native
         init(self, *args, **options)
-        # In asyncio's debug mode a task knows the stack that it was made on, of which this function is no part.
+        # In asyncio's debug mode a task records the stack that made it; this function does not belong there.
         if self._source_traceback:
             del self._source_traceback[-1]
 
@@ -971,7 +971,7 @@ def _enter_and_tell(context: Context) -> None:
     try:
         _report(tell, "enter", None, left, context)
     except BaseException:
-        # An interrupt, or no room on the stack: nobody else would leave it.
+        # An interrupt, or no room on the stack: no other code would leave it.
         leave_context(context)
         raise
 

@@ -9,8 +9,8 @@
 
 #include "../_hamt/node.h"
 
-/* The fields that are read here are in a public struct, which a later Python may change: there the slower ways
-   that need none of them are taken. */
+/* The fields read here are in a public struct, which a later Python may change: there the slower code runs, which needs
+   none of them. */
 #ifndef CPYTHON_FIELDS_ARE_KNOWN
 #define CPYTHON_FIELDS_ARE_KNOWN (PY_VERSION_HEX < 0x03100000)
 #endif
@@ -21,7 +21,7 @@
 #define thread_here() _PyThreadState_UncheckedGet()
 #endif
 
-/* No two thread states have the same. */
+/* Unique to each thread state. */
 static inline uint64_t thread_id_here(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN
     return thread_here()->id;
@@ -41,7 +41,7 @@ static inline uint64_t thread_id_here(void) {
 /* The thread that asked last for its ThreadState. */
 static PER_THREAD uint64_t known_thread_id;
 
-/* Moves whenever this thread enters or leaves a native Context: here it is, for more than one look. */
+/* Where the version is, to read more than once; it moves whenever this thread enters or leaves a native Context. */
 static inline const uint64_t *context_version_here(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN
     return &thread_here()->context_ver;
@@ -56,7 +56,7 @@ static inline uint64_t context_version(void) {
     return *context_version_here();
 }
 
-/* The thread's native Context, borrowed; NULL where it has none yet, or where this Python does not tell. */
+/* The thread's native Context, borrowed; NULL if it has none yet, or this Python does not show it. */
 static inline PyObject *current_native_context(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN
     return thread_here()->context;
@@ -75,20 +75,20 @@ static inline int visit_map(PyObject *referent, void *found) {
     return 1;
 }
 
-/* The map of a Context's variables, borrowed. Contexts that have the same map have the same values. */
+/* The map of a Context's variables, borrowed. Contexts with the same map have the same values. */
 static inline PyObject *map_of_context(PyObject *context) {
     PyObject *map = NULL;
     Py_TYPE(context)->tp_traverse(context, visit_map, &map);
     return map;
 }
 
-/* The structs behind a variable, a Context and its map, as far as they are read here. Nobody promises them:
-   `probe_layout` sees whether they are like this. Without the GIL there is no lock to read them under. */
+/* The structs behind a variable, a Context and its map, as far as they are read here. CPython does not promise them:
+   `probe_layout` checks them. Without the GIL there is no lock to read them under. */
 typedef struct {
     PyObject_HEAD
     PyObject *name;
     PyObject *default_value;
-    /* What the variable was last found to have, borrowed, and in which thread and at which version of its Context. */
+    /* The value that the variable last had, borrowed, and in which thread and at which version of its Context. */
     PyObject *value;
     uint64_t thread_id;
     uint64_t version;
@@ -124,10 +124,10 @@ static uint32_t anchor_hash;
 static PyTypeObject *bitmap_node_type, *array_node_type;
 static int layout_is_known = 0;
 
-/* The anchor's value in the Context, borrowed. NULL where it has none, or where CPython has to be asked: among variables
-   whose hashes are all the same. And whether nobody but the Context holds the value, if nobody holds it in another
-   way: a copy of a Context shares its map, one that differs from it shares nodes of the map, and all count their
-   references, so a count of one, from the map to the value, is nobody else's. */
+/* The anchor's value in the Context, borrowed. NULL if it has none, or CPython must be asked: among variables whose
+   hashes are all the same. `alone` says whether no other Context shares the way to the value: a copy shares the map, a
+   changed copy shares nodes of it, and all references are counted, so counts of one from the map to the value mean
+   that only this Context has it. */
 static inline PyObject *find_anchor(PyObject *context, int *alone) {
     PyObject *map = ((layout_of_context *)context)->map, *node = ((layout_of_map *)map)->root;
     uint32_t hash = anchor_hash;
@@ -153,7 +153,7 @@ static inline PyObject *find_anchor(PyObject *context, int *alone) {
     return NULL;
 }
 
-/* The same for who only reads, and where the anchor is the first of few variables at once. */
+/* The same for reading only; finds the anchor at once if it is the first of few variables. */
 static inline PyObject *anchor_value_in(PyObject *context) {
     layout_of_bitmap_node *root = (layout_of_bitmap_node *)((layout_of_map *)((layout_of_context *)context)->map)->root;
     int alone;
@@ -164,9 +164,9 @@ static inline PyObject *anchor_value_in(PyObject *context) {
 }
 
 #if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-/* A thread that ends lets go of its first Context and leaves the version as it is. What a finaliser sets from then on
-   makes another first Context of the same version, and what the anchor keeps of the old one is freed memory. So it is
-   believed in a Context that was entered, which moved the version, and in the thread that will be heard to end. */
+/* A thread that ends frees its first Context but keeps the version. A finaliser that sets a variable then makes another
+   first Context of the same version, and what the anchor remembers of the old one is freed memory. So it is trusted
+   only in a Context that was entered, which moved the version, and in a thread whose end will be noticed. */
 static uint64_t heard_thread_id;
 static void (*listen_for_thread_end)(void);
 
@@ -174,7 +174,7 @@ static inline int cache_is_believed(PyThreadState *thread) {
     return heard_thread_id == thread->id || ((layout_of_context *)thread->context)->previous != NULL;
 }
 
-/* At the second look at one version CPython's own function is asked, which has the variable keep the value. */
+/* The second read at one version calls CPython's own function, which makes the variable remember the value. */
 static inline PyObject *look_up_anchor(PyThreadState *thread) {
     static uint64_t version = 0;
     PyObject *value = NULL;
@@ -193,7 +193,7 @@ static inline PyObject *look_up_anchor(PyThreadState *thread) {
 static uint64_t heard_thread_id;
 #endif
 
-/* The anchor's value in the current Context, borrowed; NULL where there is none, or CPython has to be asked. */
+/* The anchor's value in the current Context, borrowed; NULL if there is none, or CPython must be asked. */
 static inline PyObject *anchor_value_here(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
     layout_of_variable *anchor = (layout_of_variable *)the_anchor;
@@ -222,7 +222,7 @@ static inline int cache_is_as_described(PyObject *value) {
         && anchor->version == thread->context_ver;
 }
 
-/* Whether a Context's map is as described above, in the eyes of its own functions. */
+/* Whether a Context's map is as described above, according to its own functions. */
 static inline int context_is_as_described(PyObject *context, PyObject *value, int shared) {
     PyObject *map = map_of_context(context), *root = NULL;
     int alone;
@@ -265,7 +265,7 @@ static inline int try_layout(PyObject *context, PyObject *value) {
 
 #endif
 
-/* To be called once, with the variable that is looked for from then on. */
+/* Call it once, with the variable to look for from then on. */
 static inline int probe_layout(PyObject *anchor, PyObject *value, void (*listen)(void)) {
     the_anchor = anchor;
 #if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
@@ -273,7 +273,7 @@ static inline int probe_layout(PyObject *anchor, PyObject *value, void (*listen)
     PyObject *context = PyContext_New();
     Py_hash_t hash = PyObject_Hash(anchor);
     int answer = -1;
-    /* Folded as CPython's `hamt_hash` does it. */
+    /* Folded like CPython's `hamt_hash`. */
     anchor_hash = (uint32_t)hash;
 #if SIZEOF_VOID_P > 4
     anchor_hash ^= (uint32_t)((uint64_t)hash >> 32);

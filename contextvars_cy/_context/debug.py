@@ -1,4 +1,4 @@
-"""What debug mode alone asks for: where a token is made, for the errors about it, and which defaults can change."""
+"""For debug mode: where a token is made, for the errors about it, and which defaults are mutable."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from .._sealed import PACKAGE
 
 
 def origin() -> str:
-    """The program's line that runs, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
+    """The program's current line, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
     frame = _program_frame()
     place = "in C code"
     if frame is not None:
         place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-    # Other modules have lost their names then.
+    # By then other modules have lost their names.
     return f"{place}, " + ("when the interpreter ends" if is_finalizing() else f"thread {_thread_and_task()}")
 
 
 def warn_of_shared_default(name: str, default: object) -> None:
-    """Warn of a default that can change: a list can, and what has a hash cannot."""
+    """Warn of a mutable default, such as a list; a hashable one counts as immutable."""
     if type(default).__hash__ is None:
         warn(
             f"every Context shares the default of ContextVar({name!r}), {default!r}, and what is changed in it: use "
@@ -30,7 +30,7 @@ def warn_of_shared_default(name: str, default: object) -> None:
 
 
 def warn(message: str) -> None:
-    """Warn at the program's line that runs."""
+    """Warn at the program's current line."""
     frame = _program_frame()
     if frame is not None and not is_finalizing():
         warnings.warn_explicit(
@@ -44,7 +44,7 @@ def warn(message: str) -> None:
 
 
 def _program_frame() -> FrameType | None:
-    """The program's, which called into this package."""
+    """The program's frame that called this package."""
     frame: FrameType | None = _getframe(1)
     while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{PACKAGE}."):
         frame = frame.f_back
@@ -53,7 +53,7 @@ def _program_frame() -> FrameType | None:
 
 def _thread_and_task() -> str:
     thread = threading.current_thread().name
-    # A loop that runs has been imported, and one that is still being imported runs no task.
+    # A running loop has been imported, and one still being imported runs no task.
     for name in ("asyncio.tasks", "trio.lowlevel"):
         current_task = getattr(modules.get(name), "current_task", None)
         if current_task is not None:

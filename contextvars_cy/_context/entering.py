@@ -1,12 +1,12 @@
-"""What becomes of a Context that is still entered when a step of an asyncio loop is over.
+"""Leaves a Context that is still entered when a step of an asyncio loop is over.
 
-The body of `with context:` must not `await`. On the native host the loop cannot leave the task's own Context then: that
-stays entered for ever, and the task's next step is refused. On the thread host all other tasks go on in `context`. So
-the first that enters a Context in a step has the loop call a check after it: what is still entered is left, the loop's
-exception handler is told the line, and a task that waits within the body is cancelled, so that the body ends now rather
-than going on outside of its Context. The end of the `with` then raises a RuntimeError.
+The body of `with context:` must not `await`. If it does, on the native host the loop cannot leave the task's own
+Context: it stays entered for ever, and the task's next step is refused. On the thread host all other tasks run in
+`context`. So the first entry in a step schedules a check after the step. The check leaves what is still entered, tells
+the loop's exception handler the line, and cancels a task that waits in the body, so that the body ends now instead of
+running outside of its Context. The end of the `with` then raises a RuntimeError.
 
-None of this keeps anything alive: frames are known by address and code, all else by weak references.
+This keeps nothing alive: it knows frames by address and code, all else by weak references.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MUST_NOT_AWAIT = (
     if _NATIVE
     else "the native host (CONTEXTVARS_CY_HOST=native) has Contexts for tasks, context.run(asyncio.create_task, ...)"
 )
-# Of a context manager: its methods, and what is called in their place.
+# The methods by which a context manager enters.
 _ENTER = {"__enter__", "__aenter__"}
 _TEST_CASE = (
     "an IsolatedAsyncioTestCase cannot enter a Context by enterContext(), since it would be left in another step. Set "
@@ -56,12 +56,12 @@ class _Here(threading.local):
 
 
 _here = _Here()
-# What a check has left, by address, for when the `with` comes to its end.
+# The Contexts that a check has left, by address, for the end of their `with`.
 _left: dict[int, _Entered] = {}
 
 
 def about_to_enter(context: Context, loop: events.AbstractEventLoop | None) -> None:
-    """For the engine, before `with context:` and `ThreadState.enter`; loop is the one that runs here, if any."""
+    """For the engine, before `with context:` and `ThreadState.enter`; `loop` is the running one, or None."""
     frame = _outside(sys._getframe(1), PACKAGE)
     if _NATIVE or loop is not None:
         _refuse_test_case(frame)
@@ -78,7 +78,7 @@ def about_to_enter(context: Context, loop: events.AbstractEventLoop | None) -> N
 
 
 def refuse_to_leave(context: Context, refusal: RuntimeError) -> None:
-    """For the engine, if a Context cannot be left: a check may have done that, and this raises the error for it."""
+    """For the engine, if a Context cannot be left: if a check has left it, raise the error about that."""
     entered = _left.pop(id(_native(context)), None)
     if entered is None:
         if _here.check is not None:
@@ -87,7 +87,7 @@ def refuse_to_leave(context: Context, refusal: RuntimeError) -> None:
     task = None if entered.task is None else entered.task()
     if entered.has_cancelled and task is not None and sys.version_info >= (3, 11):
         task.uncancel()
-    # The refusal says the same with less. What ended the body shows where it waited.
+    # The refusal says less. The exception that ended the body shows where it waited.
     ended_by = sys.exc_info()[1]
     raise RuntimeError(entered.message()) from (refusal.__context__ if ended_by is refusal else ended_by)
 
@@ -106,7 +106,7 @@ class _Entered:
         self.body = _known(body)
         task = tasks.current_task(loop)
         self.task: weakref.ref[tasks.Task[Any]] | None = None if task is None else weakref.ref(task)
-        # As long as this frame is on the stack, the step goes on.
+        # The step runs as long as this frame is on the stack.
         root = getattr(task and task.get_coro(), "cr_frame", None) or body
         self.root = _known(root)
         self.step = _context_of_handle(root, task)
@@ -120,14 +120,14 @@ class _Entered:
         return _MUST_NOT_AWAIT.format(self.place)
 
     def cancel(self) -> bool:
-        """Cancel the task that waits in the body, if one does."""
+        """Cancel the task if it waits in the body."""
         task = None if self.task is None else self.task()
         if task is not None and not task.done() and self.body in map(_known, _waiting(task.get_coro())):
             self.has_cancelled = task.cancel()
         return self.has_cancelled
 
     def context_of_step(self) -> Any:
-        """The native Context that the loop has run the step in; None if that cannot be told."""
+        """The native Context in which the loop ran the step; None if unknown."""
         if self.step is not None:
             return self.step()
         task = None if self.task is None else self.task()
@@ -135,27 +135,27 @@ class _Entered:
             return None
         if sys.version_info >= (3, 12):
             return _native(task.get_context())
-        # Before Python 3.12 a task in C shows its Context to the garbage collector only.
+        # Before Python 3.12 a C task shows its Context only to the garbage collector.
         found = [getattr(task, "_context", None), *gc.get_referents(task)]
         return next((_native(context) for context in found if isinstance(context, (Context, _Native))), None)
 
 
 class _Check:
-    """What the loop calls after the step."""
+    """The loop calls it after the step."""
 
     def __init__(self, loop: events.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
         self.is_uvloop = type(loop).__module__.partition(".")[0] in ("uvloop", "winloop")
         self.top = Context()
         self.entered: dict[int, _Entered] = {}
-        # What `Context.run` has left entered, because something was still entered within.
+        # Contexts that `Context.run` could not leave, because another was still entered within.
         self.not_left: list[weakref.ref[Any]] = []
 
     def schedule(self, loop: Any) -> None:
-        # In an empty Context, which lies on top of whatever the step leaves entered.
+        # In an empty Context, on top of all that the step leaves entered.
         options = {"context": self.top.native} if _NATIVE else {}
         if self.is_uvloop:
-            # It calls nothing more, but for timers, after a step whose Context it could not leave.
+            # After a step whose Context it could not leave, uvloop calls only timers.
             loop.call_later(0.001, self, **options)
         else:
             loop.call_soon(self, **options)
@@ -164,20 +164,20 @@ class _Check:
         try:
             self._check()
         except (RuntimeError, SystemError):
-            # rloop calls this with the error still set that the step's Context could not be left with.
+            # rloop calls this while its error about leaving the step's Context is still set.
             self._check()
 
     def _check(self) -> None:
         _here.check = None
         if not self._may_be_late():
             return
-        # A loop that is run within a step, as nest_asyncio does it, calls this in the middle of that step.
+        # A loop that runs within a step, as with nest_asyncio, calls this in the middle of that step.
         on_stack = {_known(frame) for frame in _stack(sys._getframe()) if frame.f_code is not _HANDLE_RUN}
         self.entered = {address: each for address, each in self.entered.items() if each.root not in on_stack}
         left = [self.entered[id(native)] for native in self._leave() if self._is_ours(native)]
         cancelled = set()
         for each in left:
-            # One that nothing holds is gone by now, and its address may be another's.
+            # An unreferenced one is gone by now, and another object may have its address.
             if each.context() is not None:
                 _left[each.address] = each
             if each.task not in cancelled and each.cancel():
@@ -190,13 +190,13 @@ class _Check:
     def _may_be_late(self) -> bool:
         if _PYPY or not _NATIVE:
             return True
-        # The empty one on top, and the thread's own.
+        # Two are always there: the empty one on top, and the thread's own.
         return len([*_native_stack(self.top.native)]) > 2
 
     def _leave(self) -> list[Any]:
-        """Leave what is still entered though its step is over; return it, the innermost first."""
+        """Leave the Contexts still entered after their step; return them, the innermost first."""
         if _PYPY:
-            # There a Context is left whatever has been entered within it, which is then entered but not current.
+            # PyPy leaves a Context even if another was entered within it, which then stays entered but is not current.
             natives = [each.context() for each in reversed(self.entered.values())]
             return [native for native in natives if native is not None and abandon(native)]  # pyright: ignore
         left: list[Any] = []
@@ -218,18 +218,18 @@ class _Check:
         return left
 
     def _count(self) -> int:
-        """How many native Contexts are to be left, from the one below the empty one on."""
+        """How many native Contexts to leave, starting below the empty one."""
         natives = [*_native_stack(self.top.native)][1:-1]
         steps = {address: each.context_of_step() for address, each in self.entered.items()}
         count = 0
         for depth, native in enumerate(natives, 1):
             if self._is_ours(native):
-                # A callback's Context, of which nobody knows, is the next.
+                # The next one is a callback's Context, which is not known.
                 count = depth if steps[id(native)] is not None else depth + 1
             elif self._is_not_left(native) or any(native is step for step in steps.values()):
                 count = depth
         if count and self.is_uvloop:
-            # It runs all steps in a Context of its own.
+            # uvloop runs all steps in a Context of its own.
             count += 1
         return min(count, len(natives))
 
@@ -241,7 +241,7 @@ class _Check:
 
 
 def _native_stack(native: Any) -> Iterator[Any]:
-    """A native Context and those that it was entered on top of, which it shows to the garbage collector only."""
+    """A native Context and those below it, which it shows only to the garbage collector."""
     while native is not None:
         yield native
         native = next((found for found in gc.get_referents(native) if isinstance(found, _Native)), None)
@@ -256,7 +256,7 @@ _Native = type(_native(Context()))
 
 
 def _outside(frame: FrameType, *modules: str) -> FrameType:
-    """The first frame that is not of these modules."""
+    """The first frame outside of these modules."""
     while frame.f_back is not None:
         name = str(frame.f_globals.get("__name__"))
         if not any(name == module or name.startswith(module + ".") for module in modules):
@@ -266,7 +266,7 @@ def _outside(frame: FrameType, *modules: str) -> FrameType:
 
 
 def _body(frame: FrameType) -> FrameType:
-    """The frame whose `with` has the Context entered, be it through a context manager of the program's."""
+    """The frame whose `with` entered the Context, perhaps through the program's own context manager."""
     while frame.f_back is not None:
         if frame.f_code.co_name not in _ENTER and frame.f_back.f_code.co_name not in _ENTER:
             break
@@ -294,7 +294,7 @@ def _waiting(coroutine: Any) -> Iterator[FrameType]:
                 coroutine = getattr(coroutine, f"{prefix}_{awaited}")
                 break
         else:
-            # What `async for` and `anext` await shows its generator to the garbage collector only.
+            # The awaitable of `async for` and `anext` shows its generator only to the garbage collector.
             steps = (CoroutineType, GeneratorType, AsyncGeneratorType)
             coroutine = next((found for found in gc.get_referents(coroutine) if isinstance(found, steps)), None)
 
@@ -304,14 +304,14 @@ def _context_of_handle(root: FrameType, task: tasks.Task[Any] | None) -> weakref
     frame = root if task is None else root.f_back
     if task is not None and frame is not None and frame.f_code is _HANDLE_RUN:
         return None
-    # A callback; or a task that another has started eagerly, in a step of its own.
+    # A callback, or a task that another task started eagerly in its own step.
     while frame is not None and frame.f_code is not _HANDLE_RUN:
         frame = frame.f_back
     return None if frame is None else weakref.ref(_native(frame.f_locals["self"]._context))
 
 
 def _refuse_test_case(frame: FrameType) -> None:
-    """unittest enters in one step of an asynchronous test what it leaves in another."""
+    """unittest enters in one step of an asynchronous test and leaves in another."""
     if frame.f_globals.get("__name__") != "unittest.case":
         return
     asynchronous = getattr(sys.modules.get("unittest.async_case"), "IsolatedAsyncioTestCase", ())

@@ -1,4 +1,4 @@
-/* The interpreter's own contexts, as far as its C API lets one reach them. */
+/* The interpreter's own contexts, as far as its C API reaches them. */
 #ifndef CONTEXTVARS_CY_INTERPRETER_H
 #define CONTEXTVARS_CY_INTERPRETER_H
 
@@ -18,9 +18,9 @@ static inline PyObject *context_of_token(PyObject *token) {
     return context;
 }
 
-/* Before 3.12 any allocation may run the collector, also those in the middle of CPython's set or copy. What a
-   finaliser sets there is lost (its issue 148891), and frees the map that CPython is reading. So the collector
-   waits. Nothing that has code of the user's is freed meanwhile: the caller holds the old value. */
+/* Before 3.12 any allocation may run the collector, even in the middle of CPython's set or copy. What a finaliser sets
+   there is lost, and frees the map that CPython is reading (its issue 148891). So the collector waits. Nothing that
+   runs user code is freed meanwhile: the caller holds the old value. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define stop_collector() 0
 #define resume_collector(stopped) ((void)(stopped))
@@ -28,7 +28,7 @@ static inline PyObject *context_of_token(PyObject *token) {
 #define stop_collector() PyGC_Disable()
 #define resume_collector(stopped) ((stopped) ? PyGC_Enable() : 0)
 #else
-/* Looked up before they are needed, so that a lack of memory cannot leave the collector stopped. */
+/* Looked up early, so that a lack of memory cannot leave the collector stopped. */
 static PyObject *gc_isenabled, *gc_disable, *gc_enable;
 static inline int call_and_clear(PyObject *function) {
     PyObject *error, *value, *traceback, *answer;
@@ -59,8 +59,8 @@ static inline int stop_collector(void) {
 #define resume_collector(stopped) ((stopped) ? call_and_clear(gc_enable) : 0)
 #endif
 
-/* CPython reads and changes a Context without a lock, also where there is no GIL (its issue 155519). So whatever
-   here touches a native Context that another thread can see does it in a critical section of that Context. */
+/* CPython reads and changes a Context without a lock, even without the GIL (its issue 155519). So code here that
+   touches a native Context that another thread can see does so in a critical section of that Context. */
 #ifdef Py_GIL_DISABLED
 #define LOCKED(context, statement) \
     Py_BEGIN_CRITICAL_SECTION(context); \
@@ -70,7 +70,7 @@ static inline int stop_collector(void) {
 #define LOCKED(context, statement) statement
 #endif
 
-/* With an exception set where they return -1. */
+/* They set an exception if they return -1. */
 static inline int enter_native(PyObject *context) {
     int status;
     LOCKED(context, status = PyContext_Enter(context));
@@ -130,8 +130,8 @@ static inline PyObject *current_native_value(PyObject *variable) {
     return value;
 }
 
-/* Have `told` called after each switch of Contexts in any thread, but for those that count as a move of our own; NULL:
-   no more. CPython tells from 3.14 on. */
+/* Call `told` after each switch of Contexts in any thread, except those that count as our own moves; NULL ends that.
+   CPython reports them from 3.14 on. */
 #if PY_VERSION_HEX >= 0x030E0000
 #ifdef _MSC_VER
 static __declspec(thread) int own_moves;

@@ -1,9 +1,8 @@
 """The interpreter's own contexts, as far as Python code can reach them: for the pure backend on the native host.
 
-Python has words for running a function in a native Context, but none for three things that this module finds ways to:
-learning in which Context a native token was made, entering a Context, and leaving it. CPython's own word for reading a
-variable is not to be trusted when a thread ends; and PyPy's for setting one and for running a function are not quite as
-good as CPython's.
+Python can run a function in a native Context, but has no call for three things that this module does: learning in which
+Context a native token was made, entering a Context, and leaving it. CPython's call to read a variable is unsafe when a
+thread ends; and PyPy's calls to set one and to run a function fall short of CPython's.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from .standard_library import NativeContext, NativeContextVar, NativeToken, copy
 
 T = TypeVar("T")
 
-# Whether every task of asyncio takes native Contexts alone; before, those do that start eagerly, if they are in C.
+# Whether every asyncio task takes only native Contexts; before, only eagerly started tasks in C do.
 TASKS_ARE_NATIVE = sys.version_info >= (3, 15)
 
 if TYPE_CHECKING or sys.implementation.name != "pypy":
 
     def context_of(token: NativeToken[Any]) -> NativeContext:
-        """The Context that the token was made in; a token keeps no public reference, but shows it to the collector."""
+        """The Context that made the token; a token has no public reference to it, but shows it to the collector."""
         for referent in get_referents(token):
             if type(referent) is NativeContext:
                 return referent
@@ -36,9 +35,9 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
     def reader(variable: NativeContextVar[T], default: T) -> Callable[[], T]:
         """A function that reads the variable in the current Context.
 
-        `variable.get` believes what CPython remembers of the Context that it last looked at. While a thread ends, that
-        is freed memory: its values are finalised when its Context is gone, and what they set makes another Context,
-        which CPython takes for the first. A copy is asked without remembering.
+        `variable.get` trusts what CPython remembers of the Context that it last read. While a thread ends, that is
+        freed memory: the thread's values are finalised after its Context is gone, and setting a variable then makes
+        another Context, which CPython mistakes for the first. Reading a copy uses no such memory.
         """
 
         def read() -> T:
@@ -46,7 +45,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
 
         return read
 
-    # The method itself: a function around it would stand in every traceback.
+    # The method itself: a wrapper would show in every traceback.
     run = NativeContext.run
     if sys.version_info >= (3, 12):
         copy, copy_current, _extend = NativeContext.copy, copy_native_context, list.extend
@@ -62,10 +61,10 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
             return while_none_is_collected(copy_native_context)
 
     def exchanger(variable: NativeContextVar[T], default: T) -> Callable[[list[NativeToken[T]], T, T], None]:
-        """A function that sets the variable in the current Context, if it has the expected value still.
+        """A function that sets the variable in the current Context if it still has the expected value.
 
-        It adds the token to the list, or nothing. All of it is one step of C, so that no signal handler, finaliser or
-        other thread comes between the look and the set.
+        It adds the token to the list, or nothing. It is one step in C, so that no signal handler, finaliser or other
+        thread can run between the test and the set.
         """
         # As in `reader`.
         get, copies, set_value = methodcaller("get", variable, default), (copy_native_context,), variable.set
@@ -78,25 +77,25 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
 
     _CALLED: Any = methodcaller("__call__")
 
-    # At once, not when it is first needed: that may be in a finaliser, in the middle of this import, or when the
-    # interpreter ends and imports nothing more.
+    # Imported now: it may first be needed in a finaliser, in the middle of this import, or when the interpreter ends
+    # and imports fail.
     try:
         import ctypes
     except ImportError as error:
         _no_ctypes: ImportError | None = error
     else:
         _no_ctypes = None
-        # A prototype of our own: ctypes.pythonapi's functions belong to everybody. It raises what the function set.
+        # Our own prototype, because all code shares ctypes.pythonapi's functions. It raises the function's error.
         _prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)
         _enter = _prototype(("PyContext_Enter", ctypes.pythonapi))
         _leave = _prototype(("PyContext_Exit", ctypes.pythonapi))
         _Refusal = ctypes.ArgumentError
-        # A class as it lies in memory, as far as its flags, which are the 22nd word, or the 24th without the GIL.
+        # A class's memory up to its flags, the 22nd word, or the 24th without the GIL.
         _Class = ctypes.c_size_t * 24
 
     def replace_init(cls: Any, init: Callable[..., None]) -> bool:
-        """Set the `__init__` of a class, also of one in C, which Python allows while a flag is not set. False, and
-        nothing done, without ctypes."""
+        """Set the `__init__` of a class, even of a C class, which Python allows while a flag is not set. Without
+        ctypes, do nothing and return False."""
         if _no_ctypes is not None:
             return False
         words = _Class.from_address(id(cls))
@@ -106,7 +105,7 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         try:
             cls.__init__ = init
         finally:
-            # The other flags are not what they were.
+            # The other flags may have changed.
             words[flags] |= was_immutable
         return True
 
@@ -125,16 +124,16 @@ if TYPE_CHECKING or sys.implementation.name != "pypy":
         try:
             _call(_leave, context)
         except (MemoryError, RecursionError):
-            # Once more, since a Context that is not left stays the current one.
+            # Try again, since a Context that is not left stays current.
             _call(_leave, context)
 
     def _call(function: Callable[..., Any], context: NativeContext) -> None:
         try:
-            # Called by an assignment: after a call of its own the interpreter looks for signals, and one that was
-            # raised there would leave the Context entered, and nobody to know.
+            # `map` makes the call within an assignment: after a plain call the interpreter checks for signals, and an
+            # exception there would leave the Context entered, unnoticed.
             (_,) = map(function, (context,))
         except _Refusal as error:
-            # A Context is never refused but for a lack of memory, or of room on the stack before Python 3.12.
+            # This fails only for lack of memory, or of room on the stack before Python 3.12.
             raise (RecursionError if "RecursionError" in str(error) else MemoryError) from error
 
 else:
@@ -145,14 +144,14 @@ else:
     def reader(variable: NativeContextVar[T], default: T) -> Callable[[], T]:
         return partial(variable.get, default)
 
-    # Each thread's Context for what is set while it runs in none.
+    # Each thread's Context for variables set while it runs in none.
     _first = local()
 
     def context_of(token: NativeToken[Any]) -> NativeContext:
         return token._context
 
     def enter(context: NativeContext) -> None:
-        # One step, so that of two threads one enters. PyPy's own `run` looks at the flag alone.
+        # One step, so that only one of two threads enters. PyPy's own `run` tests only the flag.
         before = [get_contextvar_context()]
         if context._is_entered or context.__dict__.setdefault("_before_contextvars_cy", before) is not before:
             raise RuntimeError(f"cannot enter context: {context!r} is already entered")
@@ -170,7 +169,7 @@ else:
         del context._before_contextvars_cy
 
     def abandon(context: NativeContext) -> bool:
-        """Leave a Context that is not the current one any more, if it is entered still."""
+        """Leave a Context that is no longer the current one, if it is still entered."""
         is_entered = "_before_contextvars_cy" in context.__dict__
         if is_entered:
             context._is_entered = False
@@ -178,7 +177,7 @@ else:
         return is_entered
 
     def run(context: NativeContext, callable: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        # PyPy's own takes some keywords for its parameters.
+        # PyPy's own mistakes some keywords for its parameters.
         enter(context)
         try:
             return callable(*args, **kwargs)
@@ -197,14 +196,14 @@ else:
         def exchange(tokens: list[NativeToken[T]], expected: T, value: T) -> None:
             context = get_contextvar_context()
             if context is None:
-                # One step, so that of two, made here and by a finaliser in between, the first stays.
+                # One step, so that if a finaliser in between makes another, the first stays.
                 context = _first.__dict__.setdefault("context", NativeContext())
                 set_contextvar_context(context)
             data = context._data
             if data.get(variable, default) is not expected:
                 return
             changed = data.set(variable, value)
-            # PyPy's own is Python code that forgets what a signal handler sets in the middle of it.
+            # PyPy's own set is Python code, and loses what a signal handler sets in the middle of it.
             if context._data is data:
                 context._data = changed
                 tokens.append(NativeToken(context, variable, data.get(variable, NativeToken.MISSING)))

@@ -1,4 +1,4 @@
-"""What both twins say in an error beyond CPython's own words."""
+"""What both twins add to CPython's error messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNSET = "Set the variable first, ask variable.get(default), or create it with a 
 
 
 def whose(thing: object) -> str:
-    """For what is of the right name and from the wrong module."""
+    """A hint about an object of the right name from the wrong module."""
     kind = type(thing)
     if kind not in (NativeContext, NativeContextVar, NativeToken):
         return ""
@@ -42,7 +42,7 @@ def has_pairs(values: object) -> bool:
 
 
 def shown_as(shape: Callable[..., None]) -> Callable[[F], F]:
-    """Have `inspect.signature` show this one: what the function takes besides is for the words of a refusal."""
+    """Make `inspect.signature` show this shape: the function's other parameters only serve error messages."""
 
     def mark(function: F) -> F:
         function.__wrapped__ = shape  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ cdef inline PyObject *native_loaded(PyObject *place) except NULL:
             return <PyObject *>EMPTY
         # The Context holds it.
         decref(snapshot)
-    # Because whoever lists the native Context can get hold of the anchor.
+    # Code that lists the native Context can get the anchor, and set it.
     if not is_type(snapshot, <PyTypeObject *>Hamt):
         raise TypeError(f"Expected Hamt, got {type(<object>snapshot).__name__}")
     return snapshot
@@ -42,7 +42,7 @@ cdef inline PyObject *native_snapshot_held_by(PyObject *place, bint *alone) noex
 
 
 cdef bint native_exchange(PyObject *place, Hamt expected, Hamt changed) except -1:
-    # No code of the user's runs between the look and the set.
+    # No user code runs between the test and the set.
     if native_loaded(place) is not <PyObject *>expected:
         return False
     set_native(_anchor, changed)
@@ -50,7 +50,7 @@ cdef bint native_exchange(PyObject *place, Hamt expected, Hamt changed) except -
 
 
 cdef int native_take_back(Hamt snapshot, Hamt changed) except -1:
-    # A set may have failed after it was done.
+    # A set may fail after it took effect.
     if native_loaded(NULL) is <PyObject *>changed:
         set_native(_anchor, snapshot)
     return 0
@@ -60,13 +60,13 @@ cdef PyObject *native_place_of_set() except NULL:
     cdef PyObject *place = current_native_context()
     if place is not NULL:
         return place
-    # A set makes one, or tells.
+    # A set makes and reveals a native Context.
     return context_of_token(set_native(_anchor, <Hamt>native_loaded(NULL)))
 
 
 # ---- Contexts ----
 
-# As in the reference, but for the wrapper that was registered last: a weak reference without a callback costs a third.
+# As in the reference, except for the wrapper registered last: a weak reference without a callback costs a third.
 cdef dict _wrappers = {}
 cdef object _latest = None
 
@@ -118,7 +118,7 @@ cdef Context native_registered(Context context):
         latest = _latest_registered()
         if latest is None:
             reference = PyWeakref_NewRef(context, None)
-            # To make that may have run a finaliser, which registered another.
+            # Making it may have run a finaliser that registered another.
             if _latest_registered() is None:
                 _latest, context._is_registered = reference, True
                 return context
@@ -195,7 +195,7 @@ cdef int native_leave(ThreadState state, Context context) except -1:
 
 
 cdef int _forget_entered(ThreadState state, Context context) except -1:
-    # Not the current one: greenlets leave theirs in any order.
+    # Not always the current one: greenlets leave theirs in any order.
     cdef Py_ssize_t index = len(state._below)
     while index > 0:
         index -= 1
@@ -206,7 +206,7 @@ cdef int _forget_entered(ThreadState state, Context context) except -1:
 
 
 cdef int _name_our_context(Context context) except -1:
-    # The native Context has set its error, which names it.
+    # The native Context has set an error that names the native one.
     try:
         return raise_pending()
     except RuntimeError as error:
@@ -220,13 +220,13 @@ cdef int _name_our_context(Context context) except -1:
 
 
 def show_native_variables(shown):
-    """For `install`, on the native host: have every Context show the native variables that are set in it, or not."""
+    """For `install`, on the native host: make every Context show the native variables set in it, or hide them."""
     global SHOWS_NATIVE_VARIABLES
     SHOWS_NATIVE_VARIABLES = shown
 
 
 cdef Hamt native_shown_values(Context context):
-    # A copy, because another thread may be setting variables in the Context.
+    # A copy, because another thread may set variables in the Context.
     native = copy_native(context._native)
     cdef Hamt snapshot = native.get(_anchor, EMPTY)
     for variable, value in native.items():
@@ -236,7 +236,7 @@ cdef Hamt native_shown_values(Context context):
 
 
 cdef PyObject *_native_value_in(Context context, object key, PyObject *default) except NULL:
-    # The same as `_value_in` for a native variable.
+    # As `_value_in`, for a native variable.
     cdef PyObject *value = NULL
     if not SHOWS_NATIVE_VARIABLES or type(key) is not type(_anchor):
         _checked_variable(key)
@@ -250,7 +250,7 @@ cdef PyObject *_native_value_in(Context context, object key, PyObject *default) 
     return value
 
 
-# ---- what an event loop's C code does, of which nobody is told ----
+# ---- what an event loop's C code does; no watcher is told ----
 
 
 def enter_untold(Context context):

@@ -1,6 +1,6 @@
 """The native host: a snapshot rides inside Python's own context, as the value of one native variable, the *anchor*.
 
-Whoever copies, enters or leaves a native Context (asyncio does so in C) carries our variables along. Each of our
+Code that copies, enters or leaves a native Context (asyncio does so in C) carries our variables along. Each of our
 Contexts wraps one native Context. `thread_host_py` defines the same names for the other host.
 """
 
@@ -32,7 +32,7 @@ from .standard_library import NativeContext, NativeContextVar, NativeToken
 R = TypeVar("R")
 
 _anchor: NativeContextVar[Snapshot] = NativeContextVar("contextvars_cy")
-# Whether Contexts show the native variables that are set in them too.
+# Whether Contexts also show the native variables set in them.
 _shows_native_variables = False
 
 
@@ -47,13 +47,13 @@ def snapshot_of(context: Context) -> Snapshot:
 
 
 def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> Any:
-    """Change the current snapshot, and return the old value; tell what is made of it that and the place. On an error
-    nothing has changed."""
+    """Change the current snapshot and return the old value; store that and the place in `made`. On an error nothing has
+    changed."""
     native_tokens: list[NativeToken[Snapshot]] = []
     snapshot = changed = EMPTY
     old_value: Any = ABSENT
     try:
-        # Again, if a signal handler or a finaliser has set a variable in the meantime.
+        # Again if a signal handler or a finaliser set a variable meanwhile.
         while not native_tokens:
             snapshot = current_snapshot()
             changed, old_value = with_change(snapshot, var, value)
@@ -62,7 +62,7 @@ def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignmen
             # Not the native token, which keeps the whole old snapshot alive.
             made._old_value, made._context = old_value, context_of(native_tokens[0])
     except BaseException:
-        # Without a token CPython may have had no memory for it, after it had set the variable.
+        # If there is no token, CPython may have set the variable before it ran out of memory for the token.
         if changed is not snapshot and (native_tokens or current_snapshot() is changed):
             _take_back(snapshot, changed)
         raise
@@ -70,7 +70,7 @@ def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignmen
 
 
 def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
-    """Undo the change, and nothing that was set on top of it."""
+    """Undo the change, but not what was set after it."""
     native_tokens: list[NativeToken[Snapshot]] = []
     while not native_tokens:
         found = current_snapshot()
@@ -78,7 +78,7 @@ def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
 
 
 def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
-    """The snapshot with what turned the one before into the one after, which knew nothing of it."""
+    """The snapshot with the changes from `before` to `after`."""
     for var, value in after.items():
         if find(before._root, var._hash, var) is not value:
             snapshot, _ = with_change(snapshot, var, value)
@@ -89,7 +89,7 @@ def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snap
 
 
 def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
-    """What a token that is made now remembers as its Context: the native one, which only a set tells."""
+    """What a token made now remembers as its Context: the native one, which only a set reveals."""
     native_tokens: list[NativeToken[Snapshot]] = []
     while not native_tokens:
         snapshot = current_snapshot()
@@ -99,9 +99,9 @@ def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
 
 # ---- Contexts ----
 
-# The native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays its own
-# for as long as the wrapper lives; kept in the native Context itself, the wrapper would be a reference cycle. No
-# WeakValueDictionary, whose setdefault is several steps.
+# From a native Context's address to its wrapper. A wrapper keeps its native Context alive, so the address stays valid
+# as long as the wrapper lives; storing the wrapper in the native Context would make a reference cycle. Not a
+# WeakValueDictionary, whose setdefault takes several steps.
 _wrappers: dict[int, _Reference] = {}
 
 
@@ -112,7 +112,7 @@ class _Reference(ref[Context]):
 
 
 def _forget(reference: _Reference) -> None:
-    # It has no address if the memory ran out before it had one.
+    # It has no address if memory ran out too early.
     _remove_dead_weakref(_wrappers, getattr(reference, "address", None))
 
 
@@ -123,17 +123,17 @@ def _wrap(native: NativeContext) -> Context:
 
 
 def _registered(context: Context) -> Context:
-    """The Context, or the one that is known already for its native one.
+    """The Context, or the one already registered for its native Context.
 
-    It can be found from then on, by whoever finds the native one to be the current one. A copy that was never entered,
-    or asked for its native Context, cannot be that, and needs no place here.
+    From then on it is found if its native Context is the current one. A copy that was never entered, or asked for its
+    native Context, cannot be current, and needs no entry.
     """
     if context._is_registered:
         return context
     reference = _Reference(context, _forget)
     address = reference.address = id(context._native)
     while True:
-        # One step, so that of two wrappers, made by two threads or by a finaliser in between, the first stays.
+        # One step, so that if two threads, or a finaliser in between, make two wrappers, the first stays.
         wrapper = _wrappers.setdefault(address, reference)()
         if wrapper is not None:
             wrapper._is_registered = True
@@ -198,11 +198,11 @@ def leave_context(context: Context) -> None:
 
 
 def _name_our_context(error: RuntimeError, context: Context) -> None:
-    """Have the refusal of a native Context name the Context that wraps it, and leave any other error as it is."""
+    """Make a native Context's refusal name the Context that wraps it; leave any other error as it is."""
     traceback = error.__traceback__
     while traceback and traceback.tb_next:
         traceback = traceback.tb_next
-    # What the program itself has raised is the program's.
+    # Leave the program's own errors alone.
     ours = traceback and traceback.tb_frame.f_globals.get("__package__") == __package__
     if ours and len(error.args) == 1 and type(error.args[0]) is str:
         for text in (ENTERED, NOT_ENTERED):
@@ -211,14 +211,14 @@ def _name_our_context(error: RuntimeError, context: Context) -> None:
 
 
 def prepare_thread(state: ThreadState) -> None:
-    """Nothing: the interpreter knows which Context a thread is in."""
+    """Does nothing: the interpreter knows which Context a thread is in."""
 
 
 # ---- what a Context shows ----
 
 
 def show_native_variables(shown: bool) -> None:
-    """For `install`: have every Context show the native variables that are set in it, or not."""
+    """For `install`: make every Context show the native variables set in it, or hide them."""
     global _shows_native_variables
     _shows_native_variables = shown
 
@@ -226,7 +226,7 @@ def show_native_variables(shown: bool) -> None:
 def shown_values(context: Context) -> Hamt[Any, Any]:
     if not _shows_native_variables:
         return snapshot_of(context)
-    # A copy, because another thread may be setting variables in the Context.
+    # A copy, because another thread may set variables in the Context.
     values = copy(context._native)
     snapshot: Hamt[Any, Any] = values.get(_anchor, EMPTY)
     for variable, value in values.items():
@@ -242,7 +242,7 @@ def value_in(context: Context, key: Any) -> Any:
     return snapshot_of(context)._find(var, var._hash)
 
 
-# ---- what an event loop's C code does, of which nobody is told ----
+# ---- what an event loop's C code does; no watcher is told ----
 
 
 def enter_untold(context: Context) -> None:

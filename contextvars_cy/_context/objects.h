@@ -1,16 +1,16 @@
-/* Contexts and tokens: made, kept and filled without Cython's calls in between, and references to them counted. */
+/* Make, keep and fill Contexts and tokens without Cython's calls in between, and count their references. */
 #ifndef CONTEXTVARS_CY_OBJECTS_H
 #define CONTEXTVARS_CY_OBJECTS_H
 
 #include <Python.h>
 
-/* Objects of one type that were freed, to be made anew. */
+/* Freed objects of one type, for reuse. */
 typedef struct {
     Py_ssize_t count;
     PyObject *freed[64];
 } free_list;
 
-/* An instance whose fields are NULL, or 0; Cython's own way there takes three calls. */
+/* An instance whose fields are NULL, or 0; Cython's own code takes three calls. */
 static inline PyObject *allocate(PyTypeObject *type, free_list *list) {
     PyObject *made;
     if (list->count == 0) return PyType_GenericAlloc(type, 0);
@@ -20,9 +20,9 @@ static inline PyObject *allocate(PyTypeObject *type, free_list *list) {
     return made;
 }
 
-/* For a type's `tp_free`, after its `tp_dealloc` has let go of the fields. */
+/* For a type's `tp_free`, after its `tp_dealloc` has released the fields. */
 static inline void release(PyObject *freed, free_list *list) {
-#if CYTHON_USE_FREELISTS /* With the GIL, and where whoever builds this has not said 0. */
+#if CYTHON_USE_FREELISTS /* With the GIL, unless the build sets it to 0. */
     if (list->count < 64) {
         list->freed[list->count++] = freed;
         return;
@@ -31,7 +31,7 @@ static inline void release(PyObject *freed, free_list *list) {
     PyObject_GC_Del(freed);
 }
 
-/* As PyObject_Vectorcall, but for its look at the result and the exception, of which C code owes one. */
+/* As PyObject_Vectorcall, but without its check that C code sets either a result or an exception. */
 static inline PyObject *vectorcall_of(PyObject *callable, PyObject *const *args, size_t count, PyObject *names) {
     PyTypeObject *type = Py_TYPE(callable);
     if (type->tp_flags & Py_TPFLAGS_HAVE_VECTORCALL) {
@@ -41,7 +41,7 @@ static inline PyObject *vectorcall_of(PyObject *callable, PyObject *const *args,
     return PyObject_Vectorcall(callable, args, count, names);
 }
 
-/* Without the GIL a count shows nothing. */
+/* Without the GIL a count proves nothing. */
 static inline int is_sole(PyObject *thing, Py_ssize_t count) {
 #ifndef Py_GIL_DISABLED
     return Py_REFCNT(thing) == count;
@@ -50,7 +50,7 @@ static inline int is_sole(PyObject *thing, Py_ssize_t count) {
 #endif
 }
 
-/* What a weak reference refers to, owned; NULL if that is gone. */
+/* The referent of a weak reference, owned; NULL if it is gone. */
 static inline PyObject *referent_of(PyObject *reference) {
     PyObject *referent;
 #if PY_VERSION_HEX >= 0x030D0000
@@ -77,7 +77,7 @@ static inline int raise_pending(void) {
     return -1;
 }
 
-/* One step, where another thread may be trying the same. */
+/* One step, because another thread may try the same. */
 #ifdef Py_GIL_DISABLED
 #define EXCHANGE_ENTERED(context, entered) _Py_atomic_exchange_int(&(context)->_entered, entered)
 #else
@@ -89,7 +89,7 @@ static inline int exchange_flag(int *flag, int value) {
 #define EXCHANGE_ENTERED(context, entered) exchange_flag(&(context)->_entered, entered)
 #endif
 
-/* Of objects just made. */
+/* For objects just made. */
 #define FILL_TOKEN(token, var, context) \
     fill_field((PyObject **)&(token)->_var, (PyObject *)(var)); \
     fill_field((PyObject **)&(token)->_old_value, Py_None); \

@@ -1,4 +1,4 @@
-"""The interpreter's own `contextvars`, also if a copy of this package, under another name, has taken its place."""
+"""The interpreter's own `contextvars`, even if a copy of this package, under another name, has replaced it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ cdef inline PyObject *thread_snapshot_at_hand() noexcept:
 
 
 cdef Hamt thread_snapshot_of(Context context):
-    # Without the GIL: another thread may be about to let go of the snapshot, in the middle of a set.
+    # Without the GIL, another thread may be about to free the snapshot, in the middle of a set.
     with cython.critical_section(context):
         return context._snapshot
 
@@ -34,7 +34,7 @@ cdef inline PyObject *thread_place_of_set(PyObject *made_in) except NULL:
 
 
 cdef int _refuse_event_loop(ThreadState state) except -1:
-    # A loop enters a native Context for each task's step and each callback: while the version stays, none has begun.
+    # A loop enters a native Context for each task step and callback: while the version stays, none has begun.
     cdef uint64_t version = context_version()
     if version == state._loopless_version:
         return 0

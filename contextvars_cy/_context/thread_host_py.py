@@ -29,7 +29,7 @@ from .standard_library import NativeContextVar
 
 R = TypeVar("R")
 
-# When the interpreter ends, this module is gone before the thread's values are finalised, unless the thread has it.
+# When the interpreter ends, it would free these before it finalises the thread's values; the thread keeps them.
 NativeContextVar[Any]("contextvars_cy threads").set((_threads, _states))
 
 
@@ -48,8 +48,8 @@ def snapshot_of(context: Context) -> Snapshot:
 
 
 def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignment | None) -> Any:
-    """Change the current snapshot, and return the old value; tell what is made of it that and the place. On an error
-    nothing has changed."""
+    """Change the current snapshot and return the old value; store that and the place in `made`. On an error nothing has
+    changed."""
     context = place_of_set()
     while True:
         snapshot = context._snapshot
@@ -63,16 +63,16 @@ def update(var: ContextVar[Any] | None, value: Any, made: Token[Any] | Assignmen
 
 
 def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
-    """What a token that is made now remembers as its Context; an error if no variable may be set there."""
+    """What a token made now remembers as its Context; an error if no variable may be set there."""
     context = current()
-    # A token from elsewhere is refused for that.
+    # A token from elsewhere gets another error, for that.
     if context is thread_state()._base and (made is None or made._context is context):
         _refuse_event_loop()
     return context
 
 
 def _refuse_event_loop() -> None:
-    """A thread's base Context is every task's; a value set there by one would leak to all, in silence."""
+    """All tasks share the thread's base Context; a value that one sets there would silently leak to all."""
     if running_loop() is not None:
         raise RuntimeError(LEAK)
 
@@ -108,9 +108,9 @@ def native_of(context: Context) -> NoReturn:
     raise AttributeError("a Context of the thread host wraps no native one; set CONTEXTVARS_CY_HOST=native")
 
 
-# The interpreter looks for signals, and for exceptions that other threads have sent, when a function begins and after
-# each call (before Python 3.10, and on PyPy, anywhere). So a Context is entered and left without a call, as a whole or
-# not at all; and the branch to the error stands last, because Python 3.10 looks after a jump too.
+# The interpreter checks for signals, and for exceptions from other threads, when a function begins and after each call
+# (before Python 3.10, and on PyPy, anywhere). So entering and leaving a Context make no call, and happen entirely or
+# not at all; the branch to the error comes last, because Python 3.10 checks after a jump too.
 
 
 def run_in(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
@@ -159,7 +159,7 @@ def leave_context(context: Context) -> None:
 
 
 def _check_home(context: Context, state: ThreadState) -> None:
-    """Refuse another thread's base Context: it is entered by that thread for as long as that lives."""
+    """Refuse another thread's base Context: that thread has it entered as long as it lives."""
     home = context._home and context._home()
     if home is not None and home is not state:
         raise RuntimeError(ENTERED.format(context))
@@ -172,7 +172,7 @@ def _refusal_to_leave(context: Context) -> RuntimeError:
 
 
 def prepare_thread(state: ThreadState) -> None:
-    """Give the thread its base Context, which is entered for as long as the thread lives."""
+    """Give the thread its base Context, which stays entered as long as the thread lives."""
     state._base = state._current = new_context()
     state._base._home = ref(state)
 
@@ -181,7 +181,7 @@ def prepare_thread(state: ThreadState) -> None:
 
 
 def show_native_variables(shown: bool) -> None:
-    """Nothing: no native variables are set in a Context of this host."""
+    """Does nothing: Contexts of this host have no native variables."""
 
 
 shown_values = snapshot_of

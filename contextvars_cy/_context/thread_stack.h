@@ -5,11 +5,11 @@
 #include <Python.h>
 #include "interpreter.h"
 
-/* The known thread's, borrowed. */
+/* That thread's state, borrowed. */
 static PER_THREAD PyObject *known_thread_state;
 
 /* References move from the current one to those below and back, since a count that goes up and down at once waits
-   for the processor's caches. The list keeps its room: leaving asks for no memory. */
+   for the processor's caches. The list keeps its room: leaving needs no memory. */
 static inline int push_context(PyObject **current, PyObject *below, PyObject *context) {
     PyListObject *list = (PyListObject *)below;
     Py_ssize_t size = Py_SIZE(list);

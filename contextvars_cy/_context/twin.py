@@ -1,4 +1,4 @@
-"""The engine of the twin that runs: public names, and the hooks for what is built on it."""
+"""The engine of the twin that runs: public names, and the hooks for capabilities."""
 
 from typing import TYPE_CHECKING
 

@@ -13,17 +13,17 @@ from .._sealed import published
 
 @published
 def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) -> Assignment:
-    """Set in the current Context every variable that the other Context has, to its value there. O(m log n) for m of n.
+    """Set every variable of the other Context in the current one, to its value there. O(m log n) for m of n.
 
-    Values are lost in the copy of a Context in which a task or a thread ran (Starlette issue 1081, FastAPI issue 953).
-    Keep that copy, and this brings its values back: all of them, or on an error none.
+    A task or thread often runs in a copy of the Context, and what it sets there is lost (Starlette issue 1081, FastAPI
+    issue 953). Keep that copy, and this brings its values back: all, or none on an error.
 
-    `only` names the variables to bring, of which the other Context need not have all. Without it even those are
-    brought that the other Context has merely inherited; `Context.diff` tells which it has changed. A variable that the
-    other Context lacks keeps its value here.
+    `only` names the variables to bring; the other Context may lack some. Without it this also brings the variables that
+    the other Context merely inherited; `Context.diff` tells which it changed. A variable that the other Context lacks
+    keeps its value here.
 
-    Returns an `Assignment`, which undoes all as one, by `undo` or at the end of a `with` block. TypeError where the
-    first is no Context, or `only` names what is no ContextVar.
+    Returns an `Assignment`, which undoes all at once, by `undo` or at the end of a `with` block. TypeError if the first
+    is not a Context, or `only` names something other than a ContextVar.
 
     >>> user, tenant = ContextVar("user", default="nobody"), ContextVar("tenant", default="-")
     >>> child = copy_context()
@@ -43,12 +43,12 @@ def apply(context: Context, /, only: Iterable[ContextVar[Any]] | None = None) ->
 
 
 def values_of(context: Context, only: Iterable[ContextVar[Any]] | None, caller: str) -> dict[ContextVar[Any], Any]:
-    """The values that the Context has, of all variables or of those in `only`; not of native ones, which it shows while
-    ours are installed."""
+    """The Context's values of all variables, or of those in `only`; without native ones, which it shows while ours are
+    installed."""
     if only is None:
         return {var: value for var, value in context.items() if type(var) is ContextVar}
     if isinstance(only, str) or not hasattr(type(only), "__iter__"):
         raise TypeError(f"{caller}() takes an iterable of variables as only, not {only!r}: write only=[variable]")
-    # As it is now: another thread, or `only` itself, may set variables in it.
+    # A copy, because another thread, or `only` itself, may set variables in it.
     context = context.copy()
     return {var: context[var] for var in only if var in context and type(var) is ContextVar}

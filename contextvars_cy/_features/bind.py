@@ -1,4 +1,4 @@
-"""Functions that take a Context along to wherever they are called."""
+"""Functions that carry a Context to the place where they are called."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ R = TypeVar("R")
 
 @published
 def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -> Callable[P, R]:
-    """Return a function that calls `fn` in a copy of the Context as it is now, a new copy for each call. O(1).
+    """Return a function that calls `fn` in a copy of the Context as it is now; each call gets a new copy. O(1).
 
-    For callbacks, timers and threads, which start with an empty Context (CPython issue 86981). Calls from many threads
-    at once are fine, and none sees what another has set; on the native host that holds for `decimal`'s precision too.
+    For callbacks, timers and threads, which start with an empty Context (CPython issue 86981). Many threads may call it
+    at once, and no call sees what another sets; on the native host that includes `decimal`'s precision.
 
-    `only` names the variables to take along. The callee does not see the others, or keep their values alive. A timer
-    keeps a Context of its own: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError for what cannot
-    be called, and if `only` names what is no ContextVar. It does not pickle.
+    `only` names the variables to carry. The callee does not see the others, or keep their values alive. A timer keeps
+    its own Context: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError if `fn` is not callable, or
+    `only` names something other than a ContextVar. The function does not pickle.
 
-    The function has the name, docstring and signature of `fn`. Where that makes a coroutine or a generator, the copy is
-    there for the making alone: its body runs in the Context of whoever awaits it, or iterates over it.
+    The function has the name, docstring and signature of `fn`. If `fn` makes a coroutine or a generator, the copy
+    serves only to make it: its body runs in the Context of the code that awaits it or iterates over it.
 
     >>> user = ContextVar("user", default="nobody")
     >>> with user.set("ada"):
@@ -64,7 +64,7 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
 
 
 def copy_for_a_thread() -> Context:
-    """Copy the current Context for a thread that is to share nothing mutable of the standard library's."""
+    """Copy the current Context for a thread that must share no mutable state of the standard library."""
     context = copy_context()
     give_decimal = decimal_of(context)
     if give_decimal is not None:
@@ -73,16 +73,16 @@ def copy_for_a_thread() -> Context:
 
 
 def decimal_of(context: Context) -> Callable[[Context], None] | None:
-    """What gives a Context a copy of the context of `decimal` that this one has now; None where there is none.
+    """A function that gives a Context a copy of this one's present `decimal` context; None if there is none.
 
-    That is mutable, and the value of a native variable: a Context and its copies have the same one, in all threads.
+    It is mutable, and the value of a native variable: a Context and its copies share it, in all threads.
     """
     decimal = modules.get("decimal")
-    # While it is being imported, it lacks this.
+    # Missing while `decimal` is being imported.
     setcontext = getattr(decimal, "setcontext", None)
     if decimal is None or setcontext is None or host == "thread":
         return None
-    # The native Context's, so that no watcher is told.
+    # The native Context's, which tells no watcher.
     run: Any = context.native.run
     numbers = while_none_is_collected(run, decimal.getcontext).copy()
 

@@ -1,10 +1,10 @@
-"""Debug mode, native host: a warning for what was set, and lost because another library has brought values back.
+"""Debug mode, native host: warns of values that were lost because another library brought values back.
 
-asgiref and pytest-asyncio bring the values of a copied Context back variable by variable. Of ours they see one native
-variable, which is all of them at once. So with what the copy has set comes what it has inherited, in the place of what
-was set here meanwhile; and nothing of ours is called then. Debug mode remembers what is set in each Context, and sees
-at the next `get` or `set` of a variable whether it has become what it was before. (A change that an interrupt or the
-end of the stack has kept from being noted may be taken for that.)
+asgiref and pytest-asyncio bring the values of a copied Context back variable by variable. They see all of ours as one
+native variable. So the copy's inherited values come back with those that it set, and replace what was set here
+meanwhile, without a call of our code. Debug mode remembers what is set in each Context, and checks at the next `get` or
+`set` of a variable whether it has an earlier value again. (If an interrupt or the end of the stack prevented a note,
+that may look the same.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _latest: deque[tuple[int, ContextVar[Any], Callable[[], Any]]] = deque(maxlen=10
 
 
 class _Known:
-    """What was set in one Context, by variable: the values that it has had there, with the present one at the end."""
+    """What was set in one Context: for each variable the values it has had there, the current one last."""
 
     def __init__(self, native: Any) -> None:
         address = self.address = id(native)
@@ -46,7 +46,7 @@ class _Known:
             value = present(var)
             if value is not values[-1]():
                 del self.values[var]
-                # Any other value was set in the Context that was brought back; so was this, if it was set there last.
+                # A new value was set in the Context that was brought back; so was an old one, if it was set there last.
                 if any(value is before() for before in values) and not self._is_set_elsewhere(var, value):
                     lost.append(var)
         return lost
@@ -59,7 +59,7 @@ class _Known:
 
 
 def _holding(value: Any) -> Callable[[], Any]:
-    """A reference that keeps alive only what can have no weak one."""
+    """A reference, weak if the value allows that."""
     try:
         reference = ref(value)
     except TypeError:
@@ -73,8 +73,8 @@ def _holding(value: Any) -> Callable[[], Any]:
 
 
 def _note(kind: str, var: ContextVar[Any] | None, old: Any, new: Any) -> None:
-    """After a change, which no error here may undo: neither a warning that is one, nor a lack of room on the stack."""
-    # Other modules have lost their names then.
+    """Runs after a change, which no error here may undo: neither a warning turned error, nor a full stack."""
+    # By then other modules have lost their names.
     if is_finalizing():
         return
     try:
@@ -92,7 +92,7 @@ def _note_all(before: dict[ContextVar[Any], Any], after: dict[ContextVar[Any], A
             _warn(known.take_lost(lambda var: before[var] if var in before else context.get(var, ABSENT)))
     finally:
         for var, value in after.items():
-            # Not there while it is changed: an interrupt leaves nothing to compare with.
+            # Removed during the change, so that an interrupt leaves nothing to compare with.
             values = known.values.pop(var, None) or deque([_holding(before[var])], maxlen=16)
             values.append(_holding(value))
             known.values[var] = values

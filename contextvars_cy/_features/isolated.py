@@ -1,8 +1,7 @@
-"""Functions, generators and coroutines with a Context of their own, on the public names alone.
+"""Functions, generators and coroutines with their own Context, using only the public names.
 
-What a function returns to be run step by step, a generator, an async generator or a coroutine, is put into another of
-its kind, a native one. So event loops, the garbage collector and `inspect` find what they know, and each step that is
-taken outside takes one inside, in the Context.
+A generator, async generator or coroutine is wrapped in a native one of its kind. So event loops, the garbage collector
+and `inspect` find what they know, and each step of the outer one takes a step of the inner one, in the Context.
 """
 
 from __future__ import annotations
@@ -18,28 +17,28 @@ from typing import Any, TypeVar, Union
 from .._context.twin import Context, copy_context
 from .._sealed import published
 
-# What generators and coroutines are usually annotated as.
+# The usual annotations of generators and coroutines.
 T = TypeVar("T", bound=Union[Callable[..., Any], Iterator[Any], AsyncIterator[Any], Awaitable[Any]])
 
-# Python's own, found quickly, and those of Cython and of others.
+# Python's own types, for a quick test, and those of Cython and others.
 _STEPPED = (GeneratorType, CoroutineType, AsyncGeneratorType, Generator, Coroutine, AsyncGenerator)
 
 
 @published
 def isolated(target: T, /) -> T:
-    """Have a function, a generator, an async generator or a coroutine run in a Context of its own.
+    """Run a function, a generator, an async generator or a coroutine in its own Context.
 
-    What it sets is not seen outside, and what others set meanwhile is not seen inside; the values themselves are the
-    same objects. As a decorator, `@isolated`, it copies the current Context at each call, and all that the call makes
-    runs in that copy: the function, and every step of the generator, async generator or coroutine that it returns.
-    `isolated(generator)` copies it there, for one that has not begun. O(1) for each call and each step.
+    Code outside does not see what it sets, and it does not see what is set outside meanwhile; the values themselves are
+    the same objects. As a decorator, `@isolated` copies the current Context at each call. The function runs in that
+    copy, and so does every step of the generator, async generator or coroutine that it returns. `isolated(generator)`
+    makes the copy at once, for a generator that has not begun. O(1) for each call and each step.
 
-    Whoever closes a generator, an event loop or the garbage collector too, its `finally` blocks run in its own
-    Context. TypeError for anything else than a function, a generator, an async generator or a coroutine, and above a
-    decorator that takes the steps itself, as `@contextmanager` does; RuntimeError for a step while its Context is
-    entered elsewhere, and for an async generator that had begun before.
+    A generator's `finally` blocks run in its own Context, even if an event loop or the garbage collector closes it.
+    TypeError for anything but a function, a generator, an async generator or a coroutine, and above a decorator that
+    takes the steps itself, such as `@contextmanager`; RuntimeError for a step while its Context is entered elsewhere,
+    and for an async generator that has begun.
 
-    After PEP 568, which Python has deferred.
+    Modelled on PEP 568, which Python deferred.
 
     >>> colour = ContextVar("colour", default="blue")
     >>> @isolated
@@ -53,7 +52,7 @@ def isolated(target: T, /) -> T:
     dark red / blue
     """
     given: Any = target
-    # A function first: when the interpreter ends, abstract base classes end before us.
+    # Test for a function first: when the interpreter ends, abstract base classes fail before this does.
     if not isinstance(given, FunctionType) and isinstance(given, _STEPPED):
         return _isolate(given, _Body())  # type: ignore[no-any-return]
     decorator = _decorator_of(given)
@@ -64,12 +63,12 @@ def isolated(target: T, /) -> T:
         raise TypeError(f"isolated() takes a function, a generator, an async generator or a coroutine, not the {name}")
 
     def run_isolated(*args: Any, **kwargs: Any) -> Any:
-        # The body first: of a reference cycle, the garbage collector finalises the oldest first, and an inner
-        # generator would be closed in the collector's Context.
+        # Make the body first: in a reference cycle the garbage collector finalises the oldest object first, and would
+        # close an inner generator in the collector's Context.
         body = _Body()
         result = body.context.run(given, *args, **kwargs)
-        # Of the type, because the result may be a proxy, which asks others. And attributes first, because the test for
-        # a subclass takes longer than all the rest.
+        # Ask the type, because the result may be a proxy, which forwards. Attributes first, because the test for a
+        # subclass takes longer than all the rest.
         kind = type(result)
         if (hasattr(kind, "throw") or hasattr(kind, "athrow")) and issubclass(kind, _STEPPED):
             return _isolate(result, body)
@@ -81,18 +80,18 @@ def isolated(target: T, /) -> T:
 
 
 def _decorator_of(given: Any) -> str | None:
-    """The name of the decorator that made what would call the function, or take the steps of its generator, later."""
+    """The decorator that made this object, if the object calls the function, or steps its generator, later."""
     kind = type(given)
     if issubclass(kind, staticmethod) or not callable(given):
         return kind.__name__ if hasattr(kind, "__get__") else None
     if isinstance(given, partial):
         return _decorator_of(given.func)
-    # Not imported: that would be a good part of importing the package, and who uses it has it. At the end it is gone.
+    # Not imported: that would be a good part of importing the package, and its users have it. At the end it is gone.
     contextlib = modules.get("contextlib")
     if contextlib is None:
         return None
     for name in ("contextmanager", "asynccontextmanager"):
-        # All the functions that it makes have one code. A bound method has its function's.
+        # All functions made by one decorator share their code. A bound method has its function's.
         if getattr(contextlib, name)(given).__code__ in [
             getattr(called, "__code__", None) for called in (given, kind.__call__)
         ]:
@@ -101,39 +100,39 @@ def _decorator_of(given: Any) -> str | None:
 
 
 def mark_if_coroutine_function(function: Any, given: Any) -> None:
-    """Mark the function where the given one is a coroutine function."""
-    # Here and below, because importing it took a third of the time of importing the package.
+    """Mark the function if the given one is a coroutine function."""
+    # Imported here, because it takes long.
     try:
         import inspect
     except Exception:
         if not is_finalizing():
             raise
-        # It is not to be had any more, and nobody asks.
+        # It is gone by now, and no code needs the mark.
         return
     if not inspect.iscoroutinefunction(given):
         return
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
-        # asyncio's own mark, which is all that there was.
+        # Before 3.12 there was only asyncio's own mark.
         from asyncio import coroutines
 
         function._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
 
 
 class _Body:
-    """What is stepped, by `send` and `throw`, and the Context for it; awaited, it takes its steps there."""
+    """The inner object, stepped by `send` and `throw`, and its Context; awaiting this steps it there."""
 
     __slots__ = ("closed_by", "context", "inner")
 
     context: Context
-    # None where it has ended.
+    # None if it has ended.
     inner: Any
-    # The GeneratorExit that ended the waiting, to be thrown in.
+    # The GeneratorExit that ended the wait, to throw into it.
     closed_by: GeneratorExit | None
 
     def __new__(cls) -> _Body:
-        # No `__init__`: one for whose frame the stack has no room would leave `__del__` none either.
+        # No `__init__`: if the stack had no room for its frame, `__del__` would have none either.
         self = object.__new__(cls)
         self.inner = self.closed_by = None
         self.context = copy_context()
@@ -143,8 +142,8 @@ class _Body:
         return _generator(self, True)
 
     def __del__(self) -> None:
-        # Either it has not begun, and where it is a coroutine, the outer one says that it was never awaited. Or it goes
-        # with a reference cycle.
+        # Either it has not begun, and a coroutine's outer one warns that it was never awaited. Or it is part of a
+        # reference cycle.
         inner, self.inner = self.inner, None
         if inner is not None:
             self.context.run(inner.close)
@@ -188,14 +187,14 @@ def _generator(body: _Body, awaited: bool) -> Generator[Any, Any, Any]:
     try:
         while True:
             try:
-                # In a list, so that what is yielded is not kept while the consumer works on it.
+                # In a list, so that this frame does not keep the yielded object while the consumer works on it.
                 yielded = [run(step, argument)]
             except StopIteration as stop:
-                # Closed after that, a step of an async generator would close that (CPython 3.13 and later).
+                # Closing a step after its end would close its async generator (CPython 3.13 and later).
                 body.inner = None
                 return stop.value
             finally:
-                # Not kept either; and an exception keeps this frame.
+                # Not kept either: an exception keeps this frame.
                 step = argument = None
             try:
                 step, argument = inner.send, (yield yielded.pop())
@@ -204,25 +203,25 @@ def _generator(body: _Body, awaited: bool) -> Generator[Any, Any, Any]:
                     # The garbage collector has finalised the body first.
                     raise
                 if awaited and isinstance(error, GeneratorExit):
-                    # What is awaited is closed before the exception is thrown into what awaits it, and must end here;
-                    # but the inner one may go on to await. So the one that awaits this throws it in.
+                    # Python closes an awaited object before it throws the exception into the awaiting one, so this must
+                    # end here; but the inner one may await again. So the awaiting coroutine throws it in.
                     left = True
                     raise
                 step, argument = inner.throw, _as_thrown(error)
     finally:
         try:
-            # An interrupt in here ends this one, and not the inner. (Where the garbage collector has finalised the body
-            # first, that is about to close it.)
+            # An interrupt in here ends this one, but not the inner one. (If the garbage collector has finalised the
+            # body first, the body is about to close it.)
             if body.inner is not None and not left:
                 run(inner.close)
         finally:
-            # What was awaited keeps what was thrown in.
+            # An awaited object keeps what was thrown in.
             if not left:
                 body.inner = None
             inner = None
 
 
-# Awaited as well as iterated over, as a generator of types.coroutine is: that marks the function it is given.
+# Can be awaited and iterated over, like a generator of types.coroutine, which marks the function it gets.
 _iterable_coroutine = coroutine(FunctionType(_generator.__code__, globals()))
 _ITERABLE_COROUTINE = _iterable_coroutine.__code__.co_flags & ~_generator.__code__.co_flags
 
@@ -252,15 +251,15 @@ async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> Asyn
 
 
 def _as_thrown(error: BaseException) -> BaseException:
-    """The exception without the frame that has caught it."""
+    """The exception without the frame that caught it."""
     assert error.__traceback__ is not None
     return error.with_traceback(error.__traceback__.tb_next)
 
 
 def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
-    """Begin an async generator that the event loop is not to know, because it would close it in a Context of its own.
+    """Begin an async generator without the event loop's knowledge: the loop would close it in another Context.
 
-    The loop knows the one outside, and closes that.
+    The loop knows the outer one, and closes that.
     """
     begun: list[Any] = []
     hooks = sys.get_asyncgen_hooks()
@@ -271,7 +270,7 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
         sys.set_asyncgen_hooks(*hooks)
     if not begun and isinstance(generator, AsyncGeneratorType):
         with warnings.catch_warnings():
-            # Python 3.13 and later warn of a step that nobody takes.
+            # Python 3.13 and later warn of a step that is never taken.
             warnings.simplefilter("ignore")
             del step
         raise RuntimeError(f"isolated() takes an async generator before its first step; {generator!r} has begun")

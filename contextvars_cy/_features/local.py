@@ -1,4 +1,4 @@
-"""An object of which every Context has its own attributes, on the engine's public names."""
+"""An object with its own attributes in every Context, using only the engine's public names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class _Signature:
-    """That of a subclass's `__init__`, which `inspect` would not see behind `__new__`."""
+    """The signature of a subclass's `__init__`, which `__new__` would hide from `inspect`."""
 
     def __get__(self, local: Local | None, kind: type[Local]) -> Any:
-        # Here, because importing it takes long.
+        # Imported here, because it takes long.
         from inspect import Signature, signature
 
         if kind.__new__ is not Local.__new__:
@@ -32,17 +32,17 @@ class _Signature:
 
 @published
 class Local:
-    """An object of which every Context has its own attributes: `threading.local` for tasks as well as threads.
+    """An object with its own attributes in every Context: `threading.local` for tasks as well as threads.
 
-    An attribute is seen where it was set, and in Contexts that are copied from there afterwards: a task sees what its
-    creator had set, and neither sees what the other sets from then on. Getting one, setting one and deleting one take
-    O(log n) in the number of attributes, and are the current Context's alone. AttributeError where the attribute is
-    not set there. `vars(local)` is a read-only copy of all that is set there.
+    An attribute is visible in the Context where it was set, and in later copies of it: a task sees what its creator had
+    set, and neither sees what the other sets afterwards. Getting, setting and deleting an attribute take O(log n) in
+    the number of attributes, and affect only the current Context. AttributeError if the attribute is not set there.
+    `vars(local)` is a read-only copy of all attributes set there.
 
-    A subclass may have methods, properties, slots, and class attributes, which serve where an attribute is not set.
-    Its `__init__` runs once, as any does, and what that sets is set in the Context where it runs; `threading.local`
-    runs it anew for every thread. A Local is neither copied nor pickled. After the Local of asgiref, without its
-    `thread_critical=True`; that is `threading.local`.
+    A subclass may have methods, properties, slots, and class attributes, which serve as defaults. Its `__init__` runs
+    once, as usual, and sets attributes in the Context where it runs; `threading.local` runs it anew for every thread. A
+    Local cannot be copied or pickled. Modelled on asgiref's Local, without its `thread_critical=True`; that is
+    `threading.local`.
 
     >>> local = Local()
     >>> local.user = "ada"
@@ -56,19 +56,19 @@ class Local:
     AttributeError: 'Local' object has no attribute 'user' in the current Context
     """
 
-    # One variable, whose value is a map of all attributes. A Context keeps every variable that was set in it, and its
-    # value, until it ends itself: with a variable for each attribute, it would keep as many for each Local that is
-    # gone, and the Local a table of them. And `del` needs no value that stands for none.
+    # One variable holds a map of all attributes. A Context keeps every variable that was set in it, and its value, as
+    # long as it lives: with a variable per attribute, it would keep as many for each Local that is gone, and the Local
+    # would need a table of them. And `del` needs no value that stands for none.
     __slots__: tuple[str, ...] = ("__weakref__", "_variable")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # What a slot holds, all Contexts would share.
+        # All Contexts would share the value in a slot.
         for name, attribute in list(vars(cls).items()):
             if type(attribute) is MemberDescriptorType:
                 setattr(cls, name, _Slot(name))
         if "__slots__" in vars(cls):
-            # attrs and dataclasses look here for what their next class inherits.
+            # attrs and dataclasses look here for what a subclass inherits.
             cls.__slots__ = tuple(name for name in ("__dict__", "__weakref__") if name in vars(cls))
 
     __signature__ = _Signature()
@@ -82,7 +82,7 @@ class Local:
 
     def __getattribute__(self, name: str) -> Any:
         values = _variable(self).get()
-        # A data descriptor of the class has its name to itself: `__setattr__` never gives it to the map.
+        # The name of a data descriptor is never in the map: `__setattr__` does not put it there.
         value, found = values.find(name)
         if found:
             return value
@@ -93,7 +93,7 @@ class Local:
                 f"object.__setattr__ has set {name!r} of this {type(self).__name__!r} object, as frozen dataclasses "
                 "and attrs do, and all Contexts would share it; give the class slots (slots=True), or use setattr"
             )
-        # The first is the faster one.
+        # The first test is faster.
         if not hasattr(type(self), name) and _of_class(self, name) is ABSENT:
             raise _unset(self, name)
         return object.__getattribute__(self, name)
@@ -124,7 +124,7 @@ class Local:
 _Values = Hamt[str, Any]
 _NONE: _Values = Hamt()
 
-# Out of the class, where the name would be in a user's way.
+# Not in the class, where the name could clash with a user's.
 _slot: Any = vars(Local)["_variable"]
 _variable: Callable[[Local], ContextVar[_Values]] = _slot.__get__
 del Local._variable  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ Local.__slots__ = ("__weakref__",)
 
 
 class _Slot:
-    """In the place of a slot of a subclass, where `object.__setattr__`, which attrs and dataclasses call, finds it."""
+    """Replaces a slot of a subclass; `object.__setattr__`, which attrs and dataclasses call, finds it."""
 
     __slots__ = ("_name",)
 
@@ -141,7 +141,7 @@ class _Slot:
 
     def __get__(self, local: Local | None, kind: Any = None) -> Any:
         if local is None:
-            # For a dataclass, anything else would be the field's default.
+            # A dataclass would take anything else for the field's default.
             raise AttributeError(f"type object {kind.__name__!r} has no attribute {self._name!r}")
         value = _variable(local).get().get(self._name, ABSENT)
         if value is ABSENT:
@@ -156,7 +156,7 @@ class _Slot:
 
 
 def _of_class(local: Local, name: str) -> Any:
-    """What the class has by that name. Not by getattr, which asks the class of the class, and descriptors, too."""
+    """The class's attribute of that name. Not by getattr, which also asks the metaclass and descriptors."""
     for kind in type(local).__mro__:
         attribute = vars(kind).get(name, ABSENT)
         if attribute is not ABSENT:
@@ -165,7 +165,7 @@ def _of_class(local: Local, name: str) -> Any:
 
 
 def _own_dict(local: Local) -> Any:
-    """What all Contexts share; an instance of a subclass that has no `__slots__` has one."""
+    """The `__dict__` that all Contexts share; instances have one if the subclass has no `__slots__`."""
     try:
         return object.__getattribute__(local, "__dict__")
     except AttributeError:
@@ -179,9 +179,9 @@ def _delete(local: Local, name: str) -> None:
 
 
 def _set(local: Local, name: str, value: Any) -> None:
-    """Set an attribute, or delete it where the value is ABSENT.
+    """Set an attribute, or delete it if the value is ABSENT.
 
-    A finaliser or a signal handler may change attributes in the middle, another one in the middle of that, or raise.
+    A finaliser or a signal handler may change attributes in the middle, be interrupted by another, or raise.
     """
     variable = _variable(local)
     expected = variable.get()
@@ -189,14 +189,14 @@ def _set(local: Local, name: str, value: Any) -> None:
     seen, token = False, None
     try:
         while True:
-            # Called by an assignment: after a call the interpreter looks for signals, and one that was raised there
-            # would leave nobody who knows what was replaced.
+            # `map` makes the call within an assignment: after a plain call the interpreter checks for signals, and an
+            # exception there would lose what was replaced.
             (token,) = map(variable.set, (stored,))
             found = _replaced(token)
             if found is expected:
                 return
-            # The first came before this change was there to be seen, and this one goes on top of it. The others have
-            # seen it: what they have changed goes on top of all.
+            # The first interruption came before this change, so this change goes on top of it. The later ones saw this
+            # change, so theirs go on top.
             redone = _with_changes(stored, expected, found) if seen else _with(found, name, value)
             seen, expected, stored, token = True, stored, redone, None
     except BaseException:
@@ -218,7 +218,7 @@ def _with(values: _Values, name: str, value: Any) -> _Values:
 
 
 def _with_changes(values: _Values, before: _Values, after: _Values) -> _Values:
-    # Not `Hamt.merge`, which takes equal values for the same.
+    # Not `Hamt.merge`, which treats equal values as the same.
     for name in {*before, *after}:
         value = after.get(name, ABSENT)
         if value is not before.get(name, ABSENT):

@@ -1,4 +1,4 @@
-"""An object that stands for the current value of a variable, on the variable's public `get` and `set` alone."""
+"""An object that stands for a variable's current value, using only the variable's public `get` and `set`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .._sealed import Sealed, published
 @published
 @final
 class Proxy(Sealed):
-    """An object that stands for a variable's value, whichever that is at the moment. From `ContextVar.proxy`.
+    """An object that stands for whatever value a variable has at the moment. From `ContextVar.proxy`.
 
-    Attributes, items, calls, operators, conversions, iteration, `with`, `await` and their like go to the value that
-    the current Context has, and `isinstance` asks the value. An in-place operator, as in `proxy += 1`, sets the
-    variable to the result where that is another object, and leaves the name to the proxy. `proxy.__wrapped__` is the
-    value itself. Copying, deep copying and pickling give the value, or a copy of it, and no proxy.
+    Attributes, items, calls, operators, conversions, iteration, `with`, `await` and the like go to the current
+    Context's value, and `isinstance` asks the value. An in-place operator, as in `proxy += 1`, sets the variable if the
+    result is another object; the name keeps the proxy. `proxy.__wrapped__` is the value itself. Copying, deep copying
+    and pickling give the value, or a copy of it, not a proxy.
 
-    Where the variable has no value, all of this is a LookupError that says so, except that `repr` tells of it, `dir`
-    is empty, `proxy.__class__` is Proxy, and every other attribute that begins with an underscore is an
-    AttributeError: so `inspect`, `doctest`, `unittest.mock` and pytest can look at a module that has a proxy.
+    If the variable has no value, all of this raises a LookupError that says so. But `repr` works, `dir` is empty,
+    `proxy.__class__` is Proxy, and every other attribute that begins with an underscore is an AttributeError: so
+    `inspect`, `doctest`, `unittest.mock` and pytest can look at a module that has a proxy.
 
-    `Proxy(var)` serves for variables of the standard library too.
+    `Proxy(var)` also takes variables of the standard library.
 
     >>> var = ContextVar("basket")
     >>> basket = var.proxy()
@@ -55,7 +55,7 @@ class Proxy(Sealed):
         except LookupError as error:
             if name == "__class__":
                 return Proxy
-            # What looks at all objects alike asks for such names, and takes this for a no.
+            # Tools that inspect all objects ask for such names, and take this for a no.
             if name.startswith("_"):
                 raise AttributeError(*error.args) from None
             raise
@@ -79,7 +79,7 @@ class Proxy(Sealed):
         return _wait(_value(self)).__await__()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # The only item of a tuple: who unpickles it needs nothing of ours.
+        # The only item of a tuple: unpickling needs nothing of this package.
         return operator.getitem, ((_value(self),), 0)
 
 
@@ -91,7 +91,7 @@ def _value(proxy: Proxy) -> Any:
     try:
         return var.get()
     except LookupError as error:
-        # One of a default's own making says something else.
+        # A default_factory may raise a LookupError of its own.
         if not error.args or error.args[0] is not var:
             raise
         raise LookupError(
@@ -130,7 +130,7 @@ def _in_place(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 class _Special:
-    """A method that no function calls. `with` looks up `__exit__` before its body: it leaves what it has entered."""
+    """A method that no function calls. `with` looks up `__exit__` before its body, so it leaves what it entered."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -158,7 +158,7 @@ _METHODS: dict[str, Callable[..., Any]] = {
     # These do what the interpreter does for a value: ask both sides, and name the value's type in an error.
     **{f"__{name}__": getattr(operator, f"__{name}__") for name in (*_BINARY, *_OTHERS)},
     **{f"__{function.__name__}__": function for function in _FUNCTIONS},
-    # Of three arguments too.
+    # Takes three arguments too.
     "__pow__": pow,
     "__bool__": operator.truth,
     "__call__": lambda value, /, *args, **kwargs: value(*args, **kwargs),

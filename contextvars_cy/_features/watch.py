@@ -1,6 +1,6 @@
-"""Being told of what happens to variables and Contexts, on the one hook that the engine has for it.
+"""Watching what happens to variables and Contexts, by the one hook that the engine has for it.
 
-The engine calls `_tell` while anybody watches, and pays one test of a flag where nobody does.
+The engine calls `_tell` while there are watchers; without any it only tests a flag.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .._sentinels import ABSENT, MISSING
 
 _Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
 
-# Whether the engine tells of a switch, which the interpreter tells to C code from then on.
+# Whether the engine tells of a switch: from 3.14 on the interpreter reports switches to C code.
 _SWITCHES_ARE_TOLD = backend == "cython" and host == "native" and sys.version_info >= (3, 14)
 
 
 @published
 class WatchEvent(NamedTuple):
-    """What a callback of `watch` is called with.
+    """The argument of a `watch` callback.
 
     >>> var = ContextVar("var")
     >>> with var.watch(lambda event: print(event.kind, event.old_value, event.value)):
@@ -40,37 +40,37 @@ class WatchEvent(NamedTuple):
     """One of `set`, `reset`, `unset`, `enter`, `exit` and `switch`."""
 
     variable: ContextVar[Any] | None
-    """The variable; None where it is about a Context as a whole."""
+    """The variable; None if the event is about a whole Context."""
 
     old_value: Any
-    """The value before, or `MISSING`; of a `switch` the one that the watcher was last told of in the thread."""
+    """The value before, or `MISSING`; for a `switch` the last one that the watcher saw in this thread."""
 
     value: Any
     """The value from now on, or `MISSING`."""
 
     context: Context
-    """The Context in which a value has changed, or that was entered, left, or switched to."""
+    """The Context whose value changed, or that was entered, left or switched to."""
 
 
-# By variable, and under None those for all. Replaced, never changed, so whoever reads it has it all.
+# By variable; None has those for all. Replaced, never changed, so a reader sees a whole one.
 _watchers: dict[ContextVar[Any] | None, tuple[Watcher, ...]] = {}
-# Reentrant, because a finaliser or a signal handler may watch or cancel while its thread does.
+# Reentrant: a finaliser or a signal handler may watch or cancel while its thread does so.
 _lock = threading.RLock()
 
 
 class _Here(threading.local):
     """What a watcher knows of each thread."""
 
-    # Whether it is in the middle of the callback.
+    # Whether the callback is running.
     busy = False
-    # That of its variable, where switches are told: elsewhere it would be kept for a task that is long gone.
+    # The variable's value, only if switches are told: else it would be kept for a task that is long gone.
     value: Any = MISSING
 
 
 @published
 @final
 class Watcher(Sealed):
-    """What `watch` and `ContextVar.watch` return: `cancel()`, or the end of a `with` block, ends the watching.
+    """What `watch` and `ContextVar.watch` return: `cancel()`, or the end of a `with` block, stops it.
 
     >>> with watch(print) as watcher:
     ...     pass
@@ -96,11 +96,11 @@ class Watcher(Sealed):
             self._here.value = value
 
     def cancel(self) -> None:
-        """Call the callback no more. A second time it does nothing. O(m) for m watchers of the same."""
-        # For the event that is being told.
+        """Stop calling the callback; a second `cancel` does nothing. O(m) for m watchers of the same."""
+        # Stops the event that is being told.
         self._is_cancelled = True
         _change(self, added=False)
-        # It keeps values.
+        # The old one keeps values alive.
         self._here = _Here()
 
     def __enter__(self) -> Watcher:
@@ -118,16 +118,16 @@ class Watcher(Sealed):
 
 def _check_arity(callback: Callable[[WatchEvent], object]) -> None:
     try:
-        # Here, because importing it takes long.
+        # Imported here, because it takes long.
         from inspect import signature
 
         found = signature(callback)
     except RecursionError:
-        # Where there is no room for this, there is none for the end of the watching.
+        # If the stack has no room for this, it has none to stop watching later.
         raise
     except Exception:
-        # It has none that can be read: an annotation may name what is not there. And at the interpreter's end nothing
-        # is to be imported.
+        # Its signature cannot be read: an annotation may name what does not exist. And at the interpreter's end imports
+        # fail.
         return
     try:
         found.bind(None)
@@ -136,7 +136,7 @@ def _check_arity(callback: Callable[[WatchEvent], object]) -> None:
 
 
 def _change(watcher: Watcher, added: bool) -> None:
-    # No deeper than a watcher is made, so that where the stack ends each that was made is cancelled.
+    # Needs no more stack than making a watcher, so that each one made can be cancelled at the end of the stack.
     global _watchers
     variable = watcher._variable
     with _lock:
@@ -151,7 +151,7 @@ def _change(watcher: Watcher, added: bool) -> None:
             changed = {**before, variable: watchers}
             if not watchers:
                 del changed[variable]
-            # Without a call between them, no signal handler or finaliser comes between the test and the store.
+            # No call separates the test and the store, so no signal handler or finaliser can run between them.
             if _watchers is before:
                 _watchers = changed
                 break
@@ -163,7 +163,7 @@ def _change(watcher: Watcher, added: bool) -> None:
 
 
 def _forget_other_threads() -> None:
-    """In a child process: the thread that held the lock is not there."""
+    """In a child process: the thread that held the lock is gone."""
     global _lock
     _lock = threading.RLock()
 
@@ -173,7 +173,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _end() -> None:
-    """What follows takes modules apart; and the interpreter keeps this one for a fork, with all that is watched by."""
+    """The modules are about to be cleared; and the interpreter keeps this one, with its watchers, for a fork."""
     global _watchers
     _watchers = {}
     tell_changes_to(None)
@@ -185,17 +185,17 @@ implement("watch", Watcher)
 
 @published
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
-    """Call `callback(event)` after each change of any variable, and after each Context that is entered or left. O(1).
+    """Call `callback(event)` after each change of any variable, and after entering or leaving any Context. O(1).
 
-    Returns a `Watcher`, whose `cancel()`, or a `with` block, ends it. The kinds of events are
+    Returns a `Watcher`; its `cancel()` or the end of its `with` block stops it. The kinds of events:
 
-    - `set`, `reset` and `unset`, by whichever way: `assign` and its `undo`, and a `default_factory`, are such too;
-    - `enter` and `exit`: of `Context.run`, of `with context:` and of `ThreadState`, with no variable;
-    - `switch`: the interpreter has switched to another Context, as an event loop has it do at each step of a task.
-      Only CPython from 3.14 on tells, and the compiled backend on the native host hears it.
+    - `set`, `reset` and `unset`, including those by `assign` and its `undo`, and by a `default_factory`;
+    - `enter` and `exit`, by `Context.run`, `with context:` and `ThreadState`, without a variable;
+    - `switch`: the interpreter switched to another Context, as it does for an event loop at each step of a task. Only
+      on CPython from 3.14 on, with the compiled backend on the native host.
 
-    The callback runs in the current Context of the thread in which it happened, so `exit` after the Context was left.
-    What it does itself is not told to it, but to the others. What it raises goes to `sys.unraisablehook`.
+    The callback runs in the thread's current Context, for `exit` after the Context was left. Its own changes go only to
+    other watchers. Its errors go to `sys.unraisablehook`.
 
     >>> colour = ContextVar("colour")
     >>> with watch(lambda event: print(event.kind, event.variable is colour)):
@@ -209,8 +209,8 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
 
 
 def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> None:
-    """For the engine: after the change, which no error here may undo. Without a variable, old and new are dicts of
-    values; and for `enter`, `exit` and `switch` the Contexts that were left and entered, None for the current one."""
+    """For the engine: runs after the change, which no error here may undo. Without a variable, old and new are dicts of
+    values; for `enter`, `exit` and `switch`, the Contexts left and entered, None for the current one."""
     try:
         if kind in ("enter", "exit", "switch"):
             _tell_of_context(kind, old, current_context() if new is None else new)
@@ -234,7 +234,7 @@ def _tell_of_context(kind: _Kind, left: Context | None, entered: Context) -> Non
             continue
         value = entered.get(variable, MISSING)
         for watcher in _watchers.get(variable, ()):
-            # Of a switch, the interpreter does not tell what was left.
+            # At a switch the interpreter does not tell which Context was left.
             old_value = watcher._here.value if left is None else left.get(variable, MISSING)
             watcher._remember(value)
             if old_value is not value:
@@ -264,12 +264,12 @@ def _call(watcher: Watcher, event: WatchEvent) -> None:
 
 
 class Failure:
-    """An error that nobody is there to catch: the interpreter gives what a `__del__` raises to `sys.unraisablehook`.
+    """An error without a caller to catch it: the interpreter passes what a `__del__` raises to `sys.unraisablehook`.
 
-    At once where references are counted; on PyPy at the next collection.
+    At once on CPython; on PyPy at the next collection.
     """
 
-    # Made without a call of a function of ours, for which there may be no room left on the stack.
+    # Set without a call of a Python function, for which the stack may have no room.
     error: BaseException
 
     def __del__(self) -> None:

@@ -1,6 +1,6 @@
-"""How both twins show and check a tree, given as nodes of plain Python: (entries, children, slots) tuples.
+"""Shows and checks a tree for both twins, given as plain Python nodes: (entries, children, slots) tuples.
 
-A collision node has both bitmaps zero and slots that are not empty.
+A collision node has two zero bitmaps and nonempty slots.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _lines(node: Any, depth: int) -> Iterator[str]:
 
 
 def check(root: Any, count: int) -> None:
-    """Invariants 1 to 6; that a node is never written again (7) is seen only by whoever keeps an old map."""
+    """Check invariants 1 to 6; only a kept old map shows whether a node was written again (7)."""
 
     def require(invariant: int, holds: bool, what: str) -> None:
         if not holds:

@@ -1,4 +1,4 @@
-"""What both twins of the map say of differences, and the three-way merge, on the map's public names alone."""
+"""The difference of maps, and the three-way merge, for both twins, on the map's public names alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .._sentinels import MISSING
 
 @published
 class HamtDiff(NamedTuple):
-    """What turns one map into another: dicts of what was added, removed and changed.
+    """The changes from one map to another: dicts of what was added, removed and changed.
 
     From `Hamt.diff` and `Context.diff`.
 
-    - `added`: the keys that only the other map has, with their values.
+    - `added`: the keys that only the second map has, with their values.
     - `removed`: the keys that only the first map has, with their values.
     - `changed`: the keys that both have, with both values, the first map's first.
 
@@ -57,5 +57,5 @@ def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any
 
 
 def _same(value: Any, other: Any) -> bool:
-    # A value may well say that it equals MISSING.
+    # A value's `==` may return True for MISSING.
     return value is other or value is not MISSING and other is not MISSING and bool(value == other)

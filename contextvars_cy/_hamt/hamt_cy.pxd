@@ -1,4 +1,4 @@
-# The compiled map, for `cimport`. Without C in it, so a project that cimports it needs no include path.
+# The compiled map, for `cimport`. It has no C, so a project that cimports it needs no include path.
 
 from libc.stdint cimport uint32_t
 
@@ -7,7 +7,7 @@ cdef class Hamt:
     cdef object __weakref__
     cdef object _root
     cdef Py_ssize_t _count
-    # 0 before anybody asks for it. A snapshot, which is what a Context has of its variables, has its number there.
+    # 0 until it is first computed. A snapshot, the map in a Context, has its number there.
     cdef Py_hash_t _hash
 
     # The value, or ABSENT.
@@ -16,7 +16,7 @@ cdef class Hamt:
     cdef Hamt _discard(self, object key, uint32_t key_hash)
     cdef Hamt _updated(self, dict changes)
     cdef Hamt _changed(self, dict changes)
-    # Becomes what the other one is; only for a map that is nobody else's.
+    # Takes the other map's content; only for a map without other references.
     cdef int _become(self, Hamt other) except -1
 
 

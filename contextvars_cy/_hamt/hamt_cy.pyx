@@ -37,7 +37,7 @@ _debug, _diff, _sealed, _sentinels = [
     import_module(name, __package__) for name in (".debug", ".diff", ".._sealed", ".._sentinels")
 ]
 
-# When the interpreter ends, the names of a module are gone before the last finalisers run; C's are not.
+# When the interpreter ends, a module's names are gone before the last finalisers run; C variables are not.
 cdef object ABSENT = _sentinels.ABSENT
 cdef object MISSING = _sentinels.MISSING
 cdef object Iterable = collections.abc.Iterable
@@ -71,17 +71,15 @@ cdef class Hamt:
     """Hamt(source=(), /, **items)\n--\n
     A persistent map: every change gives a new map, and the old one stays as it was.
 
-    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and whatever has
-    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by
-    identity first. The iteration order is that of the hashes: it depends on the content alone, but for keys of one
-    hash.
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and any object with
+    `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`, and are compared by identity
+    first. Iteration follows the hashes: the order depends only on the content, except for keys of one hash.
 
-    Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
-    takes the time of their difference, since a subtree that both share is not looked at; else O(n). A map has a hash
-    if its values have one.
+    Two maps are equal if they have equal values for the same keys. If one was made from the other, comparing takes the
+    time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its values have one.
 
     A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
-    take O(log n), with a base of 32; there is nothing to copy.
+    take O(log n), with a base of 32; a map needs no copying.
 
     >>> one = Hamt({"a": 1})
     >>> two = one.set("b", 2)
@@ -93,7 +91,7 @@ cdef class Hamt:
 
     @classmethod
     def fromkeys(cls, keys, value=None, /):
-        """Return the map that gives each of the keys the one value. O(n).
+        """Return the map that gives every key the same value. O(n).
 
         >>> Hamt.fromkeys("a", 0)
         Hamt({'a': 0})
@@ -101,7 +99,7 @@ cdef class Hamt:
         return EMPTY._updated(dict.fromkeys(keys, value))
 
     def find(self, key, /):
-        """Return `(value, True)`, or `(MISSING, False)` where the key is missing. O(log n).
+        """Return `(value, True)`, or `(MISSING, False)` if the key is missing. O(log n).
 
         >>> Hamt(a=None).find("a")
         (None, True)
@@ -114,7 +112,7 @@ cdef class Hamt:
         return value, True
 
     def get(self, key, default=None, /):
-        """Return the value of the key, or the default where the key is missing. O(log n).
+        """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
@@ -123,7 +121,7 @@ cdef class Hamt:
         return default if value is NULL else <object>value
 
     def set(self, key, value, /):
-        """Return the map with the key set; this very map where the key has this very value. O(log n).
+        """Return the map with the key set; this map itself if the key has this very value. O(log n).
 
         >>> one = Hamt(a=1)
         >>> sorted(one.set("b", 2).items())
@@ -134,7 +132,7 @@ cdef class Hamt:
         return self._set(key, fold(key), value)
 
     def delete(self, key, /):
-        """Return the map without the key; KeyError where it is missing. O(log n).
+        """Return the map without the key; KeyError if it is missing. O(log n).
 
         >>> Hamt(a=1).delete("a")
         Hamt({})
@@ -149,7 +147,7 @@ cdef class Hamt:
         return smaller
 
     def discard(self, key, /):
-        """Return the map without the key; this very map where the key is missing. O(log n).
+        """Return the map without the key; this map itself if the key is missing. O(log n).
 
         >>> one = Hamt(a=1)
         >>> one.discard("b") is one
@@ -158,10 +156,10 @@ cdef class Hamt:
         return self._discard(key, fold(key))
 
     def update(self, source=(), /, **items):
-        """Return the map with everything set that `Hamt(source, **items)` has; this very map where nothing changes.
+        """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree; for a map that was made from this one the time
-        of their difference. `map | mapping` is the same, and `mapping | map` lays the map over the mapping.
+        O(m log n) for a source of m entries, in one walk of the tree; for a map made from this one, the time of their
+        difference. `map | mapping` is the same; in `mapping | map` the map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -177,7 +175,7 @@ cdef class Hamt:
         return self._updated(changes)
 
     def mutate(self):
-        """Return a `HamtMutation`, which takes many changes and gives one new map. O(1).
+        """Return a `HamtMutation`, which turns many changes into one new map. O(1).
 
         >>> with Hamt(a=1).mutate() as mutation:
         ...     mutation["b"] = 2
@@ -191,11 +189,11 @@ cdef class Hamt:
         return mutation
 
     def diff(self, other, /):
-        """Return what turns this map into the other: a `HamtDiff` of what was added, removed and changed.
+        """Return the changes from this map to the other: a `HamtDiff` of added, removed and changed.
 
-        Values are compared by identity first, then by `==`, so a difference of nothing is that of equal maps. Where
-        one map was made from the other the time grows with the difference, not with the maps: a subtree that both
-        share is not looked at. Else O(n).
+        Values are compared by identity first, then by `==`, so only equal maps have an empty difference. If one map was
+        made from the other, the time grows with the difference, not with the maps: shared subtrees are skipped. Else
+        O(n).
 
         >>> Hamt(a=1, b=2).diff(Hamt(a=1, b=3)).changed
         {'b': (2, 3)}
@@ -207,11 +205,11 @@ cdef class Hamt:
         return HamtDiff(added, removed, changed)
 
     def merge(self, base, other, /, resolve=None):
-        """Return this map with what was changed between the base and the other map: a three-way merge.
+        """Return this map with the changes from the base to the other map: a three-way merge.
 
-        A key that both sides changed differently since the base is a conflict. Its value is what
-        `resolve(key, base_value, own_value, other_value)` returns, where MISSING stands for no value; without a
-        resolver a conflict is a ValueError. Takes the time of `base.diff(other)`, and O(log n) for each change.
+        A key that both sides changed differently is a conflict. `resolve(key, base_value, own_value, other_value)`
+        returns its value; MISSING stands for no value. Without a resolver a conflict is a ValueError. Takes the time of
+        `base.diff(other)`, and O(log n) for each change.
 
         >>> base = Hamt(a=1, b=1)
         >>> base.set("a", 2).merge(base, base.set("b", 3)) == Hamt(a=2, b=3)
@@ -272,12 +270,12 @@ cdef class Hamt:
         if type(other) is not Hamt:
             return NotImplemented
         cdef Hamt that = other
-        # CPython lends the maps that it compares: held by nobody else, they could be changed in place meanwhile.
+        # CPython only lends the maps it compares: without our references they could be changed in place meanwhile.
         root, other_root = self._root, that._root
         return self._count == that._count and equal(<Node *>root, <Node *>other_root)
 
     def __hash__(self):
-        # The one that is 0 is worked out again, and so is that of a snapshot, whose number is negative.
+        # A hash of 0 is computed again, and so is that of a snapshot, whose number is negative.
         cdef Py_hash_t known
         with cython.critical_section(self):
             known = self._hash
@@ -342,11 +340,11 @@ cdef class Hamt:
         return 0
 
     def _dump(self):
-        """Return the tree as text, one line a node or entry; both twins give the same one."""
+        """Return the tree as text, one line per node or entry; both twins give the same."""
         return dump(plain(<Node *>self._root), self._count)
 
     def _check(self):
-        """Raise AssertionError, naming the invariant and showing the tree, where one of them is broken."""
+        """Raise AssertionError if an invariant is broken, with its name and the tree."""
         check(plain(<Node *>self._root), self._count)
 
 
@@ -374,7 +372,7 @@ cdef object _refuse_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs):
 
 
 cdef str _braced(Hamt hamt):
-    # No comprehension of new objects: where there is no memory for the list, Cython 3.3 lets go of one twice.
+    # No comprehension of new objects: if memory for the list runs out, Cython 3.3 frees one twice.
     cdef list parts = []
     for key, value in hamt.items():
         parts.append(f"{key!r}: {value!r}")
@@ -401,15 +399,15 @@ cdef Hamt EMPTY = _new(EMPTY_NODE, 0)
 @cython.freelist(4)
 cdef class HamtIterator:
     """
-    Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
+    Walks one map, a node's entries before its children; its length is the map's, as in `context.keys()`."""
 
     cdef Hamt _hamt
     cdef int _kind
     cdef int _depth
-    # Where the entries of the present node go on, and where they end.
+    # Where the current node's entries continue, and where they end.
     cdef PyObject **_slot
     cdef PyObject **_end
-    # The nodes from the root to the present one, borrowed from the map, and how many children of each are left.
+    # The nodes from the root to the current one, borrowed from the map, and how many children of each are left.
     cdef Node *_nodes[8]
     cdef int _unvisited[8]
     cdef object _last
@@ -424,7 +422,7 @@ cdef class HamtIterator:
         cdef PyObject *given
         with cython.critical_section(self):
             given = self._next()
-        # Out here, because from inside it would cost a traceback.
+        # Raised here, because inside it would cost a traceback.
         if given is NULL:
             raise StopIteration
         return owned(given)
@@ -452,7 +450,7 @@ cdef class HamtIterator:
         return given
 
     cdef bint _advance(self) noexcept:
-        # To the next node that has entries; False where there is none.
+        # Moves to the next node that has entries; False if there is none.
         cdef Node *node
         cdef int depth = self._depth
         while self._slot is self._end:
@@ -475,7 +473,7 @@ cdef class HamtIterator:
         self._unvisited[self._depth] = children
         self._slot = node.slots
         self._end = node.slots + edge
-        # Their places in memory have nothing to do with their order here: let all of them come at once.
+        # They lie scattered in memory, so fetch all of them at once.
         for index in range(edge):
             prefetch(node.slots[index])
         return 0
@@ -491,7 +489,7 @@ cdef object iterate(Hamt hamt, int kind):
 
 @cython.no_gc_clear
 cdef class _SetView:
-    # What keys and items have in common, in which they are abstract sets.
+    # What keys and items share as abstract sets.
 
     cdef Hamt _mapping
 
@@ -623,11 +621,11 @@ cdef class HamtItems(_SetView):
 @cython.no_gc_clear
 cdef class HamtMutation:
     """
-    Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
+    Makes one new map of many changes; `Hamt.mutate` returns it.
 
-    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` and `len` lay
-    the m changes over the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
-    RuntimeError while another one runs, in another thread or around the `__eq__` of a key that asks for it.
+    It reads and changes like a dict, but is not iterable. A change takes as long as a dict's; `finish` and `len` apply
+    the m changes to the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
+    RuntimeError while another one runs, in another thread or in the operation that called the `__eq__` of a key.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -645,7 +643,7 @@ cdef class HamtMutation:
     cdef bint _busy
 
     def get(self, key, default=None, /):
-        """Return the value of the key, or the default where the key is missing. O(log n).
+        """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).mutate().get("b", 0)
         0
@@ -666,7 +664,7 @@ cdef class HamtMutation:
     @cython.embedsignature(False)
     def pop(self, key, default=ABSENT, /):
         """pop($self, key, default=..., /)\n--\n
-        Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
+        Remove the key and return its value; if it is missing, the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
@@ -687,7 +685,7 @@ cdef class HamtMutation:
             self._end()
 
     def update(self, source=(), /, **items):
-        """Set everything that `Hamt(source, **items)` has: all of it, or on an error none. As `Hamt.update`.
+        """Set all entries of `Hamt(source, **items)`, or none on an error. As `Hamt.update`.
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.update({"a": 2}, b=3)
@@ -704,7 +702,7 @@ cdef class HamtMutation:
             self._end()
 
     def finish(self):
-        """Return the new map; this mutation takes no further change. The old map itself where nothing changed.
+        """Return the new map, or the old map itself if nothing changed. The mutation takes no further change.
 
         >>> hamt = Hamt(a=1)
         >>> hamt.mutate().finish() is hamt
@@ -794,7 +792,7 @@ cdef class HamtMutation:
         return 0
 
     cdef object _find(self, object key):
-        # The key's own code, or another thread, may settle the changes meanwhile.
+        # The key's code, or another thread, may settle the changes meanwhile.
         cdef dict changes
         cdef Hamt hamt
         with cython.critical_section(self):
@@ -824,14 +822,14 @@ cdef object _UNCHANGED = object()
 
 
 cdef int _clear_mutation(HamtMutation self) noexcept:
-    # A finished mutation can be a value of its own map, where nothing else breaks the cycle. Never None, which would be
-    # read without a check.
+    # A finished mutation can be a value of its own map, and nothing else breaks that cycle. Never None, because no code
+    # checks for it.
     self._hamt = EMPTY
     return 0
 
 
 cdef int match_as_mapping(object kind) except -1:
-    # What registering with Mapping does for a class of Python, so that `match` takes it for a mapping.
+    # Registering with Mapping does this for Python classes, so that `match` treats them as mappings.
     (<PyTypeObject *>kind).tp_flags |= Py_TPFLAGS_MAPPING
     return 0
 
@@ -847,7 +845,7 @@ publish(HamtKeys, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtValues, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtItems, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtMutation, _sealed.PACKAGE, <newfunc>_refuse_call)
-# What can be subscripted would be taken for a sequence, and iterated.
+# Python would take a type with subscripts for a sequence, and iterate over it.
 no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation
 (<PyTypeObject *>HamtMutation).tp_hash = <hashfunc>PyObject_HashNotImplemented

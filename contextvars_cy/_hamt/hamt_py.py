@@ -1,7 +1,7 @@
 """The persistent map under every Context, the reference twin: a root node of `trie_py`, a count, and their methods.
 
-Nothing that a map can reach is ever written again. A mutation gathers its changes in dicts, and lays them over the map
-in one walk when it is finished, or when it is asked how long it is: every node is made once, and none needs an owner.
+Nothing that a map can reach is ever written again. A mutation collects its changes in a dict, and applies them to the
+map in one walk at `finish` or `len`: every node is made once, and none needs an owner.
 """
 
 from __future__ import annotations
@@ -36,17 +36,15 @@ GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
 class Hamt(Sealed, Generic[K, V]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
-    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and whatever has
-    `items()`; O(n). A map that is given is itself the answer. Keys need `__hash__` and `__eq__`, and are compared by
-    identity first. The iteration order is that of the hashes: it depends on the content alone, but for keys of one
-    hash.
+    `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and any object with
+    `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`, and are compared by identity
+    first. Iteration follows the hashes: the order depends only on the content, except for keys of one hash.
 
-    Two maps are equal where they have equal values for the same keys. Where one was made from the other, comparing
-    takes the time of their difference, since a subtree that both share is not looked at; else O(n). A map has a hash
-    if its values have one.
+    Two maps are equal if they have equal values for the same keys. If one was made from the other, comparing takes the
+    time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its values have one.
 
     A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
-    take O(log n), with a base of 32; there is nothing to copy.
+    take O(log n), with a base of 32; a map needs no copying.
 
     >>> one = Hamt({"a": 1})
     >>> two = one.set("b", 2)
@@ -69,7 +67,7 @@ class Hamt(Sealed, Generic[K, V]):
 
     @classmethod
     def fromkeys(cls, keys: Iterable[K], value: Any = None, /) -> Hamt[K, Any]:
-        """Return the map that gives each of the keys the one value. O(n).
+        """Return the map that gives every key the same value. O(n).
 
         >>> Hamt.fromkeys("a", 0)
         Hamt({'a': 0})
@@ -77,7 +75,7 @@ class Hamt(Sealed, Generic[K, V]):
         return Hamt(dict.fromkeys(keys, value))
 
     def find(self, key: object, /) -> tuple[V | Any, bool]:
-        """Return `(value, True)`, or `(MISSING, False)` where the key is missing. O(log n).
+        """Return `(value, True)`, or `(MISSING, False)` if the key is missing. O(log n).
 
         >>> Hamt(a=None).find("a")
         (None, True)
@@ -90,7 +88,7 @@ class Hamt(Sealed, Generic[K, V]):
         return value, True
 
     def get(self, key: object, default: Any = None, /) -> V | Any:
-        """Return the value of the key, or the default where the key is missing. O(log n).
+        """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
@@ -99,7 +97,7 @@ class Hamt(Sealed, Generic[K, V]):
         return default if value is ABSENT else value
 
     def set(self, key: K, value: V, /) -> Hamt[K, V]:
-        """Return the map with the key set; this very map where the key has this very value. O(log n).
+        """Return the map with the key set; this map itself if the key has this very value. O(log n).
 
         >>> one = Hamt(a=1)
         >>> sorted(one.set("b", 2).items())
@@ -110,7 +108,7 @@ class Hamt(Sealed, Generic[K, V]):
         return self._exchange(key, fold(key), value)[0]
 
     def delete(self, key: object, /) -> Hamt[K, V]:
-        """Return the map without the key; KeyError where it is missing. O(log n).
+        """Return the map without the key; KeyError if it is missing. O(log n).
 
         >>> Hamt(a=1).delete("a")
         Hamt({})
@@ -125,7 +123,7 @@ class Hamt(Sealed, Generic[K, V]):
         return smaller
 
     def discard(self, key: object, /) -> Hamt[K, V]:
-        """Return the map without the key; this very map where the key is missing. O(log n).
+        """Return the map without the key; this map itself if the key is missing. O(log n).
 
         >>> one = Hamt(a=1)
         >>> one.discard("b") is one
@@ -134,10 +132,10 @@ class Hamt(Sealed, Generic[K, V]):
         return self._discard(key, fold(key))
 
     def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
-        """Return the map with everything set that `Hamt(source, **items)` has; this very map where nothing changes.
+        """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree; for a map that was made from this one the time
-        of their difference. `map | mapping` is the same, and `mapping | map` lays the map over the mapping.
+        O(m log n) for a source of m entries, in one walk of the tree; for a map made from this one, the time of their
+        difference. `map | mapping` is the same; in `mapping | map` the map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -153,7 +151,7 @@ class Hamt(Sealed, Generic[K, V]):
         return self._updated(changes)
 
     def mutate(self) -> HamtMutation[K, V]:
-        """Return a `HamtMutation`, which takes many changes and gives one new map. O(1).
+        """Return a `HamtMutation`, which turns many changes into one new map. O(1).
 
         >>> with Hamt(a=1).mutate() as mutation:
         ...     mutation["b"] = 2
@@ -169,11 +167,11 @@ class Hamt(Sealed, Generic[K, V]):
         return mutation
 
     def diff(self, other: Hamt[K, V], /) -> HamtDiff:
-        """Return what turns this map into the other: a `HamtDiff` of what was added, removed and changed.
+        """Return the changes from this map to the other: a `HamtDiff` of added, removed and changed.
 
-        Values are compared by identity first, then by `==`, so a difference of nothing is that of equal maps. Where
-        one map was made from the other the time grows with the difference, not with the maps: a subtree that both
-        share is not looked at. Else O(n).
+        Values are compared by identity first, then by `==`, so only equal maps have an empty difference. If one map was
+        made from the other, the time grows with the difference, not with the maps: shared subtrees are skipped. Else
+        O(n).
 
         >>> Hamt(a=1, b=2).diff(Hamt(a=1, b=3)).changed
         {'b': (2, 3)}
@@ -187,11 +185,11 @@ class Hamt(Sealed, Generic[K, V]):
     def merge(
         self, base: Hamt[K, V], other: Hamt[K, V], /, resolve: Callable[[Any, Any, Any, Any], Any] | None = None
     ) -> Hamt[K, V]:
-        """Return this map with what was changed between the base and the other map: a three-way merge.
+        """Return this map with the changes from the base to the other map: a three-way merge.
 
-        A key that both sides changed differently since the base is a conflict. Its value is what
-        `resolve(key, base_value, own_value, other_value)` returns, where MISSING stands for no value; without a
-        resolver a conflict is a ValueError. Takes the time of `base.diff(other)`, and O(log n) for each change.
+        A key that both sides changed differently is a conflict. `resolve(key, base_value, own_value, other_value)`
+        returns its value; MISSING stands for no value. Without a resolver a conflict is a ValueError. Takes the time of
+        `base.diff(other)`, and O(log n) for each change.
 
         >>> base = Hamt(a=1, b=1)
         >>> base.set("a", 2).merge(base, base.set("b", 3)) == Hamt(a=2, b=3)
@@ -255,7 +253,7 @@ class Hamt(Sealed, Generic[K, V]):
 
     def __hash__(self) -> int:
         if not hasattr(self, "_hash"):
-            # Not negative: the twin has other uses for such numbers.
+            # Not negative: the twin uses negative numbers otherwise.
             self._hash = hash((self._count, sum(map(hash, self.items())))) & maxsize
         return self._hash
 
@@ -275,7 +273,7 @@ class Hamt(Sealed, Generic[K, V]):
     def __reduce__(self) -> tuple[type[Hamt[K, V]], tuple[dict[K, V]]]:
         return Hamt, (dict(self.items()),)
 
-    # The order is the hashes' and has no other end to begin from.
+    # The order follows the hashes, so reversing it means nothing.
     __reversed__ = None
 
     if not TYPE_CHECKING:
@@ -308,11 +306,11 @@ class Hamt(Sealed, Generic[K, V]):
         return self if root is self._root else _new(root, self._count - removed + added)
 
     def _dump(self) -> str:
-        """Return the tree as text, one line a node or entry; both twins give the same one."""
+        """Return the tree as text, one line per node or entry; both twins give the same."""
         return dump(self._root, self._count)
 
     def _check(self) -> None:
-        """Raise AssertionError, naming the invariant and showing the tree, where one of them is broken."""
+        """Raise AssertionError if an invariant is broken, with its name and the tree."""
         check(self._root, self._count)
 
 
@@ -332,7 +330,7 @@ def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _is_mapping(other: object) -> TypeGuard[Mapping[Any, Any]]:
-    # Abstract base classes cannot be asked any more by the last objects of an interpreter.
+    # Abstract base classes no longer work for the last objects of an interpreter.
     return type(other) is Hamt or type(other) is dict or isinstance(other, Mapping)
 
 
@@ -350,7 +348,7 @@ EMPTY: Final[Hamt[Any, Any]] = _new(EMPTY_NODE, 0)
 @published
 @final
 class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
-    """Walks one map, entries of a node before its children; its length is the map's, as in `context.keys()`."""
+    """Walks one map, a node's entries before its children; its length is the map's, as in `context.keys()`."""
 
     __slots__ = ("_hamt", "_lock", "_portions")
 
@@ -367,7 +365,7 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     if not GIL:
 
         def __next__(self) -> Any:
-            # Neither chain nor a generator survives two threads at once there.
+            # Without the GIL, neither chain nor a generator survives two threads at once.
             with self._lock:
                 return super().__next__()
 
@@ -375,10 +373,10 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
 def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
     portions = walk(hamt._root, kind)
     iterator: Any = HamtIterator.from_iterable(portions)
-    # Kept, so that no node is freed, and no finaliser run, in the middle of a step.
+    # Kept, so that no node is freed and no finaliser runs in the middle of a step.
     iterator._hamt = hamt
-    # Kept, because chain drops its source at an error: of two threads that share the iterator one may be told that the
-    # generator is executing already, and would free it while the other one runs it.
+    # Kept, because chain drops its source at an error: if two threads share the iterator, one may get the error that
+    # the generator is executing already, and would free it while the other runs it.
     iterator._portions = portions
     if not GIL:
         iterator._lock = RLock()
@@ -386,12 +384,12 @@ def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
 
 
 class _SetView:
-    """What keys and items have in common beside the methods of an abstract set."""
+    """What keys and items share beside the methods of an abstract set."""
 
     __slots__ = ()
 
     def __xor__(self: Iterable[Any], other: Any, /) -> Any:
-        # Set's own answer is a union of two results, of which the second is of the other's type.
+        # Set's own method unites two results, and the second has the other's type.
         return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
 
     __rxor__ = __xor__
@@ -470,11 +468,11 @@ _UNCHANGED: Final = object()
 
 
 def _exclusive(method: F) -> F:
-    """One such operation on a mutation at a time: another thread, or a key's own `__eq__`, gets a RuntimeError."""
+    """Allows one such operation on a mutation at a time: another thread, or a key's `__eq__`, gets a RuntimeError."""
 
     @functools.wraps(method)
     def exclusive(self: HamtMutation[Any, Any], /, *arguments: Any, **items: Any) -> Any:
-        # Of two threads one finds the element gone. No call, after which an interrupt might leave it so for good.
+        # Only one of two threads gets the element. Not a call: an interrupt after it could lose the element for good.
         try:
             del self._idle[1]
         except IndexError:
@@ -492,11 +490,11 @@ def _exclusive(method: F) -> F:
 @published
 @final
 class HamtMutation(Sealed, Generic[K, V]):
-    """Takes many changes and makes one new map of them: what `Hamt.mutate` returns.
+    """Makes one new map of many changes; `Hamt.mutate` returns it.
 
-    It reads and changes like a dict, but is not iterable. A change takes the time of a dict's; `finish` and `len` lay
-    the m changes over the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
-    RuntimeError while another one runs, in another thread or around the `__eq__` of a key that asks for it.
+    It reads and changes like a dict, but is not iterable. A change takes as long as a dict's; `finish` and `len` apply
+    the m changes to the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
+    RuntimeError while another one runs, in another thread or in the operation that called the `__eq__` of a key.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -508,8 +506,8 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     __slots__ = ("__weakref__", "_changes", "_finished", "_hamt", "_idle")
 
-    # The map, and what comes on top of it: for each key a value, or ABSENT where it was removed. Every change is one
-    # store in the dict, so an exception leaves all as it was, and a reader needs no lock.
+    # The map, and the changes to it: for each key a value, or ABSENT if it was removed. Every change is one store in
+    # the dict, so an exception changes nothing, and a reader needs no lock.
     _hamt: Hamt[K, V]
     _changes: dict[Any, Any]
     _finished: bool
@@ -519,7 +517,7 @@ class HamtMutation(Sealed, Generic[K, V]):
         _refuse_call(cls)
 
     def get(self, key: object, default: Any = None, /) -> V | Any:
-        """Return the value of the key, or the default where the key is missing. O(log n).
+        """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).mutate().get("b", 0)
         0
@@ -538,13 +536,13 @@ class HamtMutation(Sealed, Generic[K, V]):
         """
         self._refuse_if_finished()
         if self._changes.get(key, value) is ABSENT:
-            # Else the map would keep its old key, which may be equal and yet another.
+            # Else the map would keep its old key, which may be an equal but different object.
             self._settle()
         self._changes[key] = value
 
     @_exclusive
     def pop(self, key: object, default: Any = ABSENT, /) -> V | Any:
-        """Remove the key and return its value; where it is missing the default, or KeyError without one. O(log n).
+        """Remove the key and return its value; if it is missing, the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
@@ -561,7 +559,7 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     @_exclusive
     def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> None:
-        """Set everything that `Hamt(source, **items)` has: all of it, or on an error none. As `Hamt.update`.
+        """Set all entries of `Hamt(source, **items)`, or none on an error. As `Hamt.update`.
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.update({"a": 2}, b=3)
@@ -573,7 +571,7 @@ class HamtMutation(Sealed, Generic[K, V]):
 
     @_exclusive
     def finish(self) -> Hamt[K, V]:
-        """Return the new map; this mutation takes no further change. The old map itself where nothing changed.
+        """Return the new map, or the old map itself if nothing changed. The mutation takes no further change.
 
         >>> hamt = Hamt(a=1)
         >>> hamt.mutate().finish() is hamt
@@ -638,7 +636,7 @@ class HamtMutation(Sealed, Generic[K, V]):
         return self._settle()
 
     def _settle(self) -> Hamt[K, V]:
-        """Lay the changes over the map, and return it."""
+        """Apply the changes to the map, and return it."""
         if self._changes:
             self._hamt = self._hamt._changed(self._changes)
             self._changes = {}

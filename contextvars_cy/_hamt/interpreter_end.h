@@ -1,4 +1,4 @@
-/* A sign for the next interpreter in the process that this one has ended. */
+/* Tells the next interpreter in the process that this one has ended. */
 #ifndef CONTEXTVARS_CY_INTERPRETER_END_H
 #define CONTEXTVARS_CY_INTERPRETER_END_H
 

@@ -5,7 +5,7 @@
 #include <Python.h>
 #include <stdint.h>
 
-/* Whoever holds the root holds every node below, since none is ever written again: walks borrow. */
+/* A reference to the root keeps every node below alive, since none is ever written again: walks borrow. */
 typedef struct {
     PyObject_VAR_HEAD
     uint32_t entries;
@@ -13,8 +13,8 @@ typedef struct {
     PyObject *slots[];
 } hamt_node;
 
-/* The instruction for it where the processor has one: on x86 that shows only at run time, and a builtin alone would
-   be a call of a function there. */
+/* Uses the processor's instruction if it has one: on x86 that shows only at run time, and a builtin alone would be a
+   function call there. */
 static inline int popcount(uint32_t bitmap) {
 #if defined(__POPCNT__) || (defined(__aarch64__) && defined(__GNUC__))
     return __builtin_popcount(bitmap);

@@ -7,7 +7,7 @@
 
 #include "node.h"
 
-/* Nodes that were freed, for each size, linked by their first slot: most of what the allocator would cost. */
+/* Freed nodes, by size, linked by their first slot: they save most of the allocator's cost. */
 #define HAMT_KEPT_SIZES 72
 #ifndef HAMT_KEPT_NODES
 #define HAMT_KEPT_NODES 32
@@ -17,7 +17,7 @@ static hamt_node *hamt_kept[HAMT_KEPT_SIZES];
 static int hamt_kept_count[HAMT_KEPT_SIZES];
 #endif
 
-/* No tp_clear: like a tuple, a node cannot close a cycle, and whatever did can be cleared. */
+/* No tp_clear: like a tuple, a node cannot close a cycle, and the object that did can be cleared. */
 static inline int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
     hamt_node *node = (hamt_node *)self;
     for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_VISIT(node->slots[index]);
@@ -38,7 +38,7 @@ static inline void hamt_free_node(hamt_node *node) {
     PyObject_GC_Del(node);
 }
 
-/* Without the trashcan: nodes are eight deep at most, and whatever hangs below goes through a map, which has it. */
+/* Without the trashcan: nodes are at most eight deep, and deeper structures go through a map, which has it. */
 static inline void hamt_node_dealloc(PyObject *self) {
     hamt_node *node = (hamt_node *)self;
     PyObject_GC_UnTrack(self);
@@ -101,15 +101,15 @@ static inline hamt_node *hamt_spliced(
     return copy;
 }
 
-/* The collector need not follow what cannot be part of a cycle: a tree of strings and numbers, say. A node's own
-   children tell by whether they are tracked, since they never change; other objects by their type. */
+/* The collector need not follow objects that cannot be in a cycle, such as a tree of strings and numbers. For child
+   nodes, which never change, being tracked decides; for other objects their type. */
 static inline int hamt_is_followed(PyObject *thing) {
     if (!PyType_HasFeature(Py_TYPE(thing), Py_TPFLAGS_HAVE_GC)) return 0;
     return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
 }
 
-/* Whether whoever asks holds the only reference to the node, and the collector need not learn of the new slot.
-   Without the GIL a count shows nothing. */
+/* Whether the caller holds the only reference to the node, and the collector need not learn of the new slot.
+   Without the GIL a count proves nothing. */
 static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
 #ifndef Py_GIL_DISABLED
     return Py_REFCNT(node) == 1 && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
@@ -118,7 +118,7 @@ static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
 #endif
 }
 
-/* A node is complete: made from another one, or from none, with so many slots from `at` that are its own. */
+/* Finish a node made from another one, or from none, with `gain` slots from `at` of its own. */
 static inline PyObject *hamt_finished(hamt_node *node, hamt_node *from, Py_ssize_t at, Py_ssize_t gain) {
     int followed = from != NULL && PyObject_GC_IsTracked((PyObject *)from);
     for (Py_ssize_t index = at; !followed && index < at + gain; index++) {
@@ -127,10 +127,10 @@ static inline PyObject *hamt_finished(hamt_node *node, hamt_node *from, Py_ssize
     if (followed) PyObject_GC_Track(node);
     return (PyObject *)node;
 }
-/* What a node was, whose references are another one's now. */
+/* Free a node whose references have moved to another. */
 static inline void hamt_free_shell(hamt_node *node) {
 #ifdef Py_REF_DEBUG
-    /* The interpreter counts all references, so each has to end where it can see it. */
+    /* The interpreter counts all references, so it must see each one end. */
     for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_new_reference(Py_None);
     Py_DECREF(node);
 #else
@@ -140,8 +140,8 @@ static inline void hamt_free_shell(hamt_node *node) {
 }
 
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
-   slots from `at`. NULL where somebody else holds that one, or no node of the size was kept: no memory is asked for,
-   so that no code of the user's runs in the middle. */
+   slots from `at`. NULL if other code holds that node, or no node of the size was kept: this allocates nothing, so that
+   no user code runs in the middle. */
 static inline hamt_node *hamt_node_from(
     hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
 ) {

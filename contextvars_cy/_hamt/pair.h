@@ -1,10 +1,10 @@
-/* The pairs that iterating gives. */
+/* The pairs that iterating yields. */
 #ifndef CONTEXTVARS_CY_PAIR_H
 #define CONTEXTVARS_CY_PAIR_H
 
 #include <Python.h>
 
-/* The pair given last, with new contents, as a dict's iterator does it; NULL where somebody has kept it. */
+/* The last pair with new contents, like a dict's iterator; NULL if other code has kept it. */
 static inline PyObject *reuse_pair(PyObject *pair, PyObject *key, PyObject *value) {
 #ifndef Py_GIL_DISABLED
     if (pair != Py_None && Py_REFCNT(pair) == 1) {
@@ -17,7 +17,7 @@ static inline PyObject *reuse_pair(PyObject *pair, PyObject *key, PyObject *valu
 #if PY_VERSION_HEX >= 0x030E0000
         ((PyTupleObject *)pair)->ob_hash = -1;
 #endif
-        /* The collector lets go of a tuple whose contents it need not follow. */
+        /* The collector untracks a tuple whose contents it need not follow. */
         if (!PyObject_GC_IsTracked(pair)) PyObject_GC_Track(pair);
         Py_DECREF(old_key);
         Py_DECREF(old_value);

@@ -18,12 +18,12 @@ T = TypeVar("T")
 @published
 @final
 class HamtSet(Sealed, Set[T], Hashable):
-    """A persistent set: what `frozenset` is, and a changed one costs O(log n), since it shares what did not change.
+    """A persistent set: like a `frozenset`, but a changed copy costs O(log n), since it shares what did not change.
 
     `HamtSet(iterable)` takes O(n). The operators and comparisons are frozenset's, with every `collections.abc.Set`;
     between a HamtSet and a builtin set, on either side, the result is a HamtSet. Elements need `__hash__` and `__eq__`,
-    and are compared by identity first. Between sets of which one was made from the other, comparing and the operators
-    take the time of their difference. The hash is that of an equal frozenset.
+    and are compared by identity first. If one set was made from the other, comparisons and operators take the time of
+    their difference. The hash is that of an equal frozenset.
 
     >>> one = HamtSet([1, 2])
     >>> one.add(3) - one
@@ -42,7 +42,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return _of(Hamt.fromkeys(elements))
 
     def add(self, element: T, /) -> HamtSet[T]:
-        """Return the set with the element; this very set where it is there. O(log n).
+        """Return the set with the element; this set itself if it has it. O(log n).
 
         >>> HamtSet().add(1)
         HamtSet({1})
@@ -51,7 +51,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return self if hamt is self._hamt else _of(hamt)
 
     def remove(self, element: object, /) -> HamtSet[T]:
-        """Return the set without the element; KeyError where it is missing. O(log n).
+        """Return the set without the element; KeyError if it is missing. O(log n).
 
         >>> HamtSet([1, 2]).remove(1)
         HamtSet({2})
@@ -59,7 +59,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return _of(self._hamt.delete(element))
 
     def discard(self, element: object, /) -> HamtSet[T]:
-        """Return the set without the element; this very set where it is missing. O(log n).
+        """Return the set without the element; this set itself if it is missing. O(log n).
 
         >>> HamtSet([1, 2]).discard(1)
         HamtSet({2})
@@ -79,7 +79,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return self if hamt is self._hamt else _of(hamt)
 
     def intersection(self, *others: Iterable[Any]) -> HamtSet[T]:
-        """Return the set of the elements that are in all the others too, which may be any iterables. O(n + m).
+        """Return the set of the elements that all the others, any iterables, have too. O(n + m).
 
         >>> HamtSet([1, 2]).intersection([2, 3])
         HamtSet({2})
@@ -90,7 +90,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return result
 
     def difference(self, *others: Iterable[Any]) -> HamtSet[T]:
-        """Return the set of the elements that are in none of the others, which may be any iterables. O(n + m).
+        """Return the set of the elements that none of the others, any iterables, has. O(n + m).
 
         >>> HamtSet([1, 2]).difference([2, 3])
         HamtSet({1})
@@ -102,7 +102,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         return self if hamt is self._hamt else _of(hamt)
 
     def symmetric_difference(self, other: Iterable[T], /) -> HamtSet[T]:
-        """Return the set of the elements that are in one of the two only. O(n + m).
+        """Return the set of the elements that only one of the two has. O(n + m).
 
         >>> HamtSet([1, 2]).symmetric_difference([2, 3]) == {1, 3}
         True
@@ -211,7 +211,7 @@ class HamtSet(Sealed, Set[T], Hashable):
 
 
 def _is_set(other: object) -> TypeGuard[Set[Any]]:
-    # Asking an abstract base class takes several times as long, and is impossible when an interpreter has ended.
+    # An abstract base class takes several times as long to ask, and no longer works when the interpreter has ended.
     return type(other) in _SETS or isinstance(other, Set)
 
 

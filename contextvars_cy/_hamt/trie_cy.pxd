@@ -1,4 +1,4 @@
-# The compiled trie: nodes with their slots inline, the lookup, inlined wherever it is used, and the work on trees.
+# The compiled trie: nodes with their slots inline, the lookup, inlined where it is used, and the operations on trees.
 
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint32_t
@@ -15,7 +15,7 @@ cdef extern from "../_hamt/node.h":
     Py_ssize_t size_of "Py_SIZE"(Node *node) noexcept
     void decref "Py_DECREF"(PyObject *thing) noexcept
     void xincref "Py_XINCREF"(PyObject *thing) noexcept
-    # From a pointer that owns to an object that does.
+    # From an owning pointer to an owning object.
     object owned "(PyObject *)"(PyObject *made)
 
 cdef enum:
@@ -26,7 +26,7 @@ cdef enum:
 
 
 cdef inline uint32_t folded(Py_hash_t key_hash) noexcept:
-    # A 32-bit hash is widened first, so that the one formula holds for it too.
+    # A 32-bit hash is widened first, so that the same formula works for it.
     cdef int64_t wide = key_hash
     return <uint32_t>(wide ^ (wide >> 32))
 
@@ -44,7 +44,7 @@ cdef inline bint is_collision(Node *node) noexcept:
 
 
 cdef inline PyObject *find(Node *node, uint32_t key_hash, PyObject *key) except? NULL:
-    # Borrowed; NULL without an exception where the key is missing.
+    # Borrowed; NULL without an exception if the key is missing.
     cdef uint32_t bit
     cdef Py_ssize_t index
     while True:
@@ -63,7 +63,7 @@ cdef inline PyObject *find(Node *node, uint32_t key_hash, PyObject *key) except?
 
 
 cdef inline PyObject *find_identical(Node *node, uint32_t key_hash, PyObject *key) noexcept:
-    # For keys that are equal by identity alone; borrowed, NULL where the key is missing.
+    # For keys that are equal only by identity; borrowed, NULL if the key is missing.
     cdef uint32_t bit = <uint32_t>1 << (key_hash & POSITIONS)
     cdef Py_ssize_t index
     while node.children & bit:
@@ -82,15 +82,15 @@ cdef inline PyObject *find_identical(Node *node, uint32_t key_hash, PyObject *ke
 
 cdef object EMPTY_NODE
 
-# The tree is the same object where nothing changes; `added` and its like are counted up.
+# The tree is the same object if nothing changes; `added` and its like are increased.
 cdef object assoc(Node *root, uint32_t key_hash, PyObject *key, PyObject *value, Py_ssize_t *added, int shift=*)
-# Where the key's value stands, if nobody else holds a node on the way, so that it may be changed in place; else NULL.
+# The slot of the key's value, if no other code holds a node on the way, so that it can change in place; else NULL.
 cdef PyObject **sole_slot(Node *node, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
-# The root with an entry more, or less, in the place of one that nobody else holds. NULL, and nothing was done, if that does
-# not go at once. The value that was left out is the caller's; the caller holds the key.
+# The root with an entry more, or less, in the place of one that no other code holds. NULL, and nothing was done, if
+# that is impossible at once. The caller gets the removed value, and holds the key.
 cdef Node *sole_with_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject *value) noexcept
 cdef Node *sole_without_entry(Node *root, uint32_t key_hash, PyObject *key, PyObject **value) noexcept
-# None where the key is missing.
+# None if the key is missing.
 cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key)
 cdef object update(Node *root, dict changes, Py_ssize_t *added)
 cdef object remove(Node *root, dict changes, Py_ssize_t *removed)

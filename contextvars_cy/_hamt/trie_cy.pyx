@@ -12,8 +12,8 @@ from libc.stdint cimport uint32_t
 
 from importlib import import_module
 
-# Not `from .. import`: Cython then asks for the name that it has compiled, and in a copy of this package that has another
-# name, that is another copy's module.
+# Not `from .. import`: Cython would import the name that it compiled, and in a copy of this package under another name
+# that is another copy's module.
 cdef object ABSENT = import_module(".._sentinels", __package__).ABSENT
 
 cdef extern from "interpreter_end.h":
@@ -36,7 +36,7 @@ cdef extern from "node_memory.h":
     void copy_slots "hamt_copy_slots"(PyObject **to, PyObject **source, Py_ssize_t count) noexcept
     bint can_change "hamt_can_change"(Node *node, PyObject *slot) noexcept
     PyObject *made_of "hamt_finished"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
-    # Declared to take pointers, so that nothing is owned in passing.
+    # Declared with pointers, so that passing them counts no references.
     void free_node "hamt_free_node"(Node *node) noexcept
     PyObject *own "hamt_new_reference"(PyObject *thing) noexcept
     void xdecref "Py_XDECREF"(PyObject *thing) noexcept
@@ -45,7 +45,7 @@ cdef extern from "node_memory.h":
 
 
 cdef inline uint32_t rest_of(uint32_t key_hash, int shift) noexcept:
-    # A shift by the width of a number is undefined in C.
+    # In C a shift by the width of a number is undefined.
     return key_hash >> shift if shift <= LAST_SHIFT else 0
 
 
@@ -148,7 +148,7 @@ cdef object dissoc(Node *root, uint32_t key_hash, PyObject *key):
         made = spliced(node, node.entries ^ bit, node.children, index, 2, 0)
         smaller = owned(made_of(made, node, 0, 0))
     else:
-        # A lone entry is left: the first ancestor that has more than this one child takes it in.
+        # A lone entry is left: it moves up to the first ancestor that has more than this one child.
         depth -= 1
         while depth and size_of(nodes[depth]) == 1:
             depth -= 1
@@ -165,8 +165,8 @@ cdef struct Item:
 
 
 cdef object update(Node *root, dict changes, Py_ssize_t *added):
-    # An item owns its key and value from before the first line of the user's code; what takes items takes these over
-    # into the tree, or lets them go.
+    # An item owns its key and value before any user code runs; functions that take items move these references into the
+    # tree, or drop them.
     cdef Py_ssize_t room = len(changes), count = 0, index, position = 0
     cdef PyObject *key
     cdef PyObject *value
@@ -180,7 +180,7 @@ cdef object update(Node *root, dict changes, Py_ssize_t *added):
         if items is NULL:
             raise MemoryError
     try:
-        # The dict may be the caller's, and another thread may be changing it.
+        # The dict may be the caller's, and another thread may change it.
         with cython.critical_section(changes):
             while count < room and next_item(changes, &position, &key, &value):
                 if value is not <PyObject *>ABSENT:
@@ -321,7 +321,7 @@ cdef int collect_changes(Node *node, Node *other, int shift, dict noted) except 
 
 
 cdef int descend(Node *node, uint32_t key_hash, Node **nodes, Py_ssize_t *indexes) noexcept:
-    # Returns the depth of the node that has the key or would get it.
+    # Returns the depth of the node that has or would get the key.
     cdef int depth = 0
     cdef uint32_t bit = <uint32_t>1 << (key_hash & POSITIONS)
     while node.children & bit:
@@ -424,7 +424,7 @@ cdef int let_go(Item *items, Py_ssize_t count) noexcept:
 
 
 cdef int sort(Item *items, Item *sorted, Py_ssize_t count, int shift, uint32_t positions, Py_ssize_t *ends) noexcept:
-    # Those that belong to one of the positions, by position; `ends` tells where each position's run ends.
+    # The items at one of the positions, sorted by position; `ends` has the end of each position's run.
     cdef Py_ssize_t index, start = 0
     cdef uint32_t bit
     cdef int rank, ranks = popcount(positions)
@@ -447,7 +447,7 @@ cdef int sort(Item *items, Item *sorted, Py_ssize_t count, int shift, uint32_t p
 
 
 cdef Node *subtree_of(Item *items, Item *spare, Py_ssize_t count, int shift) noexcept:
-    # NULL where memory runs out.
+    # NULL if memory runs out.
     cdef uint32_t once = 0, twice = 0, bit
     cdef Py_ssize_t index, position, start = 0, size
     cdef Py_ssize_t ends[32]
@@ -562,7 +562,7 @@ cdef object subtree_with(Node *node, Item *items, Item *spare, Py_ssize_t count,
         release(&new)
 
 
-# What takes the place of a node's positions: in the order of the bits, an entry or a child (without a key).
+# What replaces a node's positions: in the order of the bits, an entry or a child (without a key).
 cdef struct Replacement:
     uint32_t entries
     uint32_t children
@@ -599,7 +599,7 @@ cdef int release(Replacement *new) noexcept:
 
 
 cdef object replaced(Node *node, Replacement *new):
-    # Two runs over the changed positions: for the entries from the left, for the children from the right.
+    # Two passes over the changed positions: for the entries from the left, for the children from the right.
     if not new.changed:
         return <object>node
     cdef Py_ssize_t size = size_of(node), made_size = 2 * popcount(new.entries) + popcount(new.children)
@@ -698,9 +698,9 @@ cdef int note_all(dict noted, PyObject *key, PyObject *part) except -1:
 
 
 cdef object plain(Node *node):
-    # The reference's form of a node, for what shows and checks trees.
+    # The node in the reference's form, to show and check trees.
     cdef Py_ssize_t index, edge = size_of(node) - popcount(node.children)
-    # No comprehension of new objects: where there is no memory for the list, Cython 3.3 lets go of one twice.
+    # No comprehension of new objects: if memory for the list runs out, Cython 3.3 frees one twice.
     cdef list slots = []
     for index in range(edge):
         slots.append(<object>node.slots[index])

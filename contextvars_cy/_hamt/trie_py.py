@@ -1,20 +1,20 @@
-"""The hash array mapped trie under the persistent map: what its nodes are and what is done with them.
+"""The hash array mapped trie under the persistent map: its nodes, and the operations on them.
 
-A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root looks
-at the low five bits: both keys ask for position 3, so the root's `children` bitmap has bit 3 set, and its only slot is
-a child. The child looks at the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and
-its slots are 'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
+A worked example. Let `'a'` hash to 0b00010_00011 and `'b'` to 0b00111_00011 (the low ten of 32 bits). The root uses the
+low five bits: both keys want position 3, so the root's `children` bitmap has bit 3 set, and its only slot is a child.
+The child uses the next five bits: positions 2 and 7, both free, so its `entries` bitmap is 0b10000100 and its slots are
+'a', 1, 'b', 2. A third key whose low bits are 9 becomes an entry of the root itself:
 
     root    entries = {9}     children = {3}     slots = [key, value, child]
     child   entries = {2, 7}  children = {}      slots = ['a', 1, 'b', 2]
 
 To find 'b': the root's bit 3 is a child, the first from the right; in the child bit 7 is an entry, and one entry bit
-lies below it, so its key is at slot 2 * 1. To set 'b' anew copies the child and the root (the path), and shares
-everything else; that is why a copy of a map costs nothing and a change costs O(log n).
+lies below it, so its key is at slot 2 * 1. Setting 'b' again copies the child and the root (the path), and shares
+everything else; so a copy of a map costs nothing and a change costs O(log n).
 
 The encoding is CHAMP (Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries for Fast and Lean Immutable JVM
-Collections", OOPSLA 2015): entries and children apart, each with a bitmap, deletion restoring the one shape that a
-content has. The invariants that the code below keeps, numbered as `Hamt._check` reports them:
+Collections", OOPSLA 2015): entries and children apart, each with a bitmap; deletion restores the one shape that each
+content has. The code below keeps these invariants; `Hamt._check` reports them by number:
 
 1. A node has two bitmaps, one for entries and one for children; a position is never in both.
 2. Its slots hold the entries' key, value pairs from the left, in hash-bit order, and the children from the right.
@@ -22,10 +22,10 @@ content has. The invariants that the code below keeps, numbered as `Hamt._check`
 4. Keys with the same 32-bit hash share a collision node, which stands only below the last of the 7 levels.
 5. The 64-bit hash is folded to 32 bits once, by one formula, negative hashes included.
 6. Keys are compared by identity first, then by `==`; "unchanged" means `is`, never `==`.
-7. What a published map shows never changes. Here no node is written again once the function that made it has returned
-   it; the compiled twin writes a node again if a map that nobody else can see is its one owner.
+7. What a published map shows never changes. Here no node is written again after the function that made it returns; the
+   compiled twin writes a node again if its one owner is a map that no other code can see.
 
-A collision node has both bitmaps zero and its entries in any order; an empty root has no slots either.
+A collision node has two zero bitmaps and its entries in any order; an empty root has no slots either.
 
 Keys are the user's objects: their `__hash__` and `__eq__` may raise, or run anything. Nothing here is changed in place,
 so an exception leaves every map as it was. `equal`, `compare` and `collect_changes` walk two trees side by side, so a
@@ -42,20 +42,20 @@ from typing import Any, Final
 from .._sentinels import ABSENT
 
 Node = tuple[int, int, list[Any]]
-"""The bitmap of the entries, that of the children, and the slots."""
+"""The bitmaps of the entries and of the children, and the slots."""
 Item = tuple[int, Any, Any]
-"""A folded hash, its key and a value, on the way into a tree."""
+"""A folded hash, its key and a value, to go into a tree."""
 
 BITS: Final = 5
-"""The hash bits that one level looks at."""
+"""The number of hash bits that one level uses."""
 POSITIONS: Final = 31
 """The mask of one level's bits."""
 LAST_SHIFT: Final = 30
 """The shift of the seventh level; a collision node stands below it."""
 FEW: Final = 8
-"""How many items are not worth sorting by position."""
+"""Up to so many items are not worth sorting by position."""
 PORTION: Final = 64
-"""How many slots a walk gathers before it hands them out."""
+"""How many slots a walk collects before it yields them."""
 COLLECTS_AT_ALLOCATION: Final = sys.version_info < (3, 12)
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
@@ -74,7 +74,7 @@ def fold(key: object) -> int:
 
 
 def find(node: Node, key_hash: int, key: object) -> Any:
-    """The key's value, or ABSENT; `key_hash` without the bits that the levels above the node have looked at."""
+    """The key's value, or ABSENT; `key_hash` lacks the bits that the levels above the node have used."""
     while True:
         entries, children, slots = node
         bit = 1 << (key_hash & POSITIONS)
@@ -95,7 +95,7 @@ def find(node: Node, key_hash: int, key: object) -> Any:
 def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0) -> tuple[Node, Any]:
     """The tree whose root stands at `shift` with the key set, and the value that it had before, or ABSENT.
 
-    It is this very tree where nothing changes.
+    It is this tree itself if nothing changes.
     """
     entries, children, slots = root
     path = []
@@ -147,7 +147,7 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
 
 
 def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
-    """The tree without the key, or None where the key is missing."""
+    """The tree without the key, or None if the key is missing."""
     entries, children, slots = root
     path = []
     rest = key_hash
@@ -172,7 +172,7 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
     slots = slots.copy()
     del slots[index : index + 2]
     while path and not children and len(slots) == 2:
-        # A lone entry: its parent takes it in.
+        # A lone entry moves up into its parent.
         entries, children, parent_slots, index = path.pop()
         bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
         parent_slots = parent_slots.copy()
@@ -189,9 +189,9 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
 
 
 def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
-    """The tree with everything set that a dict has a value for, and how many entries that added.
+    """The tree with all keys set that have a value in the dict, and how many entries that added.
 
-    The dict has told its keys apart already: they are compared with those of the tree only.
+    The dict's keys are distinct already, so they are compared only with those of the tree.
     """
     items = [(fold(key), key, value) for key, value in list(changes.items()) if value is not ABSENT]
     if not items:
@@ -202,7 +202,7 @@ def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
 
 
 def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
-    """The tree without the keys that a dict has ABSENT for, and how many of them it had."""
+    """The tree without the keys whose value in the dict is ABSENT, and how many of them it had."""
     removed = 0
     for key in [key for key, value in list(changes.items()) if value is ABSENT]:
         smaller = dissoc(root, fold(key), key)
@@ -213,7 +213,7 @@ def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
 
 
 def equal(node: Node, other: Node) -> bool:
-    """Whether two subtrees at the same place hold equal entries; shared parts are not looked at."""
+    """Whether two subtrees at the same place hold equal entries; skips shared parts."""
     if node is other:
         return True
     entries, children, slots = node
@@ -231,7 +231,7 @@ def equal(node: Node, other: Node) -> bool:
 def compare(
     node: Node, other: Node, shift: int, added: dict[Any, Any], removed: dict[Any, Any], changed: dict[Any, Any]
 ) -> None:
-    """Note in the three dicts what turns the entries of `node` into those of `other`."""
+    """Record the changes from the entries of `node` to those of `other` in the three dicts."""
     if node is other:
         return
     if shift > LAST_SHIFT:
@@ -251,7 +251,7 @@ def compare(
 
 
 def collect_changes(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
-    """Note in the dict what `other` has that `node` has not: keys, and values that are another object."""
+    """Record in the dict what `other` has and `node` lacks: keys, and values that are another object."""
     if node is other:
         return
     if shift > LAST_SHIFT:
@@ -275,10 +275,10 @@ def collect_changes(node: Node, other: Node, shift: int, noted: dict[Any, Any]) 
 
 
 def walk(root: Node, kind: str) -> Iterator[Iterator[Any]]:
-    """The keys, the values or the (key, value) items, a node's before its children's, in portions of several nodes.
+    """The keys, values or (key, value) items, a node's before its children's, in portions of several nodes.
 
-    A step of a portion allocates nothing before 3.12, where an allocation may collect garbage, so that another thread
-    runs in the middle of the step, takes the portion to its end and frees it.
+    Before 3.12 a step of a portion allocates nothing: an allocation may collect garbage, and let another thread run in
+    the middle of the step, finish the portion and free it.
     """
     stack = [root]
     portion: list[Any] = []
@@ -305,7 +305,7 @@ def entries_of(node: Node) -> list[tuple[Any, Any]]:
 
 
 def index_in_collision(slots: list[Any], key: object) -> int:
-    """Where the key stands in a collision node, or -1."""
+    """The key's index in a collision node, or -1."""
     for index in range(0, len(slots), 2):
         if slots[index] is key or key == slots[index]:
             return index
@@ -369,7 +369,7 @@ def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
         return node, added
     entries, children, slots = old_entries, old_children, old_slots = node
     below = shift + BITS
-    # From the last position down: what stands at lower ones keeps its index, from the left or from the right.
+    # From the last position down, so that lower ones keep their index, from the left or from the right.
     for position, bucket in sorted(by_position(items, shift).items(), reverse=True):
         bit = 1 << position
         index = 2 * popcount(old_entries & (bit - 1))
@@ -410,7 +410,7 @@ def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
 
 
 def aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
-    """For each position that either has: its bit, and what stands there, a (key, value) entry, a child or None."""
+    """For each position that either has: its bit, and each node's part there, a (key, value) entry, a child or None."""
     entries, children, slots = node
     other_entries, other_children, other_slots = other
     index = other_index = 0
@@ -440,7 +440,7 @@ def same_key(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
 
 
 def as_subtree(part: Any, shift: int) -> Node:
-    """A child as it is, an entry as a node of its own, so that both can be walked alike."""
+    """A child as it is, an entry as its own node, so that both can be walked alike."""
     return part if len(part) == 3 else single(part[0], part[1], shift)
 
 

@@ -1,4 +1,4 @@
-/* What Cython has no words for in a type of its own. */
+/* Type settings that Cython cannot express. */
 #ifndef CONTEXTVARS_CY_TYPE_SLOTS_H
 #define CONTEXTVARS_CY_TYPE_SLOTS_H
 
@@ -9,12 +9,12 @@
 #define Py_TPFLAGS_MAPPING 0
 #endif
 
-/* Give a static type the name that users import, and what Python code gets from calling it. */
+/* Give a static type the name that users import, and the function that calling it runs. */
 static inline int publish_type(PyObject *type, PyObject *package, newfunc called) {
     PyTypeObject *published = (PyTypeObject *)type;
     const char *name = strrchr(published->tp_name, '.'), *prefix = PyUnicode_AsUTF8(package);
     if (prefix == NULL) return -1;
-    /* Never freed, as the type is not. */
+    /* Never freed, like the type. */
     char *whole = PyMem_RawMalloc(strlen(prefix) + strlen(name) + 1);
     if (whole == NULL) {
         PyErr_NoMemory();
@@ -33,7 +33,7 @@ static inline void be_no_sequence(PyObject *type) {
     ((PyTypeObject *)type)->tp_as_sequence->sq_item = NULL;
 }
 
-/* Have a method of the type take its arguments as they come. */
+/* Make a method of the type take its arguments as they come. */
 static inline int replace_method(PyObject *type, const char *name, void *function, int flags) {
     PyObject *names = ((PyTypeObject *)type)->tp_dict, *key = PyUnicode_FromString(name), *method;
     PyMethodDef *definition;

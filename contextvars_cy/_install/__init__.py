@@ -1,1 +1,1 @@
-"""In the place of the standard library's `contextvars`, and what event loops take."""
+"""Replaces the standard library's `contextvars`, and adapts event loops."""

@@ -1,4 +1,4 @@
-"""CPython's C API by way of ctypes, under `install`: what takes a Context is handed the one that ours wraps."""
+"""CPython's C API through ctypes, under `install`: functions that take a Context get the one that ours wraps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def adapt_ctypes(ctypes: Any) -> None:
     kind: Any = ctypes.pythonapi._FuncPtr
 
     class TakesOurContexts(kind):  # type: ignore[misc]
-        # Every class of functions has to say these itself.
+        # Every class of functions has to define these.
         _flags_, _restype_ = kind._flags_, kind._restype_
 
         def __call__(self, *args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The standard library's `contextvars`, replaced by ours for whoever imports it from now on, and put back."""
+"""Replaces the standard library's `contextvars` with ours for later imports, and puts it back."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ def install() -> None:
     """Make `import contextvars` give our Context, ContextVar, Token and copy_context. O(m) for m modules.
 
     Call it in the first line of a program: a module that was imported before keeps what it has, and a RuntimeWarning
-    names it. On the native host that works together with ours; modules of the standard library, and event loops in C,
-    are meant to have it there. Our Contexts then show native variables, as decimal's, too. Calling it again changes
-    nothing.
+    names it. On the native host both work together, and modules of the standard library and event loops in C are meant
+    to keep the original. Our Contexts then also show native variables, such as decimal's. A second call does nothing.
 
     >>> install()
     >>> import contextvars
@@ -74,7 +73,7 @@ def uninstall() -> None:
 
 
 def _modules_with_native_names() -> list[str]:
-    """The modules that took the standard library's names, but for its own, ours, and those of another copy of ours."""
+    """The modules that took the standard library's names, except its own, ours, and those of another copy of ours."""
     native = {id(sys.modules.get(name)) for name in _NAMES} | {id(getattr(contextvars, name)) for name in _EXPORTED}
     native.discard(id(None))
     return sorted(
@@ -82,22 +81,21 @@ def _modules_with_native_names() -> list[str]:
         for name, module in sys.modules.copy().items()
         if name.partition(".")[0] not in _STANDARD
         and f"{name.rsplit('.', 2)[0]}._context.standard_library" not in sys.modules
-        # Not by what it says of itself: a library of cffi's says that it is a module, and a lazy module is imported by
-        # the first look.
+        # Not `isinstance`: a cffi library claims to be a module, and looking at a lazy module imports it.
         and issubclass(type(module), ModuleType)
         and any(id(value) in native for value in list(_namespace_of(module).values()))
     )
 
 
 _namespace_of: Callable[[ModuleType], dict[str, Any]] = vars(ModuleType)["__dict__"].__get__
-# Python 3.9 does not say; these of its modules have the names.
+# Python 3.9 has no such list; these of its modules have the names.
 _NAMED_ON_3_9 = (*_NAMES, "_pydecimal", "asyncio", "test", "unittest")
 _STANDARD = getattr(sys, "stdlib_module_names", _NAMED_ON_3_9)
 
 
 @functools.cache
 def _adapt_ctypes() -> None:
-    # Once, and for good: it changes nothing for native Contexts. PyPy has no C API there.
+    # Once, for good: it changes nothing for native Contexts. PyPy has no C API there.
     if sys.implementation.name == "cpython":
         when_imported("ctypes", "pythonapi", adapt_ctypes)
 

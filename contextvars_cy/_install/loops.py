@@ -1,9 +1,9 @@
-"""Event loops that take native Contexts alone are handed the one that ours wraps, and under `install` asyncio's own
-modules, and loops in C, keep the native `contextvars`.
+"""Gives event loops that take only native Contexts the one that ours wraps. Under `install`, asyncio's own modules and
+loops in C keep the native `contextvars`.
 
-A loop in C or Rust runs its callbacks in native Contexts only, and so do asyncio's eager tasks, and all its tasks from
-Python 3.15 on. Given one of ours they lose the callback or hang, so on the native host what takes a `context` there is
-wrapped: asyncio's class of tasks, and every loop that is not built on asyncio's own.
+A loop in C or Rust runs its callbacks only in native Contexts, and so do asyncio's eager tasks, and all its tasks from
+Python 3.15 on. Given one of ours they lose the callback or hang. So on the native host this wraps all that takes a
+`context`: asyncio's class of tasks, and every loop that is not built on asyncio's own.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "ca
 
 
 def adapt_loops() -> None:
-    """Adapt asyncio and the loops that are there, and those to come."""
+    """Adapt asyncio, and all present and future loops."""
     when_imported("asyncio", "BaseEventLoop", adapt_asyncio if host == "native" else adapt_tasks)
 
 
 def adapt_tasks(asyncio: Any) -> None:
-    """Have tasks that take native Contexts alone take ours; on the thread host, refuse them at that line."""
+    """Make tasks that take only native Contexts take ours; on the thread host, refuse them at that line."""
     in_c = getattr(sys.modules.get("_asyncio"), "Task", None)
     # From Python 3.12 on it has eager tasks.
     if sys.version_info >= (3, 12) and in_c is not None and not give_tasks_native_contexts(in_c):
@@ -38,7 +38,7 @@ def adapt_tasks(asyncio: Any) -> None:
 
 
 def adapt_factories(asyncio: Any) -> None:
-    """The next best, if the class itself cannot be changed."""
+    """The fallback if the class itself cannot be changed."""
     create = asyncio.create_eager_task_factory
 
     @functools.wraps(create)
@@ -82,19 +82,18 @@ def adapt_loop(asyncio: Any, loop: Any) -> None:
     methods = {}
     for name in METHODS:
         owner = next(cls for cls in loop.__mro__ if name in vars(cls))
-        # What comes from another class of loops was adapted when that was made.
+        # A method of another loop class was adapted when that class was made.
         if owner is loop or not issubclass(owner, asyncio.AbstractEventLoop):
             methods[name] = getattr(loop, name)
     if not all(isinstance(method, FunctionType) for method in methods.values()):
-        # What runs in C asks the Python module around it for Contexts.
+        # C code takes Contexts from the Python module around it.
         keep_native_names(sys.modules.get(loop.__module__))
     for name, method in methods.items():
         setattr(loop, name, in_native_context(method))
 
 
 def keep_native_names(module: ModuleType | None) -> None:
-    """Give the module the standard library's `contextvars`, and what it has of it, in the place of what `install` has
-    put there."""
+    """Put the standard library's `contextvars` and its names back into the module, in place of ours."""
     replaced = sys.modules.get("contextvars")
     if module is None or getattr(replaced, "Context", None) is not Context:
         return

@@ -1,4 +1,4 @@
-"""`python -m contextvars_cy run`: becoming the program, as the interpreter does it."""
+"""`python -m contextvars_cy run`: become the program, as the interpreter does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refuse(what: str, status: int = 2) -> NoReturn:
 
 
 def restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
-    """Start over in a new interpreter where the backend or the host is another than this one has imported already."""
+    """Start over in a new interpreter if the backend or host differs from what this one has imported."""
     running = {"--backend": _backend.backend, "--host": _backend.host}
     if all(running[option] == value for option, value in chosen.items()):
         return
@@ -34,7 +34,7 @@ def restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform == "win32":
-        # There, exec would hand the terminal back before the program has ended.
+        # There, exec would return the terminal before the program has ended.
         import subprocess
 
         raise SystemExit(subprocess.call(command))
@@ -42,20 +42,20 @@ def restart_with(chosen: dict[str, str], arguments: list[str]) -> None:
 
 
 def _interpreter_arguments() -> list[str]:
-    """What stood between the interpreter and this module's own arguments: its options, `-m` and the module."""
+    """The arguments between the interpreter and this module's own: its options, `-m` and the module."""
     if sys.version_info >= (3, 10):
         return sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
     import subprocess
 
     options = subprocess._args_from_interpreter_flags()
-    # What that function leaves out, or knows only in part.
+    # Options that that function omits, or knows only in part.
     options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     options += ["-u"] if getattr(sys.stdout, "write_through", False) else []
     return [*options, "-m", PACKAGE]
 
 
 def become(program: list[str], as_module: bool) -> None:
-    """Run the program as `__main__`; what this package has on the stack is not shown in its tracebacks."""
+    """Run the program as `__main__`, and keep this package's frames out of its tracebacks."""
     module = ModuleType("__main__")
     namespace = vars(module)
     namespace["__builtins__"] = builtins
@@ -95,8 +95,8 @@ def _script_code(script: str, module: ModuleType) -> CodeType:
 
 
 def _put_first_on_the_path(entry: str, always: bool = False) -> None:
-    """Put the program in front of sys.path, in the place of what `-m` had put there."""
-    # -P and -I keep Python from putting anything there but a folder or a zip file that is the program.
+    """Put the program first on sys.path, in place of the entry of `-m`."""
+    # With -P and -I, Python puts only a folder or a zip file that is the program there.
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         sys.path[0] = entry
     elif always:
@@ -147,6 +147,6 @@ def _show_from_the_program_on(error: BaseException) -> None:
 
 
 def _is_machinery(namespace: dict[str, Any]) -> bool:
-    """Whether code of this namespace finds and loads programs; the namespace itself is asked, as the program's too is
-    called __main__."""
+    """Whether code of this namespace finds and loads programs; tests the namespace itself, as the program's is called
+    __main__ too."""
     return namespace is globals() or namespace.get("__name__", "").partition(".")[0] in ("importlib", "zipimport")

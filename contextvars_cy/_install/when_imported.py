@@ -1,4 +1,4 @@
-"""Having a module adapted as soon as it is imported: importing it for every program would be slow."""
+"""Adapts a module when it is imported: importing it for every program would be slow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def when_imported(name: str, part: str, adapt: Callable[[Any], None]) -> None:
     module = sys.modules.get(name)
     if hasattr(module, part):
         adapt(module)
-    # When the interpreter ends there are no finders.
+    # There are no finders when the interpreter ends.
     elif sys.meta_path is not None:
         sys.meta_path.insert(0, _Finder(name, adapt))
 
 
 class _Finder:
-    """Finds the one module, as the other finders do, and is gone when that is imported."""
+    """Finds one module, as the other finders do, and removes itself when that is imported."""
 
     def __init__(self, name: str, adapt: Callable[[Any], None]) -> None:
         self.name = name

@@ -31,12 +31,12 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "request_scope.py"
 
 
 class Subject(NamedTuple):
-    """An implementation, loaded: its statements, the names that they use, and a way to run them."""
+    """A loaded implementation: its statements, the names that they use, and a way to run them."""
 
     own: Own
     namespace: dict[str, Any]
     inside: Callable[[int], Callable[..., Any]]
-    """Returns what calls a function where so many variables are set; for one thread at a time."""
+    """Returns a caller of functions with so many variables set; for one thread at a time."""
 
 
 class Implementation(NamedTuple):
@@ -46,7 +46,7 @@ class Implementation(NamedTuple):
 
 @contextlib.contextmanager
 def set_aside(package: str) -> Iterator[None]:
-    """Take the package out of `sys.modules`, so that another may have its name for a while."""
+    """Remove the package from `sys.modules`, so that another may have its name for a while."""
 
     def take() -> dict[str, ModuleType]:
         names = [name for name in sys.modules if name.partition(".")[0] == package]
@@ -61,7 +61,7 @@ def set_aside(package: str) -> Iterator[None]:
 
 
 def run_file(path: Path, name: str, module: ModuleType) -> ModuleType:
-    """Run a file as a module of its own, which imports this module by the name of `contextvars`."""
+    """Run a file as a separate module, which imports this module under the name `contextvars`."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     made = importlib.util.module_from_spec(spec)
@@ -79,7 +79,7 @@ def variables(module: ModuleType, followed: bool) -> Subject:
     namespace: dict[str, Any] = vars(run_file(WHAT_STATEMENTS_USE, "variables", module))
     example: Any = run_file(EXAMPLE, "request_scope", module)
     namespace["example"] = example
-    # Not the logger of that name, which all would share. Records are formatted, and go nowhere.
+    # Not the shared logger of that name. Records are formatted, and go nowhere.
     example.logger = logging.Logger("request_scope", logging.INFO)
     handler = logging.StreamHandler(open(os.devnull, "w", encoding="utf-8"))
     handler.addFilter(example.ScopeFilter())
@@ -92,7 +92,7 @@ def attributes(local: Any, own: Own) -> Subject:
     """An implementation whose variables are the attributes of an object."""
 
     def inside(size: int) -> Callable[..., Any]:
-        # In a Context of its own, since the attributes of extracontext are variables of the standard library.
+        # In its own Context, since the attributes of extracontext are variables of the standard library.
         context = contextvars.Context()
         return lambda function, *arguments: context.run(fill_and_call, size, function, *arguments)
 
@@ -122,7 +122,7 @@ def ours(backend: str, host: str) -> Subject:
 
 
 def backport() -> Subject:
-    """The module is `contextvars`, too, and the standard library's comes first: it is loaded from its file."""
+    """This module is named `contextvars` too, and the standard library's comes first: load it from its file."""
     try:
         file = importlib.metadata.distribution("contextvars").locate_file("contextvars/__init__.py")
         module = run_file(Path(str(file)), "contextvars", contextvars)

@@ -15,13 +15,13 @@ from typing import NamedTuple
 class Operation(NamedTuple):
     statement: str
     items: int = 1
-    """How many times the statement does what is measured."""
+    """How many times the statement does the measured operation."""
     copies: int = 10
-    """How many of it a loop has, so that the loop itself costs little."""
+    """How many of them a loop has, so that the loop itself costs little."""
     size: int = 8
     """How many variables are set in the current Context."""
     quick_items: int = 0
-    """Fewer items for --quick, where one takes long."""
+    """Fewer items for --quick, if one takes long."""
 
     def count(self, quick: bool) -> int:
         return self.quick_items if quick and self.quick_items else self.items
@@ -49,10 +49,10 @@ GROUPS: dict[str, dict[str, Operation]] = {
         "set": Operation(SET, items=2, copies=5),
         "set, reset": Operation(SET_RESET),
         "with set": Operation("with var.set(two): pass"),
-        # In a copy, since it would be new but once.
+        # In a copy, since it would be new only once.
         "set new": Operation("context.copy().run(set_new)", items=10, copies=1),
     },
-    # Of three variables; one by one where there is no `assign`.
+    # Of three variables; one by one if there is no `assign`.
     "assign": {
         "assign": Operation(
             "assign({{v0: two, v1: two, v2: two}})\nassign({{v0: one, v1: one, v2: one}})", items=2, copies=5
@@ -69,7 +69,7 @@ GROUPS: dict[str, dict[str, Operation]] = {
         "iterate": Operation("for variable in context: pass"),
         "equal": Operation("context == twin"),
     },
-    # Both run the statement at once, each in a Context of its own.
+    # Both run the statement at once, each in its own Context.
     "threads": {
         "get, 2 threads": Operation("var.get()"),
         "set, 2 threads": Operation(SET, items=2, copies=5),
@@ -95,9 +95,9 @@ ROWS = {
 }
 
 Own = Mapping[str, "str | None"]
-"""The statements of an implementation that are not those of `GROUPS`; None where it has no such operation."""
+"""An implementation's statements that differ from those of `GROUPS`; None if it lacks the operation."""
 
-# Where a token is no context manager: before Python 3.14, and in the backport.
+# For tokens that are not context managers: before Python 3.14, and in the backport.
 BY_HAND: Own = {
     "with set": "token = var.set(two)\ntry: pass\nfinally: var.reset(token)",
     "recursion": "descend_by_hand({items})",
@@ -109,12 +109,12 @@ ONE_BY_ONE: Own = {
 
 
 def own_statements(module: ModuleType) -> dict[str, str | None]:
-    """Those of an implementation that has the names of `contextvars`, in the place of what it lacks."""
+    """For an implementation with the names of `contextvars`, in place of what it lacks."""
     by_hand = {} if hasattr(module.Token, "__enter__") else BY_HAND
     return {**by_hand, **({} if hasattr(module, "assign") else ONE_BY_ONE)}
 
 
-# asyncio carries Python's own Contexts from task to task, and what does not ride in them mixes the tasks up.
+# asyncio carries Python's own Contexts from task to task; variables outside of them mix the tasks up.
 NOT_FOLLOWED: Own = {"service": None, "tasks": None}
 
 SET_ATTRIBUTE = "local.v0 = one\nlocal.v0 = two"
@@ -133,7 +133,7 @@ ATTRIBUTES: Own = {
     "set, 2 threads": SET_ATTRIBUTE,
     "set, reset, 2 threads": SET_RESET_ATTRIBUTE,
 }
-# A `with` block, and a function that it has wrapped, have values of their own.
+# A `with` block, and a function that it has wrapped, have their own values.
 EXTRACONTEXT: Own = {**ATTRIBUTES, "with set": "with local: local.v0 = one", "copy, run, set": "scoped(one)"}
 
 

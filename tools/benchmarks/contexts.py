@@ -1,7 +1,7 @@
-"""The context variables: the standard library's, both twins on both hosts, and what else there is.
+"""The context variables: the standard library's, both twins on both hosts, and others.
 
-All of them take turns in one process; context_implementations.py tells how they come there, and context_operations.py
-what is measured. Each statement runs in a Context of its own, in which as many variables are set as its operation says.
+All of them take turns in one process; context_implementations.py loads them, and context_operations.py says what is
+measured. Each statement runs in its own Context, with as many variables set as its operation says.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LEGEND = (
     "`with set` and `recursion` are made of try and finally where a token is no context manager."
 )
 UNFOLLOWED = f"{' and '.join(NOT_FOLLOWED)} are for what rides in Python's own contexts: asyncio follows nothing else."
-# Short, so that other processes leave most of them alone; but for threads, which are to take turns many times.
+# Short, so that other processes disturb few of them; except for threads, which must take turns many times.
 SAMPLE_SECONDS, THREADS_SAMPLE_SECONDS = 0.001, 0.05
 MOST_ROUNDS, PROGRAMS_FACTOR = 100, 5
 THREADS_START_SECONDS = 60
@@ -59,7 +59,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def choose(wanted: Sequence[str] | None) -> list[str]:
     """Return the implementations to compare, in one order, and each once.
 
-    One that this Python cannot have is left out, and is a BenchError where it was asked for.
+    One that this Python cannot have is left out, or a BenchError if it was asked for.
     """
     names = []
     for name in (name for name in IMPLEMENTATIONS if name in (wanted or IMPLEMENTATIONS)):
@@ -84,7 +84,7 @@ def measure(names: Sequence[str], arguments: argparse.Namespace) -> Iterator[lis
 
 
 def measure_group(group: str, names: Sequence[str], quick: bool) -> list[Row]:
-    """Measure the operations of a group, and print a line of each."""
+    """Measure the operations of a group, and print a line for each."""
     subjects = {name: IMPLEMENTATIONS[name].load() for name in names}
     freeze()
     rows = []
@@ -100,7 +100,7 @@ def measure_group(group: str, names: Sequence[str], quick: bool) -> list[Row]:
 
 
 def rounds_of(group: str) -> list[list[str]]:
-    """Return the operations that take turns with each other: those of which the difference is wanted."""
+    """Return the operations that take turns with each other, because their difference is wanted."""
     subtracted = {operation for pair in DIFFERENCES.values() for operation in pair}
     return [list(GROUPS[group])] if subtracted & set(GROUPS[group]) else [[operation] for operation in GROUPS[group]]
 
@@ -127,7 +127,7 @@ def measure_operations(
 
 
 def in_two_threads(run: Timed, first: Callable[..., Any], second: Callable[..., Any]) -> Timed:
-    """Return what runs the statement in two threads at once, until both are done."""
+    """Return a function that runs the statement in two threads at once, until both are done."""
 
     def run_both(loops: int) -> float:
         start = Barrier(2, timeout=THREADS_START_SECONDS)
@@ -150,7 +150,7 @@ def in_two_threads(run: Timed, first: Callable[..., Any], second: Callable[..., 
 def rows_of(results: Results) -> list[Row]:
     """Return the rows, also of what one operation takes longer than another: the median of the rounds' own differences.
 
-    Not every round's, because two that are close may come out as less than nothing in one of them.
+    Not every round's, because the difference of two close ones may be negative in one round.
     """
     differences: Results = {
         difference: {
@@ -169,7 +169,7 @@ def format_row(operation: str, columns: Sequence[str]) -> str:
 
 
 def format_cells(row: Row, names: Sequence[str]) -> list[str]:
-    """Return the nanoseconds, and the ratio beside the standard library where that was measured, too."""
+    """Return the nanoseconds, and the ratio to the standard library if that was measured too."""
     cells = []
     for name in names:
         cell = format_number(row.medians[name] * 1e9) if name in row.medians else "-"

@@ -34,7 +34,7 @@ class Implementation(NamedTuple):
     place: str
     distribution: str
     own: Mapping[str, str | None] = {}
-    """The statements that are not those of `STATEMENTS`; None where it has no such operation."""
+    """The statements that differ from those of `STATEMENTS`; None if it lacks the operation."""
 
 
 # The names that they use: `m`, a map that `Map` made of the dict `content`; `keys` of it in random order; `changes`,
@@ -57,7 +57,7 @@ RPDS = {
     "set": "for key, value in changes: m.insert(key, value)",
     "delete": "for key in keys: m.remove(key)",
     "mutate": None,
-    # Rust allocates out of tracemalloc's sight.
+    # tracemalloc does not see Rust's allocations.
     "memory": None,
 }
 PYRSISTENT = {
@@ -86,12 +86,12 @@ GOALS = {"cython": {**FASTER, "memory": 1 / 0.9}, "pure": dict.fromkeys(FASTER, 
 
 KEYS: dict[str, Callable[[int], object]] = {"str": hex, "int": int, "object": lambda number: object()}
 SIZES, QUICK_SIZES, LARGEST_SIZE = [10, 1000, 100_000, 1_000_000], [10, 1000], 10_000_000
-# The keys that one loop asks for: enough to make the loop itself cost nothing, and to leave the processor's caches.
+# The keys that one loop looks up: enough to hide the loop's own cost, and to exceed the processor's caches.
 FEWEST_ASKED, MOST_ASKED = 1000, 10_000
 
 
 def load(name: str) -> Any:
-    """Return what constructs the map of an implementation."""
+    """Return the constructor of an implementation's map."""
     place, distribution, _ = IMPLEMENTATIONS[name]
     try:
         return pkgutil.resolve_name(place)
@@ -125,7 +125,7 @@ def diff(old: Any, new: Any) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, 
 def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
     """Return the names that each implementation's statements use, and the number of items in each statement's loop.
 
-    Maps that are compared with each other have a history in common, as in a program that keeps versions.
+    Maps that are compared with each other share a history, as in a program that keeps versions.
     """
     chance = random.Random(size)
     made = [KEYS[keys](number) for number in chance.sample(range(1 << 30), 2 * size)]
@@ -135,7 +135,7 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
     chance.shuffle(present)
     chance.shuffle(fresh)
     if keys == "int":
-        # Programs seldom ask with the very int that they stored.
+        # Programs seldom look up the very int object that they stored.
         present = [int(str(key)) for key in present]
 
     repeats = max(1, FEWEST_ASKED // size)
@@ -169,7 +169,7 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
 def measure_memory(
     expressions: Mapping[str, str], namespaces: Mapping[str, dict[str, Any]], copies: int
 ) -> dict[str, list[float]]:
-    """Count what the values of the expressions allocate; nothing is returned where Python cannot count it."""
+    """Count what the values of the expressions allocate; returns nothing if Python cannot count it."""
     samples: dict[str, list[float]] = {}
     if tracemalloc is None:
         return samples
@@ -186,7 +186,7 @@ def measure_memory(
 
 
 def measure_cells(keys: str, size: int, names: Sequence[str], seconds: float) -> list[Row]:
-    """Measure every operation on one kind of keys and one size, and print a line of each."""
+    """Measure every operation on one kind of keys and one size, and print a line for each."""
     namespaces, items = prepare(keys, size, names)
     freeze()
     rows = []
@@ -226,7 +226,7 @@ def size_of(text: str) -> int:
 
 
 def choose(wanted: Sequence[str] | None) -> list[str]:
-    """Return the implementations to compare, in one order, and each once; BenchError where one is missing."""
+    """Return the implementations to compare, in one order, and each once; BenchError if one is missing."""
     names = [name for name in IMPLEMENTATIONS if name in (wanted or DEFAULT_IMPLEMENTATIONS)]
     for name in names:
         load(name)
@@ -234,7 +234,7 @@ def choose(wanted: Sequence[str] | None) -> list[str]:
 
 
 def unit_of(operation: str) -> tuple[str, float]:
-    """Return what numbers are shown in, and what to multiply a value by."""
+    """Return the unit of the numbers, and the factor to multiply a value by."""
     return ("bytes an entry", 1) if operation == "memory" else ("ns an item", 1e9)
 
 

@@ -1,4 +1,4 @@
-"""How everything is measured: all implementations take turns in one process, round by round; and what is kept of it."""
+"""How everything is measured, with all implementations taking turns in one process, round by round, and recorded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Timed = Callable[[int], float]
 
 
 class BenchError(Exception):
-    """Something that is to be measured cannot be."""
+    """Something cannot be measured."""
 
 
 class Row(NamedTuple):
@@ -46,7 +46,7 @@ class Row(NamedTuple):
     medians: dict[str, float]
     """The seconds of one item, or the bytes of one entry."""
     ratios: dict[str, float] = {}
-    """What one takes over what the other does, by the name "one/other": the median of the rounds' own ratios."""
+    """One's time over the other's, under the name "one/other": the median of the rounds' own ratios."""
     keys: str = ""
     size: int = 0
 
@@ -86,7 +86,7 @@ class Table(NamedTuple):
 
 
 def timed(statement: str, namespace: dict[str, Any]) -> Timed:
-    # timeit switches the collector off, but its work is part of what an allocation costs.
+    # timeit switches the collector off, but its work is part of an allocation's cost.
     return timeit.Timer(statement, "import gc; gc.enable()", globals=namespace).timeit
 
 
@@ -115,7 +115,7 @@ def measure_time(
         if number >= FEWEST_ROUNDS and time.perf_counter() > end:
             break
         for name, values in samples.items():
-            # The caches hold what the neighbour used. A longer loop does not care, and has no time to be run twice.
+            # The caches hold the neighbour's data. That hardly slows a longer loop, which has no time to run twice.
             if values and values[-1] < WARMED_SECONDS:
                 statements[name](1)
             values.append(statements[name](loops[name]) / loops[name])
@@ -123,7 +123,7 @@ def measure_time(
 
 
 def freeze() -> None:
-    """Put what was prepared out of the collector's sight, so that it slows down nobody's operations."""
+    """Hide prepared objects from the collector, so that they slow down no operations."""
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()
@@ -149,7 +149,7 @@ def circumstances(kind: str, distributions: Mapping[str, str]) -> dict[str, Any]
 
 
 def rounded(number: float) -> float:
-    """More digits than the noise leaves would only fill the file."""
+    """More digits than the noise allows would only fill the file."""
     return float(f"{number:.6g}")
 
 
@@ -165,7 +165,7 @@ def row_of(operation: str, values: Mapping[str, Values], pairs: Iterable[tuple[s
 
 
 def run_apart(function: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
-    """Call the function in a process of its own, so that no heap outlives its measurement."""
+    """Call the function in its own process, so that no heap outlives its measurement."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(function, *arguments).result()

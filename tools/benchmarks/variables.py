@@ -1,7 +1,7 @@
 """What the statements of contexts.py use, and its programs.
 
-Run afresh for each implementation, which is what `contextvars` gives then. None shares a function with another, because
-the interpreter specialises a function for the types that it meets.
+Run afresh for each implementation, which `contextvars` then names. No two share a function, because the interpreter
+specialises a function for the types that it meets.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ a, b, c, d, e = letters
 
 
 async def task(number: int) -> bool:
-    """Set 5 variables, read them twice after each of 5 switches, and see that they are this task's own."""
+    """Set 5 variables, read them twice after each of 5 switches, and check that they are this task's own."""
     value = str(number)
     a.set(value)
     b.set(value)

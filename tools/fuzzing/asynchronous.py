@@ -18,7 +18,7 @@ class AsyncMachine(Machine):
 
     def __init__(self, implementation: Any) -> None:
         super().__init__(implementation)
-        # Generators that nobody finishes; forks share the list, for none of them looks into it.
+        # Unfinished generators; forks share the list, because none of them reads it.
         self.left: list[Any] = []
         self.forked_off = False
 
@@ -129,7 +129,7 @@ class AsyncMachine(Machine):
 
     @operation("body", "body")
     async def async_generator_dropped(self, body: Program, at_the_end: Program) -> None:
-        """Which the loop notices, and finalises in its own time."""
+        """The loop notices it, and finalises it in its own time."""
         finished = self.Event()
         started = False
         generator = self.generate(body, at_the_end, finished.set)
@@ -142,7 +142,7 @@ class AsyncMachine(Machine):
 
     @operation("body", "body")
     async def async_generator_left(self, body: Program, at_the_end: Program) -> None:
-        """Until the loop shuts down; one of them, because loops finalise several in an order that nobody knows."""
+        """Until the loop shuts down; only one, because loops finalise several in an unknown order."""
         if self.forked_off or self.left:
             return
         child = self.fork()

@@ -180,7 +180,7 @@ class AsyncioMachine(AsyncMachine):
 
         @operation("context", "body")
         async def eager_task_in_context(self, context: Any, body: Program) -> None:
-            # A copy, because where the Context is entered already, CPython leaves the loop with a wrong current task.
+            # A copy, because if the Context is entered already, CPython leaves the loop with a wrong current task.
             self.contexts.append(context.copy())
             native = self.api.native(self.contexts[-1])
             await asyncio.Task(self.caught(body), loop=asyncio.get_running_loop(), eager_start=True, context=native)

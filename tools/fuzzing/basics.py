@@ -149,7 +149,7 @@ class Machine(BaseMachine):
 
     @operation("context", "variable", "value")
     def run_method(self, context: Any, var: Any, value: Any) -> None:
-        """What runs is no Python function, and a token comes out of the Context it belongs to."""
+        """Runs C code, and brings a token out of the Context it belongs to."""
         self.keep(self.tokens, self.attempt("run", context.run, var.set, value))
 
     @operation("context", "wrong")
@@ -204,7 +204,7 @@ class Machine(BaseMachine):
         self.note("compare", context == wrong, context != wrong, wrong == context)
 
     def same(self, one: Any, other: Any) -> Any:
-        """Whether two Contexts are equal, as far as this can be said alike of all implementations."""
+        """Whether two Contexts are equal, as far as all implementations can agree on it."""
         if any(var not in self.variables for context in (one, other) for var in context):
             # Libraries set variables of the standard library, which are in the oracle's Contexts alone.
             one, other = ({var: context[var] for var in context if var in self.variables} for context in (one, other))

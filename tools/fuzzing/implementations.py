@@ -59,7 +59,7 @@ class Twin:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Has the engine tell somebody of each change, who listens to nothing."""
+        """Makes the engine report each change to a watcher that ignores it."""
         self.module.tell_changes_to(lambda kind, var, old_value, value: None)
         try:
             yield
@@ -146,7 +146,7 @@ class StandardLibrary:
     watched = contextlib.nullcontext
 
     def __init__(self) -> None:
-        # A variable that no program sees: it is unset again before anybody looks.
+        # A variable that no program sees: it is unset again before any program looks.
         self.probe: contextvars.ContextVar[None] = contextvars.ContextVar("probe")
 
     def current_context(self) -> contextvars.Context:
@@ -201,7 +201,7 @@ Implementation = Any  # Twin | StandardLibrary, which programs use as they would
 
 
 def implementations() -> tuple[list[Implementation], str]:
-    """Those that run here, the oracle last, and why one of them is left out, or an empty text."""
+    """Those that run here, the oracle last, and why one is left out, or an empty text."""
     found = [Twin("pure", "contextvars_cy._context.context_py")]
     why_not, _ = obstacle()
     if not why_not:

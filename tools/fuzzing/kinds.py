@@ -18,7 +18,7 @@ class Kind:
     needs: tuple[str, ...] = ()
 
     def load(self) -> Any:
-        """The machine; ImportError where this Python has not what it runs on."""
+        """The machine; ImportError if this Python lacks its library."""
         for library in self.needs:
             importlib.import_module(library)
         return getattr(importlib.import_module(f"fuzzing.{self.module}"), self.machine)

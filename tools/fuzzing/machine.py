@@ -68,7 +68,7 @@ def operation(*arguments: str) -> Callable[[Any], Any]:
 def surrounding(*arguments: str, may_wait: bool = True) -> Callable[[Any], Any]:
     """Marks a context manager as an operation, with a body as its last argument that runs in it.
 
-    Where a coroutine or a generator comes upon one that may not wait, the body runs without waiting.
+    If a coroutine or a generator meets one that may not wait, the body runs without waiting.
     """
 
     def mark(method: Any) -> Any:
@@ -110,9 +110,9 @@ class BaseMachine:
         self.generators: list[Any] = []
 
     def fork(self) -> Any:
-        """A flow beside this one, with a log of its own, because it is left to chance which comes first.
+        """A flow beside this one, with its own log, because chance decides which comes first.
 
-        So it shares nothing that can change: it has copies of the Contexts, no tokens and no assignments.
+        So it shares nothing mutable: it has copies of the Contexts, no tokens and no assignments.
         """
         child = copy.copy(self)
         child.log = []
@@ -162,7 +162,7 @@ class BaseMachine:
     # ---- how it runs ----
 
     def resolve(self, kind: str, argument: Any) -> Any:
-        """What an operation's argument stands for; LookupError where there is nothing of its kind yet."""
+        """What an operation's argument stands for; LookupError if there is nothing of its kind yet."""
         if kind in ("body", "number"):
             return argument
         held = {

@@ -1,6 +1,6 @@
 """Making programs at random, and making one that fails smaller.
 
-Hypothesis could do both, but three quarters of the time would be its own, and it cannot shrink what kills the process.
+Hypothesis could do both, but would take three quarters of the time itself, and cannot shrink what kills the process.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Programs:
 
 
 def shrink(program: Program, fails: Callable[[Program], bool], seconds: float) -> Program:
-    """The smallest program found in that time that still fails."""
+    """The smallest still failing program found in that time."""
     deadline = time.monotonic() + seconds
     shrunk = True
     while shrunk:

@@ -83,7 +83,7 @@ class Runner:
                     words.append(f"  {who:7} {lines[at] if at < len(lines) else '(the log ends)'}")
         if defect and not words:
             raise defect
-        # What comes out otherwise each time says nothing: the threads of gevent's pool end in an order of their own.
+        # Outcomes that vary say nothing: the threads of gevent's pool end in any order.
         if words and any(self.log(self.implementations[-1], program)[0] != expected for _ in range(ORACLE_RUNS)):
             return []
         return words

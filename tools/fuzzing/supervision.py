@@ -46,7 +46,7 @@ def run_again(kind: str, program: Program) -> Outcome:
 
 
 def supervise(patience: float, work: Callable[..., None], *args: Any) -> Outcome:
-    """Has a process do the work, and waits for it as long as it is heard of."""
+    """Makes a process do the work, and waits while it gives signs of life."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(sender, *args))

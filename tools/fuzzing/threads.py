@@ -142,7 +142,7 @@ class ThreadsMachine(PlainMachine):
 
     @operation("context", "body", "body")
     def held_by_another_thread(self, context: Any, there: Program, here: Program) -> None:
-        """Another thread stays in the Context while this one goes on."""
+        """Another thread stays in the Context while this one runs."""
         inside, finished = threading.Event(), threading.Event()
 
         def hold() -> None:

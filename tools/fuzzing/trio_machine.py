@@ -18,7 +18,7 @@ class TrioMachine(NurseryMachine):
     @operation("context", "body")
     async def system_task(self, context: Any, body: Program) -> None:
         finished = trio.Event()
-        # A copy, because trio breaks off where the Context is entered already.
+        # A copy, because trio breaks off if the Context is entered already.
         self.contexts.append(context.copy())
 
         async def run() -> None:

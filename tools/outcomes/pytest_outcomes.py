@@ -33,7 +33,7 @@ class Recorder:
             self.write([report.nodeid, report.outcome])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        # What went well before or after the test proper says nothing of its own.
+        # Success before or after the test proper says nothing.
         if report.when == "call" or report.outcome != "passed":
             self.write([report.nodeid, report.outcome])
 
