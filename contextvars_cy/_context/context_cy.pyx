@@ -29,7 +29,6 @@ from .._hamt.trie_cy cimport (
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from threading import get_ident, main_thread
 from types import GenericAlias, MethodType, WrapperDescriptorType
 
 import _weakref
@@ -45,7 +44,6 @@ cdef object ABSENT = _sentinels.ABSENT
 cdef object MISSING = _sentinels.MISSING
 cdef object ref = _weakref.ref
 cdef object remove_dead_weakref = _weakref._remove_dead_weakref
-cdef object getframe = sys._getframe
 cdef dict modules = sys.modules
 cdef object origin = _debug.origin
 cdef object warn_of_shared_default = _debug.warn_of_shared_default
@@ -111,7 +109,6 @@ cdef extern from "../_hamt/type_slots.h":
 
 cdef extern from "cpython_layout.h":
     uint64_t known_thread_id
-    uint64_t heard_thread_id
     uint64_t thread_id_here() noexcept
     uint64_t context_version() noexcept
     const uint64_t *context_version_here() noexcept
@@ -121,7 +118,7 @@ cdef extern from "cpython_layout.h":
     PyObject *find_anchor(PyObject *context, bint *alone) noexcept
     PyObject *anchor_value_in(PyObject *context) noexcept
     PyObject *anchor_value_here() noexcept
-    int probe_layout(object anchor, object value, void (*listen)() noexcept) except -1
+    int probe_layout(object anchor, object value) except -1
 
 cdef extern from "interpreter.h":
     int enter_native(object context) noexcept
@@ -890,13 +887,11 @@ cdef class _ThreadEnd:
     cdef uint64_t _thread_id
 
     def __dealloc__(self):
-        global known_thread_id, heard_thread_id
+        global known_thread_id
         if self._thread_id == 0:
             return
         if known_thread_id == self._thread_id:
             known_thread_id = 0
-        if heard_thread_id == self._thread_id:
-            heard_thread_id = 0
         _states_at_end[self._thread_id] = None
         _states.pop(self._thread_id, None)
 
@@ -974,35 +969,6 @@ cdef int _forget_threads() except -1:
             if thread_id not in alive:
                 states.pop(thread_id, None)
     return 0
-
-
-cdef uint64_t _main_thread_id = 0
-if get_ident() == main_thread().ident:
-    _main_thread_id = thread_id_here()
-    _state()
-
-
-cdef void _listen() noexcept:
-    # For the thread's end. If that began before, it is too late: then only finalisers run, and the first frame is not
-    # the one that a thread starts with.
-    global heard_thread_id
-    cdef uint64_t thread_id = thread_id_here()
-    try:
-        if thread_id in _states_at_end:
-            return
-        if thread_id == _main_thread_id or _began_in_threading():
-            _state()
-            heard_thread_id = thread_id
-    except MemoryError:
-        # The next lookup tries again.
-        pass
-
-
-cdef bint _began_in_threading() except -1:
-    frame = getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code.co_name == "_bootstrap" and frame.f_globals.get("__name__") == "threading"
 
 
 def current_context():

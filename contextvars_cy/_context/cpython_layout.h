@@ -82,18 +82,8 @@ static inline PyObject *map_of_context(PyObject *context) {
     return map;
 }
 
-/* The structs behind a variable, a Context and its map, as far as they are read here. CPython does not promise them:
+/* The structs behind a Context and its map, as far as they are read here. CPython does not promise them:
    `probe_layout` checks them. Without the GIL there is no lock to read them under. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *name;
-    PyObject *default_value;
-    /* The value that the variable last had, borrowed, and in which thread and at which version of its Context. */
-    PyObject *value;
-    uint64_t thread_id;
-    uint64_t version;
-} layout_of_variable;
-
 typedef struct {
     PyObject_HEAD
     PyObject *previous;
@@ -163,47 +153,11 @@ static inline PyObject *anchor_value_in(PyObject *context) {
     return find_anchor(context, &alone);
 }
 
-#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-/* A thread that ends frees its first Context but keeps the version. A finaliser that sets a variable then makes another
-   first Context of the same version, and what the anchor remembers of the old one is freed memory. So it is trusted
-   only in a Context that was entered, which moved the version, and in a thread whose end will be noticed. */
-static uint64_t heard_thread_id;
-static void (*listen_for_thread_end)(void);
-
-static inline int cache_is_believed(PyThreadState *thread) {
-    return heard_thread_id == thread->id || ((layout_of_context *)thread->context)->previous != NULL;
-}
-
-/* The second read at one version calls CPython's own function, which makes the variable remember the value. */
-static inline PyObject *look_up_anchor(PyThreadState *thread) {
-    static uint64_t version = 0;
-    PyObject *value = NULL;
-    if (version == thread->context_ver) {
-        if (!cache_is_believed(thread)) listen_for_thread_end();
-        if (cache_is_believed(thread)) {
-            PyContextVar_Get(the_anchor, NULL, &value);
-            Py_XDECREF(value);
-            return value;
-        }
-    }
-    version = thread->context_ver;
-    return anchor_value_in(thread->context);
-}
-#else
-static uint64_t heard_thread_id;
-#endif
-
 /* The anchor's value in the current Context, borrowed; NULL if there is none, or CPython must be asked. */
 static inline PyObject *anchor_value_here(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-    layout_of_variable *anchor = (layout_of_variable *)the_anchor;
-    PyThreadState *thread = thread_here();
-    if (layout_is_known && thread->context != NULL) {
-        if (anchor->version == thread->context_ver && anchor->thread_id == thread->id && cache_is_believed(thread)) {
-            return anchor->value;
-        }
-        return look_up_anchor(thread);
-    }
+    PyObject *context = thread_here()->context;
+    if (layout_is_known && context != NULL) return anchor_value_in(context);
 #endif
     return NULL;
 }
@@ -212,14 +166,6 @@ static inline PyObject *anchor_value_here(void) {
 static inline int visit_first(PyObject *referent, void *found) {
     *(PyObject **)found = referent;
     return 1;
-}
-
-static inline int cache_is_as_described(PyObject *value) {
-    layout_of_variable *anchor = (layout_of_variable *)the_anchor;
-    PyThreadState *thread = thread_here();
-    return Py_TYPE(anchor)->tp_basicsize >= (Py_ssize_t)sizeof(layout_of_variable) && PyUnicode_Check(anchor->name)
-        && anchor->default_value == NULL && anchor->value == value && anchor->thread_id == thread->id
-        && anchor->version == thread->context_ver;
 }
 
 /* Whether a Context's map is as described above, according to its own functions. */
@@ -250,26 +196,21 @@ static inline int try_layout(PyObject *context, PyObject *value) {
         Py_XDECREF(variable);
         if (token == NULL) return -1;
         Py_DECREF(token);
-        as_described = context_is_as_described(context, value, 0) && (count || cache_is_as_described(value));
+        as_described = context_is_as_described(context, value, 0);
     }
     PyObject *copy = PyContext_Copy(context);
     if (copy == NULL) return -1;
     as_described = as_described && context_is_as_described(context, value, 1);
-    int failed = PyContext_Enter(copy) < 0;
-    as_described = as_described && ((layout_of_context *)copy)->previous == context;
-    failed = failed || PyContext_Exit(copy) < 0;
     Py_DECREF(copy);
-    if (failed) return -1;
     return as_described && bitmap_node_type != NULL && array_node_type != NULL;
 }
 
 #endif
 
 /* Call it once, with the variable to look for from then on. */
-static inline int probe_layout(PyObject *anchor, PyObject *value, void (*listen)(void)) {
+static inline int probe_layout(PyObject *anchor, PyObject *value) {
     the_anchor = anchor;
 #if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
-    listen_for_thread_end = listen;
     PyObject *context = PyContext_New();
     Py_hash_t hash = PyObject_Hash(anchor);
     int answer = -1;

@@ -4,7 +4,7 @@
 cdef object _anchor = PyContextVar_New("contextvars_cy", NULL)
 cdef bint SHOWS_NATIVE_VARIABLES = False
 if NATIVE:
-    probe_layout(_anchor, EMPTY, _listen)
+    probe_layout(_anchor, EMPTY)
 
 
 # ---- snapshots ----

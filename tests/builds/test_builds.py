@@ -132,8 +132,8 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path)
 
 @pytest.mark.parametrize("flag", ["-DCPYTHON_FIELDS_ARE_KNOWN=0", "-DCPYTHON_LAYOUT_IS_OTHER"])
 def test_where_the_interpreters_structs_are_not_those_that_are_known(flag, tree, tmp_path):
-    """As in a later Python than any that has been tried, which the build knows, or only the probe at import finds out: the
-    ways that need none of them are taken."""
+    """As in a Python later than any that has been tried, which the build knows, or only the probe at import finds out:
+    the ways that need none of them are taken."""
     wheel, _ = build_wheel(tree, tmp_path, env={"CFLAGS": flag})
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     for host in ("native", "thread"):
