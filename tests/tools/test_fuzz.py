@@ -65,7 +65,7 @@ def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host):
 
 
 def test_what_kills_the_process_is_shrunk_and_replayed(planted):
-    path = planted("return _copy(self)", "import os; os._exit(7)")
+    path = planted("return copy_of(self)", "import os; os._exit(7)")
     found = run_fuzz("--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1
     assert "Its process died with exit code 7." in found.stdout
@@ -82,13 +82,13 @@ LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Ev
     "copy, lines",
     [
         ("import threading; threading.Event().wait()", []),
-        (LEAVES_A_THREAD + "_copy(self)", []),
+        (LEAVES_A_THREAD + "copy_of(self)", []),
         (LEAVES_A_THREAD + "None.copy()", ["line 1 of the log:", "  pure    ", "  stdlib  "]),
     ],
     ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
 )
 def test_what_never_ends_is_reported(planted, tmp_path, copy, lines):
-    path = planted("return _copy(self)", copy)
+    path = planted("return copy_of(self)", copy)
     program = f"""
 import json, sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
