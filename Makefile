@@ -26,7 +26,7 @@ NEEDS_NETWORK = pip says why above. It needs the package index: without a networ
 PYTEST = $(VENV)/bin/pytest -q -n auto --dist worksteal
 PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
 ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
-BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd)
+BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
 .PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint style
 .PHONY: types clean

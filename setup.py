@@ -72,7 +72,7 @@ for variable in os.environ:
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
 reason = None if undecided else reason_for_a_pure_build()
-headers = [str(path) for path in Path("contextvars_cy").glob("*/*.h")]
+headers = [str(path) for path in Path("contextvars_cy").rglob("*.h")]
 extensions = [
     Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"], depends=headers)
     for name in MODULES

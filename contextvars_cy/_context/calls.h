@@ -27,7 +27,8 @@ static inline int replace_slot_init(PyTypeObject *type, PyObject *replaced, init
     PyWrapperDescrObject *descriptor = (PyWrapperDescrObject *)replaced;
     PyObject *replacing;
     int result;
-    if ((void *)init == descriptor->d_wrapped) return 0;
+    /* Once for each class: what another copy of the package has put on top of ours calls ours. */
+    if (*before != NULL && (void *)*before != descriptor->d_wrapped) return 0;
     replacing = PyDescr_NewWrapper(type, descriptor->d_base, (void *)init);
     if (replacing == NULL) return -1;
     *before = (initproc)descriptor->d_wrapped;

@@ -202,7 +202,10 @@ class ContextVar(Sealed, Generic[T]):
         if debug:
             token._origin = origin()
         update(self, value, token)
-        _report(_tell_of_change, "unset" if value is ABSENT else "set", self, token._old_value, value)
+        # Read once, because another thread may cancel; and without a call, where an interrupt would lose the token.
+        tell = _tell_of_change
+        if tell is not None:
+            tell("unset" if value is ABSENT else "set", self, token._old_value, value)
         return token
 
     def unset(self) -> Token[T]:
@@ -405,13 +408,8 @@ def _undo(made: Token[Any] | Assignment, var: ContextVar[Any] | None) -> None:
         # Out of memory, or interrupted: the token stays usable.
         made._used = False
         raise
-    _report(tell, "reset", var, before, made._old_value)
-
-
-def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: Any, old: Any, new: Any) -> None:
-    """Call `tell` if there is one; the caller reads it once, because another thread may cancel it."""
     if tell is not None:
-        tell(kind, var, old, new)
+        tell("reset", var, before, made._old_value)
 
 
 @published
@@ -514,7 +512,10 @@ def assign(values: Any = ABSENT, /, *more: Any) -> Assignment:
     if debug:
         assignment._origin = origin()
     update(None, changes, assignment)
-    _report(_tell_of_change, "set", None, assignment._old_value, changes)
+    # As in `ContextVar.set`.
+    tell = _tell_of_change
+    if tell is not None:
+        tell("set", None, assignment._old_value, changes)
     return assignment
 
 
@@ -938,6 +939,12 @@ def give_tasks_native_contexts(cls: Any) -> bool:
     self = Parameter("self", Parameter.POSITIONAL_ONLY)
     __init__.__signature__ = shown.replace(parameters=[self, *shown.parameters.values()])  # type: ignore[attr-defined]
     return replace_init(cls, __init__)
+
+
+def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: Any, old: Any, new: Any) -> None:
+    """Call `tell` if there is one; the caller reads it once, because another thread may cancel it."""
+    if tell is not None:
+        tell(kind, var, old, new)
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:

@@ -14,6 +14,7 @@ ELSEWHERE = (
     "A token is for the Context where it was made. In another one variable.try_reset(token) returns False and changes "
     "nothing."
 )
+# CPython's own words, by which the native host knows its refusals.
 ENTERED = "cannot enter context: {} is already entered"
 NOT_ENTERED = "cannot exit context: {} has not been entered"
 DIFFERENT = "cannot exit context: thread state references a different context object"

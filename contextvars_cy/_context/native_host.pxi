@@ -119,7 +119,7 @@ cdef Context native_registered(Context context):
         if latest is None:
             reference = PyWeakref_NewRef(context, None)
             # Making it may have run a finaliser that registered another.
-            if _latest_registered() is None:
+            if _latest_registered() is None and _registered_for(context._native) is None:
                 _latest, context._is_registered = reference, True
                 return context
         else:

@@ -3,7 +3,8 @@ loops in C keep the native `contextvars`.
 
 A loop in C or Rust runs its callbacks only in native Contexts, and so do asyncio's eager tasks, and all its tasks from
 Python 3.15 on. Given one of ours they lose the callback or hang. So on the native host this wraps all that takes a
-`context`: asyncio's class of tasks, and every loop that is not built on asyncio's own.
+`context`: asyncio's class of tasks, and every loop that is not built on asyncio's own. On the thread host, whose
+Contexts wrap no native one, such a task refuses ours.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ def adapt_tasks(asyncio: Any) -> None:
     """Make tasks that take only native Contexts take ours; on the thread host, refuse them at that line."""
     in_c = getattr(sys.modules.get("_asyncio"), "Task", None)
     # From Python 3.12 on it has eager tasks.
-    if sys.version_info >= (3, 12) and in_c is not None and not give_tasks_native_contexts(in_c):
-        adapt_factories(asyncio)
+    if sys.version_info >= (3, 12) and in_c is not None:
+        adapted = give_tasks_native_contexts(in_c)
+        if not adapted and host == "native":
+            adapt_factories(asyncio)
     if sys.version_info >= (3, 15):
         give_tasks_native_contexts(asyncio.tasks._PyTask)
 

@@ -12,6 +12,7 @@ import gc
 import sys
 import types
 import warnings
+import weakref
 
 import pytest
 from hypothesis import given, note, settings
@@ -428,11 +429,22 @@ async def take_in_a_task(log, awaitable, cancelled_after):
     log.outcome(task.result)
 
 
+class InOrder(weakref.WeakKeyDictionary):
+    """For a loop's asynchronous generators, which it closes in the end: in the order of a set, that of addresses."""
+
+    def add(self, generator):
+        self[generator] = None
+
+    def discard(self, generator):
+        self.pop(generator, None)
+
+
 def run(main, make, log, *args):
     """Run it with another value outside, if the bodies are isolated: they log the one inside."""
     outside = "outside" if hasattr(make, "__wrapped__") else "inside"
 
     async def with_value():
+        asyncio.get_running_loop()._asyncgens = InOrder()
         asyncio.get_running_loop().set_exception_handler(
             lambda loop, about: log.append(("told to the loop", summary(about.get("exception", about["message"]))))
         )
