@@ -1,6 +1,7 @@
-"""The package's one rule of layers: arrows point down."""
+"""What docs/architecture.md promises of the house: arrows point down, and the hosts offer the same."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,35 @@ def test_a_wing_imports_what_is_below_it(path):
 
 def test_there_are_four_wings():
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(BELOW)
+
+
+def offered(host):
+    """What the reference's host has for the engine, by the names that it defines without an underscore."""
+    tree = ast.parse((PACKAGE / "_context" / f"{host}_host_py.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets)
+
+
+def test_the_hosts_offer_the_same():
+    native, thread = ({name for name in offered(host) if not name.startswith("_")} for host in ("native", "thread"))
+    # What an event loop's C code does is done on the native host alone; and a type variable.
+    assert native - {"enter_untold", "leave_untold"} == thread
+    assert len(thread) > 15
+
+
+def test_every_file_and_name_of_the_page_exists():
+    project = PACKAGE.parent
+    page = (project / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = [
+        path for folder in ("contextvars_cy", "tests", "tools", "examples") for path in (project / folder).rglob("*")
+    ]
+    names = {path.name for path in [*paths, *project.iterdir()]}
+    assert set(re.findall(r"(?<![*\w])\w+\.(?:py|pyx|pxi|pxd|h|sh)\b", page)) <= names
+    sources = [
+        path for path in paths if PACKAGE in path.parents and path.suffix in (".py", ".pyx", ".pxi", ".pxd", ".h")
+    ]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    assert set(re.findall(r"`(\w+)(?:\([\w, ]*\))?`", page)) <= names | set(re.findall(r"\w+", code))
