@@ -25,7 +25,7 @@ METHODS = ("create_task", "call_soon", "call_soon_threadsafe", "call_later", "ca
 
 def adapt_loops() -> None:
     """Adapt asyncio, and all present and future loops."""
-    when_imported("asyncio", "BaseEventLoop", adapt_asyncio if host == "native" else adapt_tasks)
+    when_imported("asyncio", "BaseEventLoop", adapt_asyncio)
 
 
 def adapt_tasks(asyncio: Any) -> None:
@@ -57,7 +57,8 @@ def adapt_factories(asyncio: Any) -> None:
 
 def adapt_asyncio(asyncio: Any) -> None:
     for name, module in sys.modules.copy().items():
-        if name.startswith("asyncio."):
+        # On the thread host, asyncio's Python code follows the stack of a thread if it has our names.
+        if name.startswith("asyncio.") and host == "native":
             keep_native_names(module)
     adapt_tasks(asyncio)
     loops = asyncio.AbstractEventLoop
@@ -92,7 +93,8 @@ def adapt_loop(asyncio: Any, loop: Any) -> None:
         # C code takes Contexts from the Python module around it.
         keep_native_names(sys.modules.get(loop.__module__))
     for name, method in methods.items():
-        setattr(loop, name, in_native_context(method))
+        if host == "native":
+            setattr(loop, name, in_native_context(method))
 
 
 def keep_native_names(module: ModuleType | None) -> None:

@@ -201,6 +201,33 @@ def test_every_loop_takes_our_contexts(backend, loop, order, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+CALLS_BACK = """
+import asyncio, LOOP
+
+
+async def main():
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0, lambda: done.set_result("called"))
+    print(await asyncio.wait_for(done, 60))
+
+
+loop = getattr(LOOP, "NEW")()
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("backend", ["cython", "pure"])
+def test_on_the_thread_host_loops_call_back(backend, loop, tmp_path):
+    """In native Contexts, which that host does not follow."""
+    program = CALLS_BACK.replace("LOOP", loop).replace("NEW", LOOPS[loop])
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    flags = ["-W", "error", *UNCLOSED, "-m", "contextvars_cy", "run", "--backend", backend, "--host", "thread"]
+    done = run_python([*flags, "program.py"], tmp_path, env={"CONTEXTVARS_CY_HOST": None})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "called\n", "")
+
+
 EAGER = """
 import asyncio, sys
 from contextvars_cy import Context
