@@ -129,7 +129,8 @@ def pip(python: Path, *arguments: str) -> list[str]:
 
 def project_files() -> list[Path]:
     package = REPOSITORY / "contextvars_cy"
-    sources = [path for ending in ("py", "pyx", "pxd", "typed") for path in package.glob(f"*.{ending}")]
+    endings = ("py", "pyx", "pxi", "pxd", "h", "typed")
+    sources = [path for ending in endings for path in package.rglob(f"*.{ending}")]
     # With the pytest plugin, for which every pytest looks where the wheel says that it has one.
     beside = [REPOSITORY / name for name in ("pyproject.toml", "README.md", "LICENSE")]
     return sorted([*beside, *REPOSITORY.glob("*.py"), *sources])
@@ -170,7 +171,7 @@ def build_wheel(python: Path, folder: Path, log: Path) -> list[str]:
         with tempfile.TemporaryDirectory() as copy:
             for path in project_files():
                 target = Path(copy, path.relative_to(REPOSITORY))
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
             command = pip(python, "wheel", "--no-cache-dir", "--no-deps", "--wheel-dir", str(folder), copy)
             what = "contextvars_cy could not be built, which needs a C compiler and the package index"
