@@ -18,14 +18,14 @@ static int hamt_kept_count[HAMT_KEPT_SIZES];
 #endif
 
 /* No tp_clear: like a tuple, a node cannot close a cycle, and the object that did can be cleared. */
-static inline int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
+static int hamt_node_traverse(PyObject *self, visitproc visit, void *arg) {
     hamt_node *node = (hamt_node *)self;
     for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_VISIT(node->slots[index]);
     return 0;
 }
 
 /* For a node without references of its own. */
-static inline void hamt_free_node(hamt_node *node) {
+static void hamt_free_node(hamt_node *node) {
 #ifndef Py_GIL_DISABLED
     Py_ssize_t size = Py_SIZE(node);
     if (0 < size && size < HAMT_KEPT_SIZES && hamt_kept_count[size] < HAMT_KEPT_NODES) {
@@ -39,7 +39,7 @@ static inline void hamt_free_node(hamt_node *node) {
 }
 
 /* Without the trashcan: nodes are at most eight deep, and deeper structures go through a map, which has it. */
-static inline void hamt_node_dealloc(PyObject *self) {
+static void hamt_node_dealloc(PyObject *self) {
     hamt_node *node = (hamt_node *)self;
     PyObject_GC_UnTrack(self);
     for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) Py_DECREF(node->slots[index]);
@@ -56,7 +56,7 @@ static PyTypeObject hamt_node_type = {
     .tp_traverse = hamt_node_traverse,
 };
 
-static inline int hamt_node_type_ready(void) {
+static int hamt_node_type_ready(void) {
     return PyType_Ready(&hamt_node_type);
 }
 
@@ -128,7 +128,7 @@ static inline PyObject *hamt_finished(hamt_node *node, hamt_node *from, Py_ssize
     return (PyObject *)node;
 }
 /* Free a node whose references have moved to another. */
-static inline void hamt_free_shell(hamt_node *node) {
+static void hamt_free_shell(hamt_node *node) {
 #ifdef Py_REF_DEBUG
     /* The interpreter counts all references, so it must see each one end. */
     for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) node->slots[index] = hamt_new_reference(Py_None);
@@ -142,7 +142,7 @@ static inline void hamt_free_shell(hamt_node *node) {
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
    slots from `at`. NULL if other code holds that node, or no node of the size was kept: this allocates nothing, so that
    no user code runs in the middle. */
-static inline hamt_node *hamt_node_from(
+static hamt_node *hamt_node_from(
     hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
 ) {
 #ifndef Py_GIL_DISABLED
