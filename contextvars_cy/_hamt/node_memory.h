@@ -142,9 +142,7 @@ static void hamt_free_shell(hamt_node *node) {
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
    slots from `at`. NULL if other code holds that node, or no node of the size was kept: this allocates nothing, so that
    no user code runs in the middle. */
-static hamt_node *hamt_node_from(
-    hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
-) {
+static hamt_node *hamt_node_from(hamt_node *node, uint32_t entries, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain) {
 #ifndef Py_GIL_DISABLED
     Py_ssize_t size = Py_SIZE(node) - drop + gain;
     if (Py_REFCNT(node) == 1 && 0 < size && size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
