@@ -108,7 +108,6 @@ cdef extern from "../_hamt/type_slots.h":
     int replace_method(object kind, const char *name, void *function, int flags) except -1
 
 cdef extern from "cpython_layout.h":
-    uint64_t known_thread_id
     uint64_t thread_id_here() noexcept
     uint64_t context_version() noexcept
     const uint64_t *context_version_here() noexcept
@@ -133,6 +132,7 @@ cdef extern from "interpreter.h":
     int watch_switches(void (*told)() noexcept) except -1
 
 cdef extern from "thread_stack.h":
+    uint64_t known_thread_id
     PyObject *known_thread_state
     int push "PUSH_CONTEXT"(ThreadState state, Context context) noexcept
     void pop "POP_CONTEXT"(ThreadState state) noexcept
@@ -1101,24 +1101,18 @@ cdef int _enter_slowly(ThreadState state, Context context) except -1:
 
 
 cdef int _leave_slowly(ThreadState state, Context context) except -1:
-    if NATIVE:
-        native_leave(state, context)
-    else:
-        thread_leave(state, context)
-    if WATCHED:
-        _tell("exit", None, context, None)
-    return 0
-
-
-cdef int _refuse_to_leave(Context context) except -1:
     try:
         if NATIVE:
-            return _name_our_context(context)
-        raise RuntimeError(DIFFERENT if context._entered else NOT_ENTERED.format(context))
+            native_leave(state, context)
+        else:
+            thread_leave(state, context)
     except RuntimeError as refusal:
         if _entering is not None:
             _entering.refuse_to_leave(context, refusal)
         raise
+    if WATCHED:
+        _tell("exit", None, context, None)
+    return 0
 
 
 # ---- lookups and sets, on either host ----

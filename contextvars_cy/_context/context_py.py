@@ -953,9 +953,8 @@ def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwarg
         told = (entered, current(), context, callable, args, kwargs)
         return run_in(context, _call_and_tell, told, {})  # type: ignore[no-any-return]
     finally:
-        tell = _tell
         if entered:
-            _report(tell, "exit", None, context, None)
+            _report(_tell, "exit", None, context, None)
         # As in `Context.run`.
         del context, callable, args, kwargs, entered
 

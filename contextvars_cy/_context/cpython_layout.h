@@ -30,17 +30,6 @@ static inline uint64_t thread_id_here(void) {
 #endif
 }
 
-#ifndef Py_GIL_DISABLED
-#define PER_THREAD
-#elif defined(_MSC_VER)
-#define PER_THREAD __declspec(thread)
-#else
-#define PER_THREAD __thread
-#endif
-
-/* The thread that asked last for its ThreadState. */
-static PER_THREAD uint64_t known_thread_id;
-
 /* Where the version is, to read more than once; it moves whenever this thread enters or leaves a native Context. */
 static inline const uint64_t *context_version_here(void) {
 #if CPYTHON_FIELDS_ARE_KNOWN

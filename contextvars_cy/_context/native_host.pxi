@@ -186,7 +186,7 @@ cdef int native_leave(ThreadState state, Context context) except -1:
     left = exit_native(context._native)
     own_moves -= 1
     if left < 0:
-        return _refuse_to_leave(context)
+        return _name_our_context(context)
     if topmost:
         pop(state)
     else:

@@ -87,7 +87,7 @@ cdef int thread_enter(ThreadState state, Context context) except -1:
 
 cdef int thread_leave(ThreadState state, Context context) except -1:
     if not is_topmost(state, context):
-        return _refuse_to_leave(context)
+        raise RuntimeError(DIFFERENT if context._entered else NOT_ENTERED.format(context))
     pop(state)
     exchange_entered(context, False)
     return 0

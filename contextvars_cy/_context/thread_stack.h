@@ -3,8 +3,18 @@
 #define CONTEXTVARS_CY_THREAD_STACK_H
 
 #include <Python.h>
-#include "interpreter.h"
+#include <stdint.h>
 
+#ifndef Py_GIL_DISABLED
+#define PER_THREAD
+#elif defined(_MSC_VER)
+#define PER_THREAD __declspec(thread)
+#else
+#define PER_THREAD __thread
+#endif
+
+/* The thread that asked last for its ThreadState. */
+static PER_THREAD uint64_t known_thread_id;
 /* That thread's state, borrowed. */
 static PER_THREAD PyObject *known_thread_state;
 

@@ -56,10 +56,11 @@ def adapt_factories(asyncio: Any) -> None:
 
 
 def adapt_asyncio(asyncio: Any) -> None:
-    for name, module in sys.modules.copy().items():
-        # On the thread host, asyncio's Python code follows the stack of a thread if it has our names.
-        if name.startswith("asyncio.") and host == "native":
-            keep_native_names(module)
+    # On the thread host, asyncio's Python code follows the stack of a thread if it has our names.
+    if host == "native":
+        for name, module in sys.modules.copy().items():
+            if name.startswith("asyncio."):
+                keep_native_names(module)
     adapt_tasks(asyncio)
     loops = asyncio.AbstractEventLoop
     for loop in subclasses(loops):
@@ -92,8 +93,8 @@ def adapt_loop(asyncio: Any, loop: Any) -> None:
     if not all(isinstance(method, FunctionType) for method in methods.values()):
         # C code takes Contexts from the Python module around it.
         keep_native_names(sys.modules.get(loop.__module__))
-    for name, method in methods.items():
-        if host == "native":
+    if host == "native":
+        for name, method in methods.items():
             setattr(loop, name, in_native_context(method))
 
 
