@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,7 +34,7 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture
-def frozen():
+def frozen() -> Iterator[None]:
     """A collector that need not look at what there was before, for tests that call it often."""
     gc.freeze()
     yield
@@ -41,7 +42,7 @@ def frozen():
 
 
 @pytest.fixture
-def quick_switches():
+def quick_switches() -> Iterator[None]:
     """Threads that take turns as often as they can."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -50,6 +51,6 @@ def quick_switches():
 
 
 @pytest.fixture
-def context_of_its_own():
+def context_of_its_own() -> Iterator[None]:
     with contextvars_cy.copy_context():
         yield

@@ -1,5 +1,7 @@
 """Installing: compiled where a compiler works, pure where none does, from the tree and from the source distribution."""
 
+from __future__ import annotations
+
 import os
 import platform
 import shlex
@@ -21,7 +23,7 @@ PURE_BUILD = "contextvars_cy: a pure build, without the compiled extension: "
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(tmp_path_factory: pytest.TempPathFactory):
     """The project as a fresh checkout or an unpacked source distribution has it: what is built here stays out."""
     tree = tmp_path_factory.mktemp("tree") / "contextvars_cy"
     if (REPOSITORY / ".git").exists():
@@ -66,17 +68,17 @@ def build_wheel(source, folder, env=None, python=sys.executable, options=()):
 
 
 @pytest.fixture(scope="module")
-def compiled_wheel(tree, tmp_path_factory):
+def compiled_wheel(tree, tmp_path_factory: pytest.TempPathFactory):
     return build_wheel(tree, tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="module")
-def pure_wheel(tree, tmp_path_factory):
+def pure_wheel(tree, tmp_path_factory: pytest.TempPathFactory):
     return build_wheel(tree, tmp_path_factory.mktemp("pure"), env=NO_COMPILER)
 
 
 @pytest.fixture(scope="module")
-def source_distribution(tree, tmp_path_factory):
+def source_distribution(tree, tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("sdist")
     done = run_python(["setup.py", "-q", "sdist", "--dist-dir", folder], cwd=tree)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -108,7 +110,7 @@ def info(folder, python):
     return dict(line.split(None, 1) for line in done.stdout.splitlines())
 
 
-def follow(remedy, folder):
+def follow(remedy, folder) -> None:
     """Run the command that `info` names, as it stands."""
     command = remedy.partition(": ")[2]
     assert command.startswith("CONTEXTVARS_CY_BACKEND=cython ")
@@ -120,7 +122,7 @@ def follow(remedy, folder):
 PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path):
+def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path: Path) -> None:
     wheel, output = compiled_wheel
     assert "none-any" not in wheel.name
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
@@ -131,7 +133,7 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path)
 
 
 @pytest.mark.parametrize("flag", ["-DCPYTHON_FIELDS_ARE_KNOWN=0", "-DCPYTHON_LAYOUT_IS_OTHER"])
-def test_where_the_interpreters_structs_are_not_those_that_are_known(flag, tree, tmp_path):
+def test_where_the_interpreters_structs_are_not_those_that_are_known(flag, tree, tmp_path: Path) -> None:
     """As in a Python later than any that has been tried, which the build knows, or only the probe at import finds out:
     the ways that need none of them are taken."""
     wheel, _ = build_wheel(tree, tmp_path, env={"CFLAGS": flag})
@@ -144,7 +146,7 @@ def test_where_the_interpreters_structs_are_not_those_that_are_known(flag, tree,
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
+def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path: Path) -> None:
     wheel, output = pure_wheel
     assert wheel.name.endswith("-py3-none-any.whl")
     assert extensions_in(wheel) == []
@@ -159,7 +161,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path):
 
 
 @pytest.mark.parametrize("options", [[], ["-e"]], ids=["installed", "editable"])
-def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path):
+def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path: Path) -> None:
     sources = tmp_path / "the sources"
     shutil.copytree(tree, sources, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     rows, python = install(tmp_path, *options, sources, env=NO_COMPILER)
@@ -171,7 +173,7 @@ def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
-def test_wheels_hold_what_users_need_and_nothing_else(which, request):
+def test_wheels_hold_what_users_need_and_nothing_else(which, request: pytest.FixtureRequest) -> None:
     names = names_in(request.getfixturevalue(which)[0])
     shipped = {Path(name).name for name in names}
     assert {
@@ -190,7 +192,7 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request):
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 
-def test_a_pure_build_can_be_asked_for(tree, tmp_path):
+def test_a_pure_build_can_be_asked_for(tree, tmp_path: Path) -> None:
     wheel, output = build_wheel(
         tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOSTS": "thread"}
     )
@@ -206,14 +208,14 @@ def test_a_pure_build_can_be_asked_for(tree, tmp_path):
         ({"CONTEXTVARS_CY_BACKEND": "fast"}, "CONTEXTVARS_CY_BACKEND='fast': choose one of cython, pure"),
     ],
 )
-def test_a_build_that_cannot_be_had_fails_with_the_reason(tree, tmp_path, env, text):
+def test_a_build_that_cannot_be_had_fails_with_the_reason(tree, tmp_path: Path, env, text: str) -> None:
     done = pip(["wheel", "--no-deps", "-w", tmp_path, tree], env=env)
     assert done.returncode != 0
     assert text in done.stdout + done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_the_source_distribution_is_the_whole_project(source_distribution, tree):
+def test_the_source_distribution_is_the_whole_project(source_distribution, tree) -> None:
     left_out = {".gitignore", ".ci/run"}
     checkout = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} - left_out
     generated = {name for name in checkout if name.startswith(("build/", "contextvars_cy.egg-info/"))}
@@ -222,12 +224,12 @@ def test_the_source_distribution_is_the_whole_project(source_distribution, tree)
     assert not [name for name in packed if name.endswith((".c", ".so"))]
 
 
-def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path):
+def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path: Path) -> None:
     wheel, _ = build_wheel(source_distribution, tmp_path)
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
 
 
-def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
+def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv", "setuptools>=77")
     env = {"PIP_NO_INDEX": "1"}
     wheel, output = build_wheel(tree, tmp_path / "wheel", env=env, python=python, options=["--no-build-isolation"])
@@ -235,7 +237,7 @@ def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path):
     assert output.count(PURE_BUILD + "Cython is not installed") == output.count(PURE_BUILD) == 1
 
 
-def test_without_cython_an_isolated_build_brings_it(tree, tmp_path):
+def test_without_cython_an_isolated_build_brings_it(tree, tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv")
     wheel, _ = build_wheel(tree, tmp_path / "wheel", python=python)
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]

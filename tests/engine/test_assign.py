@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -23,15 +24,15 @@ def values():
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
 
 @given(st.dictionaries(st.sampled_from(MANY), st.integers()), st.dictionaries(st.sampled_from(MANY), st.integers()))
 @pytest.mark.parametrize("shared", [False, True])
-def test_it_is_as_many_sets(shared, before, new):
-    def check():
+def test_it_is_as_many_sets(shared, before, new) -> None:
+    def check() -> None:
         for var, value in before.items():
             var.set(value)
         copies = [copy_context()] if shared else []
@@ -44,7 +45,7 @@ def test_it_is_as_many_sets(shared, before, new):
     Context().run(check)
 
 
-def test_with_undoes_at_the_end_and_after_an_error():
+def test_with_undoes_at_the_end_and_after_an_error() -> None:
     ONE.set("old")
     with assign({ONE: 1, TWO: 2}) as assignment:
         assert type(assignment) is Assignment
@@ -55,14 +56,14 @@ def test_with_undoes_at_the_end_and_after_an_error():
     assert values() == {ONE: "old"}
 
 
-def test_what_was_set_by_others_in_the_meantime_stays():
+def test_what_was_set_by_others_in_the_meantime_stays() -> None:
     with assign({ONE: 1}):
         ONE.set("later")
         TWO.set("beside")
     assert values() == {TWO: "beside"}
 
 
-def test_assignments_are_nested():
+def test_assignments_are_nested() -> None:
     with assign({ONE: 1, TWO: 2}):
         with assign({TWO: "two", THREE: "three"}):
             assert values() == {ONE: 1, TWO: "two", THREE: "three"}
@@ -71,7 +72,7 @@ def test_assignments_are_nested():
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None, Context()], ids=["name", "1", "None", "Context"])
-def test_a_key_that_is_no_variable_changes_nothing(wrong):
+def test_a_key_that_is_no_variable_changes_nothing(wrong) -> None:
     pairs = [(ONE, 1), (TWO, 2)]
     if type(wrong) is Context:
         with pytest.raises(TypeError, match="unhashable"):
@@ -82,7 +83,7 @@ def test_a_key_that_is_no_variable_changes_nothing(wrong):
     assert values() == {}
 
 
-def test_an_error_of_the_mapping_changes_nothing():
+def test_an_error_of_the_mapping_changes_nothing() -> None:
     def pairs():
         yield ONE, 1
         raise ZeroDivisionError
@@ -97,14 +98,14 @@ def test_an_error_of_the_mapping_changes_nothing():
     assert values() == {ONE: "old"}
 
 
-def test_it_takes_what_dict_takes():
+def test_it_takes_what_dict_takes() -> None:
     assign([(ONE, 1), (TWO, 2), (ONE, 3)])
     assert values() == {ONE: 3, TWO: 2}
     assign(copy_context())
     assert values() == {ONE: 3, TWO: 2}
 
 
-def test_the_mapping_may_change_afterwards():
+def test_the_mapping_may_change_afterwards() -> None:
     new = {ONE: 1}
     assignment = assign(new)
     new[TWO] = 2
@@ -113,7 +114,7 @@ def test_the_mapping_may_change_afterwards():
     assert values() == {}
 
 
-def test_it_is_undone_once():
+def test_it_is_undone_once() -> None:
     assignment = assign({ONE: 1})
     assignment.undo()
     ONE.set("later")
@@ -122,7 +123,7 @@ def test_it_is_undone_once():
     assert values() == {ONE: "later"}
 
 
-def test_it_is_undone_where_it_was_made():
+def test_it_is_undone_where_it_was_made() -> None:
     ONE.set("old")
     assignment = assign({ONE: 1})
     context = copy_context()
@@ -133,7 +134,7 @@ def test_it_is_undone_where_it_was_made():
     assert values() == {ONE: "old"}
 
 
-def test_of_no_variables():
+def test_of_no_variables() -> None:
     with assign({}):
         assert values() == {}
 
@@ -149,12 +150,12 @@ def test_of_no_variables():
         lambda: pickle.dumps(assign({})),
     ],
 )
-def test_like_a_token_it_is_only_what_it_is(refused):
+def test_like_a_token_it_is_only_what_it_is(refused) -> None:
     with pytest.raises((TypeError, RuntimeError, AttributeError)):
         refused()
 
 
-def test_an_assignment_in_its_own_variable_is_collected():
+def test_an_assignment_in_its_own_variable_is_collected() -> None:
     class Value:
         pass
 

@@ -44,7 +44,7 @@ def context_with(**values):
 # ---- a mapping ----
 
 
-def test_an_empty_context():
+def test_an_empty_context() -> None:
     context = Context()
     assert len(context) == 0 and not context
     assert list(context) == list(context.keys()) == list(context.values()) == list(context.items()) == []
@@ -55,7 +55,7 @@ def test_an_empty_context():
     assert caught.value.args == (VAR,)
 
 
-def test_a_context_is_a_mapping_of_what_was_set_in_it():
+def test_a_context_is_a_mapping_of_what_was_set_in_it() -> None:
     context = context_with(var=1, other=None)
     assert dict(context) == dict(context.items()) == {VAR: 1, OTHER: None}
     assert len(context) == 2
@@ -67,7 +67,7 @@ def test_a_context_is_a_mapping_of_what_was_set_in_it():
 
 
 @pytest.mark.parametrize("kind", ["keys", "values", "items"])
-def test_keys_values_and_items_are_iterators_with_the_length_of_the_context(kind):
+def test_keys_values_and_items_are_iterators_with_the_length_of_the_context(kind: str) -> None:
     context = context_with(var=1, other=2)
     iterator = getattr(context, kind)()
     assert iter(iterator) is iterator
@@ -79,7 +79,7 @@ def test_keys_values_and_items_are_iterators_with_the_length_of_the_context(kind
         next(iterator)
 
 
-def test_an_iterator_walks_the_snapshot_of_its_beginning():
+def test_an_iterator_walks_the_snapshot_of_its_beginning() -> None:
     context = context_with(var=1)
     iterator = iter(context)
     context.run(OTHER.set, 2)
@@ -89,12 +89,12 @@ def test_an_iterator_walks_the_snapshot_of_its_beginning():
 @pytest.mark.parametrize(
     "access", [lambda context: context["a"], lambda context: "a" in context, lambda context: context.get("a")]
 )
-def test_keys_are_variables(access):
+def test_keys_are_variables(access) -> None:
     with refuses(TypeError, "a ContextVar key was expected, got 'a'"):
         access(Context())
 
 
-def test_contexts_are_compared_by_content():
+def test_contexts_are_compared_by_content() -> None:
     assert Context() == Context()
     assert context_with(var=1, other=2) == context_with(other=2, var=1)
     assert context_with(var=1) != context_with(var=2)
@@ -105,21 +105,21 @@ def test_contexts_are_compared_by_content():
         Context() < Context()
 
 
-def test_comparison_is_by_identity_first():
+def test_comparison_is_by_identity_first() -> None:
     nan = float("nan")
     assert context_with(var=nan) == context_with(var=nan)
 
 
-def test_an_error_in_a_comparison_passes_through():
+def test_an_error_in_a_comparison_passes_through() -> None:
     class Hostile:
-        def __eq__(self, other):
+        def __eq__(self, other) -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         context_with(var=Hostile()) == context_with(var=Hostile())
 
 
-def test_hundreds_of_variables():
+def test_hundreds_of_variables() -> None:
     variables = [ContextVar(f"variable {number}") for number in range(500)]
     context = Context()
     for number, var in enumerate(variables):
@@ -131,7 +131,7 @@ def test_hundreds_of_variables():
 # ---- copies, and the current one ----
 
 
-def test_a_copy_goes_its_own_way():
+def test_a_copy_goes_its_own_way() -> None:
     original = context_with(var=1)
     duplicate = original.copy()
     assert duplicate == original and duplicate is not original
@@ -141,7 +141,7 @@ def test_a_copy_goes_its_own_way():
     assert OTHER not in duplicate
 
 
-def test_copy_context_copies_the_current_values():
+def test_copy_context_copies_the_current_values() -> None:
     VAR.set(1)
     duplicate = copy_context()
     VAR.set(2)
@@ -149,7 +149,7 @@ def test_copy_context_copies_the_current_values():
     assert duplicate is not current_context()
 
 
-def test_current_context_is_the_context_itself():
+def test_current_context_is_the_context_itself() -> None:
     context = current_context()
     assert current_context() is context
     VAR.set(1)
@@ -157,7 +157,7 @@ def test_current_context_is_the_context_itself():
     assert context.run is not None and thread_state().context is context
 
 
-def test_inside_a_context_the_current_one_is_the_very_object():
+def test_inside_a_context_the_current_one_is_the_very_object() -> None:
     context = Context()
     assert context.run(current_context) is context
     with context:
@@ -168,7 +168,7 @@ def test_inside_a_context_the_current_one_is_the_very_object():
         assert current_context() is context
 
 
-def test_the_current_context_keeps_its_values_when_nobody_holds_it():
+def test_the_current_context_keeps_its_values_when_nobody_holds_it() -> None:
     context = Context()
     with context:
         VAR.set(1)
@@ -181,7 +181,7 @@ def test_the_current_context_keeps_its_values_when_nobody_holds_it():
 # ---- run ----
 
 
-def test_run_hands_everything_on():
+def test_run_hands_everything_on() -> None:
     context = Context()
     assert context.run(lambda *args, **kwargs: (args, kwargs)) == ((), {})
     assert context.run(lambda *args, **kwargs: (args, kwargs), 1, 2, callable=3, self=4) == (
@@ -193,14 +193,14 @@ def test_run_hands_everything_on():
     assert context.run(int) == 0
 
 
-def test_run_needs_something_to_run():
+def test_run_needs_something_to_run() -> None:
     with pytest.raises(TypeError, match=r"run\(\) missing 1 required positional argument"):
         Context().run()
     with pytest.raises(TypeError, match="'int' object is not callable"):
         Context().run(1)
 
 
-def test_what_is_set_in_run_stays_there():
+def test_what_is_set_in_run_stays_there() -> None:
     context = Context()
     token = context.run(VAR.set, 1)
     assert VAR.get() == "default" and context[VAR] == 1
@@ -208,7 +208,7 @@ def test_what_is_set_in_run_stays_there():
     assert VAR not in context
 
 
-def test_nested_contexts_are_left_in_turn():
+def test_nested_contexts_are_left_in_turn() -> None:
     first, second = context_with(var=1), context_with(var=2)
     assert first.run(lambda: (VAR.get(), second.run(VAR.get), VAR.get())) == (1, 2, 1)
     with first, second:
@@ -216,7 +216,7 @@ def test_nested_contexts_are_left_in_turn():
     assert VAR.get() == "default"
 
 
-def test_what_cannot_be_called_is_told_with_keywords_too():
+def test_what_cannot_be_called_is_told_with_keywords_too() -> None:
     context = Context()
     with pytest.raises(TypeError, match="'int' object is not callable"):
         context.run(1, a=2)
@@ -225,10 +225,10 @@ def test_what_cannot_be_called_is_told_with_keywords_too():
 
 
 @needs_the_usual_frames
-def test_too_deep_a_recursion_leaves_every_context():
+def test_too_deep_a_recursion_leaves_every_context() -> None:
     contexts = []
 
-    def descend():
+    def descend() -> None:
         contexts.append(Context())
         contexts[-1].run(descend)
 
@@ -240,7 +240,7 @@ def test_too_deep_a_recursion_leaves_every_context():
         context.run(int)
 
 
-def test_run_may_recurse_through_copies():
+def test_run_may_recurse_through_copies() -> None:
     def descend(depth):
         VAR.set(depth)
         if depth:
@@ -253,7 +253,7 @@ def test_run_may_recurse_through_copies():
 # ---- with, and what is refused ----
 
 
-def test_with_runs_its_body_in_the_context():
+def test_with_runs_its_body_in_the_context() -> None:
     context = context_with(var=1)
     with context as entered:
         assert entered is context
@@ -265,7 +265,7 @@ def test_with_runs_its_body_in_the_context():
         assert VAR.get() == 2
 
 
-def test_an_exception_leaves_every_context():
+def test_an_exception_leaves_every_context() -> None:
     first, second = context_with(var=1), context_with(var=2)
     with pytest.raises(ZeroDivisionError), first, second:
         1 / 0
@@ -274,7 +274,7 @@ def test_an_exception_leaves_every_context():
         context.run(int)
 
 
-def test_a_context_is_entered_once_at_a_time():
+def test_a_context_is_entered_once_at_a_time() -> None:
     context = Context()
     text = f"cannot enter context: {context!r} is already entered"
     with context:
@@ -290,10 +290,10 @@ def test_a_context_is_entered_once_at_a_time():
     context.run(int)
 
 
-def test_a_context_entered_by_another_thread_is_refused():
+def test_a_context_entered_by_another_thread_is_refused() -> None:
     context, entered, leave = Context(), threading.Event(), threading.Event()
 
-    def hold():
+    def hold() -> None:
         with context:
             entered.set()
             leave.wait()
@@ -311,7 +311,7 @@ def test_a_context_entered_by_another_thread_is_refused():
     context.run(int)
 
 
-def test_exits_out_of_order_are_refused():
+def test_exits_out_of_order_are_refused() -> None:
     first, second = Context(), Context()
     with refuses(RuntimeError, f"cannot exit context: {first!r} has not been entered"):
         first.__exit__(None, None, None)
@@ -323,7 +323,7 @@ def test_exits_out_of_order_are_refused():
         assert current_context() is first
 
 
-def test_a_callable_that_leaves_its_context_is_told():
+def test_a_callable_that_leaves_its_context_is_told() -> None:
     context = Context()
     with refuses(RuntimeError, f"cannot exit context: {context!r} has not been entered"):
         context.run(context.__exit__, None, None, None)
@@ -334,10 +334,10 @@ def test_a_callable_that_leaves_its_context_is_told():
     context.__exit__(None, None, None)
 
 
-def test_an_error_of_the_callable_is_handed_on_as_it_is():
+def test_an_error_of_the_callable_is_handed_on_as_it_is() -> None:
     error = RuntimeError("cannot enter context: some other is already entered")
 
-    def fail():
+    def fail() -> None:
         raise error
 
     with pytest.raises(RuntimeError) as caught:
@@ -347,12 +347,12 @@ def test_an_error_of_the_callable_is_handed_on_as_it_is():
     assert error.__cause__ is None and error.__context__ is None
 
 
-def test_what_an_error_holds_is_not_looked_at():
+def test_what_an_error_holds_is_not_looked_at() -> None:
     class Hostile:
-        def __eq__(self, other):
+        def __eq__(self, other) -> None:
             raise ZeroDivisionError
 
-    def fail():
+    def fail() -> None:
         raise RuntimeError(Hostile())
 
     with pytest.raises(RuntimeError) as caught:
@@ -365,7 +365,7 @@ def test_what_an_error_holds_is_not_looked_at():
 
 @counts_on_the_gil
 @pytest.mark.parametrize("act", ["set", "reset"])
-def test_a_set_in_the_middle_of_a_set_is_not_lost(act):
+def test_a_set_in_the_middle_of_a_set_is_not_lost(act) -> None:
     """A signal handler may run at any call, and so does a profiling function."""
     fired = 0
     for number in range(40):
@@ -373,7 +373,7 @@ def test_a_set_in_the_middle_of_a_set_is_not_lost(act):
         OTHER.set("before")
         events = 0
 
-        def interrupt(*_, number=number):
+        def interrupt(*_, number=number) -> None:
             nonlocal events, fired
             events += 1
             if events == number:
@@ -399,7 +399,7 @@ TYPES = [Context, ContextVar, Token, ThreadState, Hamt, type(Context().keys())]
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_no_type_can_be_subclassed(kind):
+def test_no_type_can_be_subclassed(kind: str) -> None:
     with refuses(TypeError, f"type 'contextvars_cy.{kind.__name__}' is not an acceptable base type"):
         type("Derived", (kind,), {})
 
@@ -415,23 +415,23 @@ def test_no_type_can_be_subclassed(kind):
         (lambda: ThreadState(), RuntimeError, "a thread has one ThreadState; ask thread_state() for it"),
     ],
 )
-def test_what_cannot_be_made_by_a_call(call, kind, text):
+def test_what_cannot_be_made_by_a_call(call, kind: str, text: str) -> None:
     with refuses(kind, text):
         call()
 
 
-def test_a_context_may_be_made_by_new():
+def test_a_context_may_be_made_by_new() -> None:
     assert len(Context.__new__(Context)) == 0
     assert Context(**{}) == Context(*())
 
 
-def test_nobody_iterates_backwards():
+def test_nobody_iterates_backwards() -> None:
     with pytest.raises(TypeError):
         reversed(Context())
 
 
 @pytest.mark.parametrize("make", [Context, lambda: VAR.set(1)], ids=["Context", "Token"])
-def test_unhashable_types(make):
+def test_unhashable_types(make) -> None:
     value = make()
     with pytest.raises(TypeError, match="unhashable type"):
         hash(value)
@@ -439,7 +439,7 @@ def test_unhashable_types(make):
 
 
 @pytest.mark.parametrize("make", [Context, Hamt, thread_state], ids=["Context", "Hamt", "ThreadState"])
-def test_weakly_referenceable_types(make):
+def test_weakly_referenceable_types(make) -> None:
     value = make()
     assert weakref.ref(value)() is value
 
@@ -448,18 +448,18 @@ def test_weakly_referenceable_types(make):
 @pytest.mark.parametrize(
     "act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy]
 )
-def test_nothing_is_pickled_or_copied_by_accident(make, act):
+def test_nothing_is_pickled_or_copied_by_accident(make, act) -> None:
     value = make()
     with refuses(TypeError, f"cannot pickle 'contextvars_cy.{type(value).__name__}' object"):
         act(value)
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_types_name_the_package(kind):
+def test_types_name_the_package(kind: str) -> None:
     assert kind.__module__ == "contextvars_cy"
 
 
-def test_no_attributes_are_added():
+def test_no_attributes_are_added() -> None:
     for value in (Context(), VAR, VAR.set(1), thread_state(), Hamt()):
         with pytest.raises(AttributeError):
             value.other = 1

@@ -17,7 +17,7 @@ from refusals import refuses
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
 
-def test_the_backend_and_host_that_were_asked_for_are_the_ones_that_run():
+def test_the_backend_and_host_that_were_asked_for_are_the_ones_that_run() -> None:
     assert contextvars_cy.backend == os.environ["CONTEXTVARS_CY_BACKEND"]
     assert contextvars_cy.host == os.environ["CONTEXTVARS_CY_HOST"]
     twin = "context_cy" if contextvars_cy.backend == "cython" else "context_py"
@@ -36,7 +36,7 @@ class UnhashableName(str):
         (lambda: ContextVar(UnhashableName("a")), "unhashable type: 'UnhashableName'"),
     ],
 )
-def test_a_variable_needs_a_name(call, text):
+def test_a_variable_needs_a_name(call, text: str) -> None:
     with refuses(TypeError, text):
         call()
 
@@ -44,12 +44,12 @@ def test_a_variable_needs_a_name(call, text):
 @pytest.mark.parametrize(
     "call", [lambda: ContextVar("a", 1), lambda: ContextVar("a", other=1), lambda: ContextVar(name="a")]
 )
-def test_a_variable_takes_a_name_by_position_and_a_default_by_keyword(call):
+def test_a_variable_takes_a_name_by_position_and_a_default_by_keyword(call) -> None:
     with pytest.raises(TypeError):
         call()
 
 
-def test_the_name_is_read_only():
+def test_the_name_is_read_only() -> None:
     var = ContextVar("var")
     assert var.name == "var"
     with pytest.raises(AttributeError):
@@ -69,7 +69,7 @@ def test_the_name_is_read_only():
         lambda var, token: token.__exit__(None, None, None, None),
     ],
 )
-def test_a_call_with_wrong_arguments_changes_nothing(call):
+def test_a_call_with_wrong_arguments_changes_nothing(call) -> None:
     var = ContextVar("var")
     token = var.set("set")
     with pytest.raises(TypeError):
@@ -78,7 +78,7 @@ def test_a_call_with_wrong_arguments_changes_nothing(call):
     var.reset(token)
 
 
-def test_get_prefers_the_value_then_the_argument_then_the_default():
+def test_get_prefers_the_value_then_the_argument_then_the_default() -> None:
     var = ContextVar("var", default="default")
     assert var.get() == "default"
     assert var.get("argument") == "argument"
@@ -86,7 +86,7 @@ def test_get_prefers_the_value_then_the_argument_then_the_default():
     assert var.get() == var.get("argument") == "value"
 
 
-def test_get_of_an_unset_variable_is_a_lookup_error_with_the_variable():
+def test_get_of_an_unset_variable_is_a_lookup_error_with_the_variable() -> None:
     var = ContextVar("var")
     with pytest.raises(LookupError) as caught:
         var.get()
@@ -95,7 +95,7 @@ def test_get_of_an_unset_variable_is_a_lookup_error_with_the_variable():
 
 
 @pytest.mark.parametrize("value", [None, MISSING, Token.MISSING, NotImplemented, ...])
-def test_no_value_is_taken_for_the_absence_of_one(value):
+def test_no_value_is_taken_for_the_absence_of_one(value) -> None:
     var = ContextVar("var", default=value)
     assert var.get() is value
     assert ContextVar("other").get(value) is value
@@ -109,7 +109,7 @@ def test_no_value_is_taken_for_the_absence_of_one(value):
     assert var.get("argument") == "argument"
 
 
-def test_the_token_tells_the_variable_and_its_old_value():
+def test_the_token_tells_the_variable_and_its_old_value() -> None:
     var = ContextVar("var", default="default")
     first, second = var.set(1), var.set(2)
     assert first.var is second.var is var
@@ -123,7 +123,7 @@ def test_the_token_tells_the_variable_and_its_old_value():
             setattr(first, name, 1)
 
 
-def test_reset_brings_the_old_value_back_in_any_order():
+def test_reset_brings_the_old_value_back_in_any_order() -> None:
     var = ContextVar("var")
     first, second = var.set(1), var.set(2)
     var.reset(first)
@@ -132,13 +132,13 @@ def test_reset_brings_the_old_value_back_in_any_order():
     assert var.get() == 1
 
 
-def test_reset_refuses_what_is_no_token():
+def test_reset_refuses_what_is_no_token() -> None:
     var = ContextVar("var")
     with refuses(TypeError, "expected an instance of Token, got 1"):
         var.reset(1)
 
 
-def test_reset_makes_its_checks_in_order_and_changes_nothing_when_one_fails():
+def test_reset_makes_its_checks_in_order_and_changes_nothing_when_one_fails() -> None:
     var, other = ContextVar("var"), ContextVar("other")
     elsewhere = Context().run(var.set, 1)
     with refuses(ValueError, f"{elsewhere!r} was created by a different ContextVar"):
@@ -159,7 +159,7 @@ def test_reset_makes_its_checks_in_order_and_changes_nothing_when_one_fails():
     assert var.get() == 2
 
 
-def test_a_token_refused_elsewhere_still_serves_at_home():
+def test_a_token_refused_elsewhere_still_serves_at_home() -> None:
     var = ContextVar("var")
     home = Context()
     token = home.run(var.set, 1)
@@ -171,7 +171,7 @@ def test_a_token_refused_elsewhere_still_serves_at_home():
     assert var not in home
 
 
-def test_with_set_restores_on_the_way_out():
+def test_with_set_restores_on_the_way_out() -> None:
     var = ContextVar("var", default="outside")
     with var.set("inside") as token:
         assert type(token) is Token
@@ -182,14 +182,14 @@ def test_with_set_restores_on_the_way_out():
     assert var.get() == "outside"
 
 
-def test_leaving_with_set_by_a_used_token_is_an_error():
+def test_leaving_with_set_by_a_used_token_is_an_error() -> None:
     var = ContextVar("var")
     with pytest.raises(RuntimeError, match="has already been used once"):
         with var.set(1) as token:
             var.reset(token)
 
 
-def test_reprs_are_those_of_the_standard_library():
+def test_reprs_are_those_of_the_standard_library() -> None:
     var = ContextVar("var")
     assert re.fullmatch(r"<ContextVar name='var' at 0x[0-9a-f]+>", repr(var))
     var = ContextVar("var", default=[1])
@@ -200,7 +200,7 @@ def test_reprs_are_those_of_the_standard_library():
     assert re.fullmatch(rf"<Token used var={re.escape(repr(var))} at 0x[0-9a-f]+>", repr(token))
 
 
-def test_variables_are_told_apart_by_identity():
+def test_variables_are_told_apart_by_identity() -> None:
     first, second = ContextVar("var"), ContextVar("var")
     assert first == first and first != second
     assert hash(first) != hash(second)
@@ -208,12 +208,12 @@ def test_variables_are_told_apart_by_identity():
 
 
 @pytest.mark.parametrize("kind", [ContextVar, Token])
-def test_subscription(kind):
+def test_subscription(kind: str) -> None:
     alias = kind[int]
     assert type(alias) is types.GenericAlias
     assert (alias.__origin__, alias.__args__) == (kind, (int,))
 
 
-def test_a_context_has_no_subscription():
+def test_a_context_has_no_subscription() -> None:
     with pytest.raises(TypeError):
         Context[int]

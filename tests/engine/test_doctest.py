@@ -1,5 +1,7 @@
 """Every public name has a docstring, and every example in one runs."""
 
+from __future__ import annotations
+
 import doctest
 
 import pytest
@@ -28,7 +30,7 @@ def docstrings(name):
 # The test tools have imported what they have.
 @pytest.mark.filterwarnings(r"ignore:contextvars_cy\.install\(\) was called")
 @pytest.mark.parametrize("name", PUBLIC)
-def test_examples(name):
+def test_examples(name: str) -> None:
     runner = doctest.DocTestRunner(verbose=False)
     ran = 0
     with contextvars_cy.copy_context():

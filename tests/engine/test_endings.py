@@ -27,21 +27,21 @@ THREADS = 30
 class Resource:
     """Calls a function when it is finalised, and tells of it."""
 
-    def __init__(self, function, told):
+    def __init__(self, function, told) -> None:
         self.function = function
         self.told = told
 
-    def __del__(self):
+    def __del__(self) -> None:
         try:
             self.told.append(self.function())
         except BaseException as error:
             self.told.append(error)
 
 
-def start_raw(function):
+def start_raw(function) -> None:
     ended = threading.Event()
 
-    def work():
+    def work() -> None:
         function()
         threads_end.set(Resource(ended.set, []))
 
@@ -49,7 +49,7 @@ def start_raw(function):
     ended.wait()
 
 
-def start_thread(function):
+def start_thread(function) -> None:
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
@@ -77,8 +77,8 @@ def in_native_context(function):
 
 @STARTS
 @pytest.mark.parametrize("looks", [0, 1, 3])
-def test_a_finaliser_sees_none_of_the_values(start, looks):
-    def fill(value):
+def test_a_finaliser_sees_none_of_the_values(start, looks) -> None:
+    def fill(value) -> None:
         resource.set(value)
         user.set("ada")
         for _ in range(looks):
@@ -89,7 +89,7 @@ def test_a_finaliser_sees_none_of_the_values(start, looks):
 
 
 @STARTS
-def test_a_finaliser_sets_and_enters(start):
+def test_a_finaliser_sets_and_enters(start) -> None:
     def use():
         seen = [Context().run(user.get)]
         with user.set("ada"), copy_context() as context:
@@ -108,7 +108,7 @@ def test_a_finaliser_sets_and_enters(start):
 
 @STARTS
 @pytest.mark.parametrize("variable", [resource, native], ids=["ours", "native"])
-def test_finalisers_leave_no_thread_state_behind(start, variable):
+def test_finalisers_leave_no_thread_state_behind(start, variable) -> None:
     def use():
         Context().run(user.set, "ada")
         with copy_context():
@@ -126,6 +126,6 @@ def test_finalisers_leave_no_thread_state_behind(start, variable):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_random_finalisers(seed):
+def test_random_finalisers(seed: int) -> None:
     made, ended, failures = in_threads(seed, THREADS)
     assert (failures, len(ended) > 0) == ([], True)

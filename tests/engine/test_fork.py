@@ -23,7 +23,7 @@ VAR = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
 
 
-def in_child(function):
+def in_child(function) -> None:
     """Call the function in a child process, and then check in the parent that it succeeded there."""
     child = os.fork()
     if child == 0:
@@ -38,15 +38,15 @@ def in_child(function):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_child_goes_on_in_run():
+def test_the_child_goes_on_in_run() -> None:
     before = current_context()
     context = Context()
 
-    def work():
+    def work() -> None:
         token = VAR.set("parent")
         undone = OTHER.set("parent")
 
-        def check():
+        def check() -> None:
             assert current_context() is context is thread_state().context
             assert dict(context) == {VAR: "parent", OTHER: "parent"}
             with pytest.raises(RuntimeError, match="is already entered"):
@@ -68,19 +68,19 @@ def test_the_child_goes_on_in_run():
 
 
 @pytest.mark.parametrize("enter", ["run", "with", "state"])
-def test_the_child_leaves_the_context(enter):
+def test_the_child_leaves_the_context(enter) -> None:
     before, context = current_context(), Context()
     VAR.set("outside")
     parent = os.getpid()
     child = None
 
-    def work():
+    def work() -> None:
         nonlocal child
         VAR.set("inside")
         child = os.fork()
         VAR.set(os.getpid())
 
-    def check():
+    def check() -> None:
         assert current_context() is before and VAR.get() == "outside"
         assert context[VAR] == os.getpid() and context.run(VAR.get) == os.getpid()
         VAR.set("end")
@@ -106,14 +106,14 @@ def test_the_child_leaves_the_context(enter):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_token_waits_for_its_reset_in_both():
+def test_a_token_waits_for_its_reset_in_both() -> None:
     with VAR.set("set") as token:
         in_child(lambda: (VAR.reset(token), VAR.set("child")))
         assert VAR.get() == "set"
     assert VAR.get() == "default"
 
 
-def test_a_fork_in_a_thread():
+def test_a_fork_in_a_thread() -> None:
     """The thread is the child's only one, and its state goes with it."""
     failures, context = [], Context()
     others, end = Context(), threading.Event()
@@ -122,10 +122,10 @@ def test_a_fork_in_a_thread():
     while others.get(VAR) is None:
         pass
 
-    def work():
+    def work() -> None:
         state = thread_state()
 
-        def check():
+        def check() -> None:
             assert thread_state() is state and state.context is context
             assert VAR.get() == "thread" and others[VAR] == "waiting"
             # Its thread is gone, and never left it.
@@ -147,11 +147,11 @@ def test_a_fork_in_a_thread():
     assert not failures and context[VAR] == "thread"
 
 
-def test_a_fork_in_the_middle_of_a_mutation():
+def test_a_fork_in_the_middle_of_a_mutation() -> None:
     mutation = Hamt(a=1).mutate()
     mutation["b"] = 2
 
-    def check():
+    def check() -> None:
         mutation["c"] = 3
         assert mutation.finish() == Hamt(a=1, b=2, c=3)
 
@@ -161,7 +161,7 @@ def test_a_fork_in_the_middle_of_a_mutation():
 
 if contextvars_cy.host == "native":
 
-    def test_a_fork_in_a_task():
+    def test_a_fork_in_a_task() -> None:
         async def other(number):
             VAR.set(number)
             await asyncio.sleep(0)
@@ -172,7 +172,7 @@ if contextvars_cy.host == "native":
             await asyncio.sleep(0)
             token = VAR.set("main")
 
-            def check():
+            def check() -> None:
                 assert VAR.get() == "main"
                 VAR.reset(token)
                 assert VAR.get() == "default"

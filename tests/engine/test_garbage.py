@@ -31,7 +31,7 @@ def freed():
     gc.enable()
 
 
-def test_a_value_dies_with_its_context(freed):
+def test_a_value_dies_with_its_context(freed) -> None:
     context, value = Context(), Value()
     context.run(VAR.set, value)
     reference = weakref.ref(value)
@@ -41,7 +41,7 @@ def test_a_value_dies_with_its_context(freed):
     assert freed(reference)
 
 
-def test_a_replaced_value_dies_with_its_token(freed):
+def test_a_replaced_value_dies_with_its_token(freed) -> None:
     VAR.set(Value())
     reference = weakref.ref(VAR.get())
     token = VAR.set(None)
@@ -50,7 +50,7 @@ def test_a_replaced_value_dies_with_its_token(freed):
     assert freed(reference)
 
 
-def test_a_token_keeps_no_value_of_another_variable(freed):
+def test_a_token_keeps_no_value_of_another_variable(freed) -> None:
     other = ContextVar("other")
     value_token = other.set(Value())
     reference = weakref.ref(other.get())
@@ -61,7 +61,7 @@ def test_a_token_keeps_no_value_of_another_variable(freed):
     VAR.reset(token)
 
 
-def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed):
+def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed) -> None:
     context = Context()
     context.run(VAR.set, Value())
     reference = weakref.ref(context[VAR])
@@ -71,9 +71,9 @@ def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed):
     assert freed(reference)
 
 
-def test_a_callable_that_keeps_its_exception_dies(freed):
+def test_a_callable_that_keeps_its_exception_dies(freed) -> None:
     class Job:
-        def __call__(self):
+        def __call__(self) -> None:
             try:
                 1 / 0
             except ZeroDivisionError as error:
@@ -90,7 +90,7 @@ def test_a_callable_that_keeps_its_exception_dies(freed):
     assert freed(run_one())
 
 
-def test_a_kept_exception_keeps_no_context(freed):
+def test_a_kept_exception_keeps_no_context(freed) -> None:
     def fail_in_a_context():
         context = Context()
         context.run(VAR.set, Value())
@@ -117,7 +117,7 @@ def test_a_kept_exception_keeps_no_context(freed):
     ],
     ids=["context", "token", "iterator", "copy", "map"],
 )
-def test_cycles_are_collected(tie):
+def test_cycles_are_collected(tie) -> None:
     context, value = Context(), Value()
     context.run(VAR.set, value)
     tie(value, context)
@@ -127,7 +127,7 @@ def test_cycles_are_collected(tie):
     assert reference() is None
 
 
-def test_a_variable_whose_default_refers_to_it_is_collected():
+def test_a_variable_whose_default_refers_to_it_is_collected() -> None:
     value = Value()
     value.var = ContextVar("var", default=value)
     reference = weakref.ref(value)
@@ -136,14 +136,14 @@ def test_a_variable_whose_default_refers_to_it_is_collected():
     assert reference() is None
 
 
-def test_the_current_context_does_not_keep_itself_alive():
+def test_the_current_context_does_not_keep_itself_alive() -> None:
     reference = weakref.ref(Context().run(current_context))
     gc.collect()
     assert reference() is None
 
 
-def test_setting_and_resetting_leaves_no_objects_behind():
-    def work():
+def test_setting_and_resetting_leaves_no_objects_behind() -> None:
+    def work() -> None:
         for number in range(1000):
             token = VAR.set(number)
             context = copy_context()
@@ -163,7 +163,7 @@ if platform.python_implementation() == "CPython" and sys.getallocatedblocks():
 
     @pytest.mark.skipif(SANITIZED, reason="the interpreter counts none of malloc's blocks")
     @too_long_to_trace
-    def test_a_hundred_thousand_operations_leave_not_one_block_behind():
+    def test_a_hundred_thousand_operations_leave_not_one_block_behind() -> None:
         def work():
             for number in range(25_000):
                 token = VAR.set(number)

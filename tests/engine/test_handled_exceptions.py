@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -30,13 +31,13 @@ OPERATIONS = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_generator_does_not_keep_what_its_caller_handles(operation):
+def test_a_generator_does_not_keep_what_its_caller_handles(operation) -> None:
     def steps():
         operation()
         yield sys.exc_info()[0]

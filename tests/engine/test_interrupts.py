@@ -23,6 +23,7 @@ import sys
 import threading
 import traceback
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -47,7 +48,7 @@ ROUNDS = 1000
 
 
 @pytest.fixture
-def heeded_interrupts():
+def heeded_interrupts() -> Iterator[None]:
     """A shell has the commands that it runs in the background ignore them."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -57,53 +58,53 @@ def heeded_interrupts():
 class Scene:
     """What an operation begins with, and what must be true of it after an interrupt."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.outer = current_context()
         self.context = Context()
         self.assignment = assign({OTHER: "old"})
         self.token = VAR.set("old")
         self.mutation = Hamt().mutate()
 
-    def run(self):
+    def run(self) -> None:
         self.context.run(VAR.set, "new")
 
-    def run_in_run(self):
+    def run_in_run(self) -> None:
         self.context.run(Context().run, VAR.set, "new")
 
-    def run_and_raise(self):
+    def run_and_raise(self) -> None:
         with contextlib.suppress(ZeroDivisionError):
             self.context.run(divmod, 1, 0)
 
-    def with_context(self):
+    def with_context(self) -> None:
         with self.context:
             VAR.set("new")
 
-    def enter(self):
+    def enter(self) -> None:
         thread_state().enter(self.context)
 
-    def exit(self):
+    def exit(self) -> None:
         thread_state().exit(self.context)
 
-    def set(self):
+    def set(self) -> None:
         VAR.set("new")
 
-    def reset(self):
+    def reset(self) -> None:
         VAR.reset(self.token)
 
-    def assign(self):
+    def assign(self) -> None:
         assign({VAR: "new", OTHER: "new"})
 
-    def undo(self):
+    def undo(self) -> None:
         self.assignment.undo()
 
-    def with_token(self):
+    def with_token(self) -> None:
         with VAR.set("new"):
             pass
 
-    def change_map(self):
+    def change_map(self) -> None:
         self.mutation["key"] = 1
 
-    def check(self, operation, error):
+    def check(self, operation, error) -> None:
         current = current_context()
         if current is self.context and operation in ("enter", "exit"):
             thread_state().exit(current)
@@ -157,7 +158,7 @@ class Interrupt:
 
     come = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyErr_SetInterrupt", ctypes.pythonapi))
 
-    def __init__(self, rehearse, function, moment):
+    def __init__(self, rehearse, function, moment) -> None:
         self.function = function
         self.left = sys.maxsize
         self.error = None
@@ -185,7 +186,7 @@ class Interrupt:
             return self.count
         return None
 
-    def count(self, frame, event, argument):
+    def count(self, frame, event, argument) -> None:
         self.left -= event == "opcode"
         if self.left == 0:
             sys.settrace(None)
@@ -200,7 +201,7 @@ class Interrupt:
 def a_lock_can_stay_locked():
     """Whether an interrupt can come between the `__enter__` of C code and the body of a `with`."""
 
-    def with_lock():
+    def with_lock() -> None:
         with lock:
             pass
 
@@ -214,7 +215,7 @@ def a_lock_can_stay_locked():
 def interrupted(operation, moment):
     scene, rehearsal = Scene(), Scene()
 
-    def rehearse():
+    def rehearse() -> None:
         if operation not in ("enter", "exit"):
             getattr(rehearsal, operation)()
             return
@@ -229,7 +230,7 @@ def interrupted(operation, moment):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_interrupt_at_every_moment(operation):
+def test_an_interrupt_at_every_moment(operation) -> None:
     raised = 0
     for moment in itertools.count(1):
         interrupt = interrupted(operation, moment)
@@ -250,7 +251,7 @@ def begun(operation):
     return scene
 
 
-def wait_for(events, count):
+def wait_for(events, count) -> None:
     while len(events) < count:
         pass
     # By now the interpreter has looked for what came with it.
@@ -258,10 +259,10 @@ def wait_for(events, count):
         pass
 
 
-def test_signals_of_a_timer():
+def test_signals_of_a_timer() -> None:
     came = []
 
-    def handle(number, frame):
+    def handle(number, frame) -> None:
         came.append(number)
         raise FromOutside
 
@@ -279,10 +280,10 @@ def test_signals_of_a_timer():
 
 
 @pytest.mark.usefixtures("quick_switches")
-def test_exceptions_that_another_thread_sends():
+def test_exceptions_that_another_thread_sends() -> None:
     failures, begun_in, sent = [], queue.SimpleQueue(), []
 
-    def work():
+    def work() -> None:
         try:
             for count, operation in enumerate(random.choices(OPERATIONS, k=ROUNDS), 1):
                 scene, error = begun(operation), None

@@ -16,13 +16,13 @@ class Value:
     pass
 
 
-def check(expected, chosen):
+def check(expected, chosen) -> None:
     for var in chosen.sample(VARIABLES, 4):
         assert var.get() is expected.get(var, int(var.name.split()[1]))
         assert var.get("argument") is expected.get(var, "argument")
 
 
-def change(expected, chosen):
+def change(expected, chosen) -> None:
     """Set in one of the ways there are, or set and undo; the mapping is what the Context has then."""
     action = chosen.choice(["set", "set and reset", "reset twice", "assign", "assign and undo", "with"])
     before = dict(expected)
@@ -50,7 +50,7 @@ def change(expected, chosen):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_reads_among_changes_in_many_contexts(seed):
+def test_reads_among_changes_in_many_contexts(seed: int) -> None:
     chosen = random.Random(seed)
     contexts = [(Context(), {})]
     for _ in range(1500):
@@ -74,7 +74,7 @@ def test_reads_among_changes_in_many_contexts(seed):
         assert dict(context.items()) == expected
 
 
-def test_the_same_variable_in_contexts_in_turn():
+def test_the_same_variable_in_contexts_in_turn() -> None:
     contexts = [Context() for _ in range(3)]
     var = ContextVar("var", default="default")
     for number, context in enumerate(contexts[1:]):
@@ -84,7 +84,7 @@ def test_the_same_variable_in_contexts_in_turn():
         assert [context.run(var.get, "argument") for context in contexts] == ["argument", 0, 1]
 
 
-def test_values_that_die_with_their_contexts():
+def test_values_that_die_with_their_contexts() -> None:
     """A variable that has been read keeps neither the value nor its place in memory."""
     var = ContextVar("var")
     for number in range(1000):

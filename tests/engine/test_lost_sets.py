@@ -20,7 +20,7 @@ DEPTH = 40
 class Scene:
     """What an operation begins with. Each operation says what the variables have in the end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.token = VAR.set("old")
         self.assignment = assign({OTHER: "old"})
 
@@ -60,12 +60,12 @@ OPERATIONS = [name for name in vars(Scene) if not name.startswith("_")]
 class Cycle:
     """Garbage whose finaliser sets a mark, and leaves more garbage."""
 
-    def __init__(self, left, done):
+    def __init__(self, left, done) -> None:
         self.cycle = self
         self.left = left
         self.done = done
 
-    def __del__(self):
+    def __del__(self) -> None:
         MARKS[self.left].set("set")
         self.done.append(MARKS[self.left])
         if self.left:
@@ -76,8 +76,8 @@ class Cycle:
 @counts_on_the_gil
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_finalisers_that_set(operation):
-    def work():
+def test_finalisers_that_set(operation) -> None:
+    def work() -> None:
         done, scenes = [], []
         before = gc.get_threshold()
         gc.set_threshold(1)
@@ -100,7 +100,7 @@ def test_finalisers_that_set(operation):
 class Interrupted:
     """Has `interrupt(number)` called before certain lines of our modules, while a function runs."""
 
-    def __init__(self, function, moments, interrupt):
+    def __init__(self, function, moments, interrupt) -> None:
         self.lines = 0
         self.moments = moments
         self.interrupt = interrupt
@@ -121,7 +121,7 @@ class Interrupted:
         return self.trace
 
 
-def set_and_unset(number):
+def set_and_unset(number) -> None:
     MARKS[2].set("never seen")
     MARKS[2].unset()
     MARKS[number].set(number)
@@ -137,7 +137,7 @@ if NATIVE_REFERENCE:
 
     @sets_in_one_line
     @pytest.mark.parametrize("operation", ["set", "undo"])
-    def test_every_pair_of_lines(operation):
+    def test_every_pair_of_lines(operation) -> None:
         def work(moments):
             scene = Scene()
             interrupted = Interrupted(getattr(scene, operation), moments, set_and_unset)
@@ -153,12 +153,12 @@ if NATIVE_REFERENCE:
             Context().run(work, moments)
 
     @sets_in_one_line
-    def test_each_set_is_on_top_of_another():
+    def test_each_set_is_on_top_of_another() -> None:
         def work(moments):
             VAR.set("old")
             replaced = {}
 
-            def set_too(number):
+            def set_too(number) -> None:
                 token = VAR.set(number)
                 replaced[token.old_value] = number
 

@@ -23,7 +23,7 @@ MANY = [ContextVar(f"variable {number}") for number in range(40)]
 class Scene:
     """A Context in which an operation is done, Contexts that it is done to, and tokens."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.home = Context()
         self.context = Context()
         self.equal = Context()
@@ -35,7 +35,7 @@ class Scene:
         self.used_token = self.home.run(SET.set, "newer")
         self.home.run(SET.reset, self.used_token)
 
-    def fill(self):
+    def fill(self) -> None:
         for number, var in enumerate(MANY):
             var.set(number)
         SET.set("old")
@@ -59,7 +59,7 @@ def with_a_context(scene):
         return SET.get()
 
 
-def enter_and_exit(scene):
+def enter_and_exit(scene) -> None:
     state = thread_state()
     state.enter(scene.context)
     state.exit(scene.context)
@@ -132,7 +132,7 @@ def undisturbed(name):
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("lasting", LASTING)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_lack_of_memory_leaves_all_as_it_was(name, lasting):
+def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting) -> None:
     scenes = [Scene()]
     before = scenes[-1].state()
     expected = undisturbed(name)
@@ -144,10 +144,10 @@ def test_a_lack_of_memory_leaves_all_as_it_was(name, lasting):
             scenes.append(Scene())
 
 
-def test_the_first_operation_of_a_thread_that_lacks_memory():
+def test_the_first_operation_of_a_thread_that_lacks_memory() -> None:
     outcomes = []
 
-    def operate():
+    def operate() -> None:
         outcomes.extend(attempts(thread_state, lasting=backend == "cython"))
         outcomes.append(thread_state())
 

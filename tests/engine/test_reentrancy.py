@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,7 +19,7 @@ VAR = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
 
 
-def test_values_whose_comparison_sets_the_variable_being_compared():
+def test_values_whose_comparison_sets_the_variable_being_compared() -> None:
     """CPython issue 142829."""
 
     class Value:
@@ -46,7 +47,7 @@ def test_values_whose_comparison_sets_the_variable_being_compared():
 if hasattr(gc, "set_threshold"):
 
     @pytest.fixture
-    def collector_at_every_allocation():
+    def collector_at_every_allocation() -> Iterator[None]:
         threshold = gc.get_threshold()
         gc.set_threshold(1, 1, 1)
         yield
@@ -54,16 +55,16 @@ if hasattr(gc, "set_threshold"):
 
     @counts_on_the_gil
     @pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
-    def test_finalisers_that_set_variables_in_the_middle_of_a_set():
+    def test_finalisers_that_set_variables_in_the_middle_of_a_set() -> None:
         """CPython issue 148891."""
         set_by_finalisers = set()
 
         class Finalised:
-            def __init__(self, number):
+            def __init__(self, number) -> None:
                 self.number = number
                 self.itself = self
 
-            def __del__(self):
+            def __del__(self) -> None:
                 last.set(self.number)
                 finalised[self.number % 8].set(self.number)
                 set_by_finalisers.add(self.number)
@@ -88,9 +89,9 @@ if hasattr(gc, "set_threshold"):
         assert last.get() in set_by_finalisers
 
 
-def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
+def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable() -> None:
     class Value:
-        def __del__(self):
+        def __del__(self) -> None:
             seen.append(VAR.get())
             OTHER.set(len(seen))
 
@@ -105,12 +106,12 @@ def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable():
 if hasattr(gc, "set_threshold"):
 
     @pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
-    def test_a_finaliser_that_leaves_the_context_in_which_a_variable_is_being_set():
+    def test_a_finaliser_that_leaves_the_context_in_which_a_variable_is_being_set() -> None:
         class Leaves:
-            def __init__(self):
+            def __init__(self) -> None:
                 self.itself = self
 
-            def __del__(self):
+            def __del__(self) -> None:
                 # So that the Context's memory is used again, and by what.
                 made = [Context() for _ in range(300)]
                 del made
@@ -140,8 +141,8 @@ if hasattr(gc, "set_threshold"):
     [VAR.get, lambda: copy_context()[VAR], lambda: current_context().copy()[VAR], lambda: copy_context().run(VAR.get)],
     ids=["get", "copy_context", "copy", "run"],
 )
-def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read):
-    def act():
+def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read) -> None:
+    def act() -> None:
         # More than are kept for their memory, which asks for none.
         assert all(isinstance(seen, list) for seen in [read() for _ in range(300)])
 
@@ -150,17 +151,17 @@ def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read):
     assert OTHER.get() == [[]]
 
 
-def test_finalisers_that_read_variables_while_their_thread_ends():
+def test_finalisers_that_read_variables_while_their_thread_ends() -> None:
     class Value:
-        def __init__(self):
+        def __init__(self) -> None:
             # Memory that is freed with it, for whoever would look there.
             self.more = [object() for _ in range(50)]
 
-        def __del__(self):
+        def __del__(self) -> None:
             for var in variables:
                 read.append(isinstance(var.get("none"), (Value, str)))
 
-    def set_and_read():
+    def set_and_read() -> None:
         for var in variables:
             var.set(Value())
         for var in variables:
@@ -175,10 +176,10 @@ def test_finalisers_that_read_variables_while_their_thread_ends():
 
 
 @pytest.fixture
-def eager_collector():
+def eager_collector() -> Iterator[None]:
     """It collects often, and runs Python code each time, in which another thread may take its turn."""
 
-    def collected(phase, info):
+    def collected(phase, info) -> None:
         for _ in range(50):
             pass
 
@@ -199,7 +200,7 @@ def in_threads(*functions):
     errors = []
     barrier = threading.Barrier(len(functions))
 
-    def call(function):
+    def call(function) -> None:
         barrier.wait()
         try:
             function()
@@ -217,13 +218,13 @@ def in_threads(*functions):
 @counts_on_the_gil
 @crashes_without_the_gil
 @pytest.mark.usefixtures("quick_switches")
-def test_reading_a_context_that_another_thread_sets_in():
+def test_reading_a_context_that_another_thread_sets_in() -> None:
     """CPython issue 155519."""
     context = Context()
     variables = [ContextVar(f"variable {number}") for number in range(64)]
     done = threading.Event()
 
-    def set_all():
+    def set_all() -> None:
         for number in range(200):
             for var in variables:
                 token = var.set([number])
@@ -231,7 +232,7 @@ def test_reading_a_context_that_another_thread_sets_in():
                     var.reset(token)
         done.set()
 
-    def read():
+    def read() -> None:
         while not done.is_set():
             copied = context.copy()
             assert len(list(context)) <= 64 and len(dict(context.items())) <= 64
@@ -246,7 +247,7 @@ def test_reading_a_context_that_another_thread_sets_in():
 @counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("kind", ["keys", "values", "items"])
-def test_one_iterator_shared_by_threads(kind, eager_collector):
+def test_one_iterator_shared_by_threads(kind: str, eager_collector) -> None:
     """CPython issue 154535: each may miss what another took, and none sees what is not there."""
     context = Context()
     variables = [ContextVar(f"variable {number}") for number in range(2000)]
@@ -256,7 +257,7 @@ def test_one_iterator_shared_by_threads(kind, eager_collector):
         iterator = getattr(context, kind)()
         taken = [[], [], [], []]
 
-        def take(own, iterator=iterator):
+        def take(own, iterator=iterator) -> None:
             # The reference's iterator says that it is in use where two threads step at once.
             while True:
                 try:
@@ -270,7 +271,7 @@ def test_one_iterator_shared_by_threads(kind, eager_collector):
         assert set(sum(taken, [])) <= set(all_of_them)
 
 
-def test_a_context_is_asked_for_while_it_is_being_made():
+def test_a_context_is_asked_for_while_it_is_being_made() -> None:
     """As by a finaliser: at each bytecode of ours in turn, which are many on the pure backend."""
 
     def trace(frame, event, argument):
@@ -283,7 +284,7 @@ def test_a_context_is_asked_for_while_it_is_being_made():
                 answers.append(current_context())
         return trace
 
-    def ask():
+    def ask() -> None:
         sys.settrace(trace)
         answers.append(current_context())
         sys.settrace(None)

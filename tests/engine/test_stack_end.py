@@ -21,7 +21,7 @@ def at_the_end_of_the_stack(attempt):
     """Call the function once at each of the last levels of the stack, with its number; what it cannot do it raises."""
     raised = []
 
-    def dive():
+    def dive() -> None:
         try:
             dive()
         except RecursionError:
@@ -44,39 +44,39 @@ def variables():
     return [ContextVar(f"variable {level}") for level in range(LEVELS)]
 
 
-def with_token(variables, level):
+def with_token(variables, level) -> None:
     with variables[level].set(level):
         pass
 
 
-def with_unset(variables, level):
+def with_unset(variables, level) -> None:
     with variables[level].unset():
         pass
 
 
-def with_assign(variables, level):
+def with_assign(variables, level) -> None:
     with assign({variables[level]: level, variables[0]: level}):
         pass
 
 
-def with_context(variables, level):
+def with_context(variables, level) -> None:
     with Context():
         pass
 
 
-def with_watch(variables, level):
+def with_watch(variables, level) -> None:
     with variables[level].watch(print), watch(levels_told.append):
         pass
 
 
-def with_all(variables, level):
+def with_all(variables, level) -> None:
     with Context(), variables[level].set(level), assign({variables[0]: level}):
         pass
 
 
 @pytest.mark.parametrize("attempt", [with_token, with_unset, with_assign, with_context, with_watch, with_all])
-def test_nothing_stays(attempt, variables):
-    def work():
+def test_nothing_stays(attempt, variables) -> None:
+    def work() -> None:
         here = current_context()
         # Code that has run often is specialised: some calls take no room on the stack then.
         for level in range(LEVELS):
@@ -90,17 +90,17 @@ def test_nothing_stays(attempt, variables):
     Context().run(work)
 
 
-def by_run():
+def by_run() -> None:
     Context().run(by_run)
 
 
-def by_with():
+def by_with() -> None:
     with Context():
         by_with()
 
 
 @isolated
-def by_isolated():
+def by_isolated() -> None:
     by_isolated()
 
 
@@ -110,20 +110,20 @@ def steps():
     by_steps()
 
 
-def by_steps():
+def by_steps() -> None:
     list(steps())
 
 
-def by_bind():
+def by_bind() -> None:
     bind(by_bind)()
 
 
-def by_set():
+def by_set() -> None:
     with VAR.set("deeper"):
         by_set()
 
 
-def by_assign():
+def by_assign() -> None:
     with assign({VAR: "deeper"}):
         by_assign()
 
@@ -134,10 +134,10 @@ def deeper(levels, function):
 
 @pytest.mark.parametrize("watched", ["nothing", "a variable", "everything"])
 @pytest.mark.parametrize("descend", [by_run, by_with, by_isolated, by_steps, by_bind, by_set, by_assign])
-def test_recursion_without_end(descend, watched, monkeypatch):
+def test_recursion_without_end(descend, watched, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
-    def work():
+    def work() -> None:
         here = current_context()
         with ExitStack() as watchers:
             if watched == "a variable":

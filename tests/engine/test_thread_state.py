@@ -16,7 +16,7 @@ from contextvars_cy import Context, ContextVar, copy_context, current_context, t
 VAR = ContextVar("VAR", default="default")
 
 
-def collect():
+def collect() -> None:
     # On PyPy the first time calls the thread's finaliser, and the second frees what that had.
     gc.collect()
     gc.collect()
@@ -25,7 +25,7 @@ def collect():
 def in_a_thread(function):
     result = []
 
-    def call():
+    def call() -> None:
         try:
             result.append(function())
         except BaseException as error:
@@ -37,7 +37,7 @@ def in_a_thread(function):
     return result.pop()
 
 
-def test_a_thread_starts_without_values():
+def test_a_thread_starts_without_values() -> None:
     def look():
         before = VAR.get()
         VAR.set("thread")
@@ -49,7 +49,7 @@ def test_a_thread_starts_without_values():
         assert VAR.get() == "main"
 
 
-def test_a_context_can_be_carried_to_a_thread():
+def test_a_context_can_be_carried_to_a_thread() -> None:
     with copy_context():
         VAR.set("main")
         context = copy_context()
@@ -58,20 +58,20 @@ def test_a_context_can_be_carried_to_a_thread():
     assert context[VAR] == "thread"
 
 
-def test_a_token_of_another_thread_is_refused():
+def test_a_token_of_another_thread_is_refused() -> None:
     token = in_a_thread(lambda: VAR.set(1))
     with pytest.raises(ValueError, match="was created in a different Context"):
         VAR.reset(token)
 
 
-def test_each_thread_has_one_state_of_its_own():
+def test_each_thread_has_one_state_of_its_own() -> None:
     assert thread_state() is thread_state()
     assert in_a_thread(lambda: thread_state() is thread_state()) is True
     state = thread_state()
     assert in_a_thread(lambda: thread_state() is state) is False
 
 
-def test_enter_and_exit_are_a_stack():
+def test_enter_and_exit_are_a_stack() -> None:
     state, first, second = thread_state(), Context(), Context()
     before = current_context()
     state.enter(first)
@@ -89,10 +89,10 @@ def test_enter_and_exit_are_a_stack():
         state.exit(first)
 
 
-def test_a_run_may_leave_and_enter_in_any_order_that_ends_in_its_context():
+def test_a_run_may_leave_and_enter_in_any_order_that_ends_in_its_context() -> None:
     state, outer, inner = thread_state(), Context(), Context()
 
-    def reorder():
+    def reorder() -> None:
         state.exit(inner)
         state.exit(outer)
         state.enter(inner)
@@ -106,12 +106,12 @@ def test_a_run_may_leave_and_enter_in_any_order_that_ends_in_its_context():
 
 
 @pytest.mark.parametrize("name", ["enter", "exit"])
-def test_only_contexts_are_entered(name):
+def test_only_contexts_are_entered(name: str) -> None:
     with pytest.raises(TypeError, match="an instance of Context was expected"):
         getattr(thread_state(), name)(1)
 
 
-def test_a_state_serves_its_own_thread_only():
+def test_a_state_serves_its_own_thread_only() -> None:
     state = thread_state()
     for act in (lambda: state.context, lambda: state.enter(Context()), lambda: state.exit(Context())):
         error = in_a_thread(act)
@@ -119,7 +119,7 @@ def test_a_state_serves_its_own_thread_only():
         assert "belongs to another thread; call thread_state() in this one" in str(error)
 
 
-def test_a_state_does_not_outlive_its_thread():
+def test_a_state_does_not_outlive_its_thread() -> None:
     state = in_a_thread(thread_state)
     # A new thread may well have the old one's number.
     for _ in range(10):
@@ -127,7 +127,7 @@ def test_a_state_does_not_outlive_its_thread():
         assert type(error) is RuntimeError and "belongs to another thread" in str(error)
 
 
-def test_a_state_and_its_values_are_gone_with_the_thread():
+def test_a_state_and_its_values_are_gone_with_the_thread() -> None:
     class Value:
         pass
 
@@ -142,7 +142,7 @@ def test_a_state_and_its_values_are_gone_with_the_thread():
         assert reference() is None
 
 
-def test_many_threads_share_a_variable_and_nothing_else():
+def test_many_threads_share_a_variable_and_nothing_else() -> None:
     def count(number):
         for step in range(200):
             VAR.set((number, step))
@@ -160,11 +160,11 @@ def test_many_threads_share_a_variable_and_nothing_else():
     assert results == [True] * 8
 
 
-def test_two_threads_cannot_both_enter():
+def test_two_threads_cannot_both_enter() -> None:
     context, entered = Context(), []
     barrier = threading.Barrier(8)
 
-    def enter():
+    def enter() -> None:
         barrier.wait()
         try:
             context.run(lambda: (entered.append(1), barrier.wait()))
@@ -179,12 +179,12 @@ def test_two_threads_cannot_both_enter():
     assert entered == [1]
 
 
-def in_a_bare_thread(function):
+def in_a_bare_thread(function) -> None:
     """Without the Context in which a `threading.Thread` runs from Python 3.14 on, and must end."""
     done = _thread.allocate_lock()
     done.acquire()
 
-    def call():
+    def call() -> None:
         try:
             function()
         finally:
@@ -194,7 +194,7 @@ def in_a_bare_thread(function):
     done.acquire()
 
 
-def test_a_thread_that_ends_in_a_context_has_not_left_it():
+def test_a_thread_that_ends_in_a_context_has_not_left_it() -> None:
     """As in the standard library: nobody can enter it again, everybody can read and copy it."""
     context, after = Context(), []
     in_a_bare_thread(lambda: (thread_state().enter(context), VAR.set("thread")))
@@ -208,8 +208,8 @@ def test_a_thread_that_ends_in_a_context_has_not_left_it():
     assert context[VAR] == context.copy().run(VAR.get) == "thread"
 
 
-def test_a_context_is_gone_with_the_thread_that_ended_in_it():
-    def enter():
+def test_a_context_is_gone_with_the_thread_that_ended_in_it() -> None:
+    def enter() -> None:
         context = Context()
         thread_state().enter(context)
         references.append(weakref.ref(context))
@@ -220,7 +220,7 @@ def test_a_context_is_gone_with_the_thread_that_ended_in_it():
     assert references[0]() is None
 
 
-def test_a_generator_that_another_thread_closes_cannot_leave_its_context(monkeypatch):
+def test_a_generator_that_another_thread_closes_cannot_leave_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
     def generate():
         with context:
             VAR.set("generator")

@@ -26,12 +26,12 @@ OTHER = ContextVar("OTHER", default=0)
 MANY = [ContextVar(f"variable {number}") for number in range(40)]
 
 
-def in_threads(step):
+def in_threads(step) -> None:
     """Call `step(number)` over and over in each of the threads at once; the first exception ends it, and is raised."""
     failures = []
     start = threading.Barrier(THREADS)
 
-    def work(number):
+    def work(number) -> None:
         try:
             start.wait()
             end = time.monotonic() + SECONDS
@@ -53,10 +53,10 @@ def is_entered_elsewhere(error):
     return "is already entered" in str(error)
 
 
-def test_shared_variables_have_values_of_each_threads_own():
+def test_shared_variables_have_values_of_each_threads_own() -> None:
     steps = [0] * THREADS
 
-    def step(number):
+    def step(number) -> None:
         step = steps[number] = steps[number] + 1
         assert VAR.get() in ("default", (number, step - 1))
         VAR.set((number, step))
@@ -77,13 +77,13 @@ def test_shared_variables_have_values_of_each_threads_own():
 
 
 @crashes_without_the_gil
-def test_a_context_is_read_while_another_thread_sets_in_it():
+def test_a_context_is_read_while_another_thread_sets_in_it() -> None:
     shared, reads = Context(), [0] * THREADS
     shared.run(OTHER.set, 0)
     # OTHER first: whoever looks finds it at VAR's number, or one ahead.
     shared.run(VAR.set, 0)
 
-    def advance():
+    def advance() -> None:
         for _ in range(100):
             OTHER.set(OTHER.get() + 1)
             if OTHER.get() % 10 == 0:
@@ -91,7 +91,7 @@ def test_a_context_is_read_while_another_thread_sets_in_it():
                     pass
             VAR.set(VAR.get() + 1)
 
-    def step(number):
+    def step(number) -> None:
         if number == 0:
             shared.run(advance)
             return
@@ -114,12 +114,12 @@ def test_a_context_is_read_while_another_thread_sets_in_it():
     assert all(reads[1:])
 
 
-def enter_by_with(context, function):
+def enter_by_with(context, function) -> None:
     with context:
         function()
 
 
-def enter_by_state(context, function):
+def enter_by_state(context, function) -> None:
     thread_state().enter(context)
     try:
         function()
@@ -129,11 +129,11 @@ def enter_by_state(context, function):
 
 @entered_twice_without_the_gil
 @pytest.mark.parametrize("enter", [Context.run, enter_by_with, enter_by_state], ids=["run", "with", "state"])
-def test_one_context_is_entered_by_one_thread_at_a_time(enter):
+def test_one_context_is_entered_by_one_thread_at_a_time(enter) -> None:
     shared, inside, done, refused = Context(), [], [], []
     shared.run(OTHER.set, 0)
 
-    def work(number):
+    def work(number) -> None:
         assert not inside
         inside.append(number)
         for _ in range(10):
@@ -144,7 +144,7 @@ def test_one_context_is_entered_by_one_thread_at_a_time(enter):
         inside.pop()
         done.append(number)
 
-    def step(number):
+    def step(number) -> None:
         VAR.set(number)
         try:
             enter(shared, lambda: work(number))
@@ -159,11 +159,11 @@ def test_one_context_is_entered_by_one_thread_at_a_time(enter):
     assert shared.run(current_context) is shared
 
 
-def test_maps_that_share_their_tree():
+def test_maps_that_share_their_tree() -> None:
     base = Hamt({("base", number): number for number in range(100)})
     own, published = [base] * THREADS, [base] * THREADS
 
-    def step(number):
+    def step(number) -> None:
         size = len(own[number])
         hamt = own[number].set((number, size), [number])
         hamt = hamt.update({(number, size, more): more for more in range(5)}).discard((number, size, 4))
@@ -183,12 +183,12 @@ def test_maps_that_share_their_tree():
         hamt._check()
 
 
-def test_a_mutation_loses_no_change_that_it_took():
+def test_a_mutation_loses_no_change_that_it_took() -> None:
     mutation = Hamt(a=1).mutate()
     kept = [set() for _ in range(THREADS)]
     steps = [0] * THREADS
 
-    def step(number):
+    def step(number) -> None:
         key = number, steps[number] % 500
         steps[number] += 1
         try:
@@ -211,11 +211,11 @@ def test_a_mutation_loses_no_change_that_it_took():
     assert dict(hamt) == {"a": 1, **{key: key[0] for keys in kept for key in keys}}
 
 
-def test_an_iterator_that_threads_share():
+def test_an_iterator_that_threads_share() -> None:
     hamt = Hamt({number: str(number) for number in range(1000)})
     iterators = [iter(hamt.items())]
 
-    def step(number):
+    def step(number) -> None:
         iterator = iterators[-1]
         try:
             for _ in range(100):
@@ -232,11 +232,11 @@ def test_an_iterator_that_threads_share():
 
 
 @entered_twice_without_the_gil
-def test_a_token_is_used_once():
+def test_a_token_is_used_once() -> None:
     context, used = Context(), []
     tokens = [context.run(VAR.set, 1)]
 
-    def step(number):
+    def step(number) -> None:
         token = tokens[-1]
         try:
             context.run(VAR.reset, token)
@@ -256,10 +256,10 @@ def test_a_token_is_used_once():
     assert all("Token used" in repr(token) for token in used) and "Token used" not in repr(tokens[-1])
 
 
-def test_each_thread_has_its_state_and_its_current_context():
+def test_each_thread_has_its_state_and_its_current_context() -> None:
     states = {}
 
-    def step(number):
+    def step(number) -> None:
         state = states.setdefault(number, thread_state())
         base = current_context()
         assert thread_state() is state
@@ -275,21 +275,21 @@ def test_each_thread_has_its_state_and_its_current_context():
     assert len(set(map(id, states.values()))) == len(states) == THREADS
 
 
-def test_contexts_made_in_one_thread_and_dropped_in_another():
+def test_contexts_made_in_one_thread_and_dropped_in_another() -> None:
     handed_over = collections.deque(maxlen=50)
     finalised = []
 
     class Value:
-        def __init__(self, number):
+        def __init__(self, number) -> None:
             self.number = number
 
-        def __del__(self):
+        def __del__(self) -> None:
             # In whichever thread drops the last reference.
             VAR.get()
             current_context()
             finalised.append(self.number)
 
-    def step(number):
+    def step(number) -> None:
         context = copy_context()
         value = Value(number)
         token = context.run(VAR.set, value)

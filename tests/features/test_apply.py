@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import re
 import threading
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -43,14 +44,14 @@ def context_of(values):
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
 
 @given(VALUES, VALUES, st.none() | st.sets(st.sampled_from(MANY)))
-def test_the_values_of_the_other_are_laid_over_those_here(here, there, only):
-    def check():
+def test_the_values_of_the_other_are_laid_over_those_here(here, there, only) -> None:
+    def check() -> None:
         assign(here)
         assignment = apply(other, only)
         brought = {var: value for var, value in there.items() if only is None or var in only}
@@ -63,7 +64,7 @@ def test_the_values_of_the_other_are_laid_over_those_here(here, there, only):
     Context().run(check)
 
 
-def test_with_undoes_at_the_end_and_after_an_error():
+def test_with_undoes_at_the_end_and_after_an_error() -> None:
     other = context_of({ONE: 1, TWO: 2})
     ONE.set("old")
     with apply(other) as assignment:
@@ -76,21 +77,21 @@ def test_with_undoes_at_the_end_and_after_an_error():
     assert values() == {ONE: "old"}
 
 
-def test_a_variable_with_that_very_value_is_given_it_back_too():
+def test_a_variable_with_that_very_value_is_given_it_back_too() -> None:
     ONE.set("same")
     with apply(copy_context()):
         ONE.set("changed")
     assert values() == {ONE: "same"}
 
 
-def test_what_the_other_lacks_stays():
+def test_what_the_other_lacks_stays() -> None:
     ONE.set("here")
     apply(Context())
     apply(context_of({TWO: 2}), only=iter([ONE, TWO, THREE]))
     assert values() == {ONE: "here", TWO: 2}
 
 
-def test_the_other_may_be_in_use_and_change_afterwards():
+def test_the_other_may_be_in_use_and_change_afterwards() -> None:
     apply(current_context())
     assert values() == {}
     ONE.set("here")
@@ -103,7 +104,7 @@ def test_the_other_may_be_in_use_and_change_afterwards():
     assert values() == {ONE: "here", TWO: "there"}
 
 
-def test_the_other_is_seen_at_one_moment():
+def test_the_other_is_seen_at_one_moment() -> None:
     def only():
         yield ONE
         other.run(TWO.set, "later")
@@ -115,13 +116,13 @@ def test_the_other_is_seen_at_one_moment():
 
 
 @pytest.mark.parametrize("wrong", [{}, None, Hamt(), contextvars.Context()], ids=lambda wrong: type(wrong).__name__)
-def test_only_a_context_is_applied(wrong):
+def test_only_a_context_is_applied(wrong) -> None:
     with pytest.raises(TypeError, match=re.escape(f"apply() takes a Context of contextvars_cy, not {wrong!r}")):
         apply(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None], ids=repr)
-def test_an_error_changes_nothing(wrong):
+def test_an_error_changes_nothing(wrong) -> None:
     with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
         apply(context_of({ONE: 1}), only=[ONE, wrong])
     with pytest.raises(TypeError):
@@ -129,7 +130,7 @@ def test_an_error_changes_nothing(wrong):
     assert values() == {}
 
 
-def test_values_set_in_a_thread_are_brought_back():
+def test_values_set_in_a_thread_are_brought_back() -> None:
     child = copy_context()
     thread = threading.Thread(target=child.run, args=(ONE.set, "thread"))
     thread.start()
@@ -143,12 +144,12 @@ def test_values_set_in_a_thread_are_brought_back():
 
 
 @given(VALUES, VALUES)
-def test_diff_is_that_of_the_maps(one, two):
+def test_diff_is_that_of_the_maps(one, two) -> None:
     assert context_of(one).diff(context_of(two)) == Hamt(one).diff(Hamt(two))
     assert context_of(one).diff(context_of(dict(one))) == HamtDiff({}, {}, {})
 
 
-def test_what_a_call_has_changed():
+def test_what_a_call_has_changed() -> None:
     apply(context_of({ONE: 1, TWO: 2}))
     before, after = copy_context(), copy_context()
     after.run(ONE.set, "changed")
@@ -163,7 +164,7 @@ def test_what_a_call_has_changed():
     assert values() == {ONE: "changed", TWO: "meanwhile", THREE: "added"}
 
 
-def test_of_a_native_context_it_says_how_to_find_ours():
+def test_of_a_native_context_it_says_how_to_find_ours() -> None:
     native = contextvars.copy_context()
     hint = (
         "; of the standard library's, give it context.run(contextvars_cy.current_context)" if host == "native" else ""
@@ -176,7 +177,7 @@ def test_of_a_native_context_it_says_how_to_find_ours():
             assert ONE.get() == "theirs"
 
 
-def test_diff_of_the_current_context():
+def test_diff_of_the_current_context() -> None:
     here, before = current_context(), copy_context()
     ONE.set(1)
     assert here.diff(here) == HamtDiff({}, {}, {})
@@ -184,7 +185,7 @@ def test_diff_of_the_current_context():
 
 
 @pytest.mark.parametrize("wrong", [{}, None, Hamt(), contextvars.Context()], ids=lambda wrong: type(wrong).__name__)
-def test_only_contexts_are_compared(wrong):
+def test_only_contexts_are_compared(wrong) -> None:
     with pytest.raises(TypeError, match="^an instance of Context was expected"):
         Context().diff(wrong)
     with pytest.raises(TypeError):
@@ -194,7 +195,7 @@ def test_only_contexts_are_compared(wrong):
 class Acting:
     """A value that does something while it is compared."""
 
-    def __init__(self, act):
+    def __init__(self, act) -> None:
         self.act = act
 
     def __eq__(self, other):
@@ -204,15 +205,15 @@ class Acting:
     __hash__ = None
 
 
-def test_an_error_of_a_comparison_passes():
+def test_an_error_of_a_comparison_passes() -> None:
     one, two = context_of({ONE: Acting(lambda: 1 / 0)}), context_of({ONE: 1})
     with pytest.raises(ZeroDivisionError):
         one.diff(two)
     assert two[ONE] == 1
 
 
-def test_both_contexts_may_change_while_they_are_compared():
-    def change():
+def test_both_contexts_may_change_while_they_are_compared() -> None:
+    def change() -> None:
         for context in (one, two):
             for var in MANY:
                 context.run(var.set, "changed")
@@ -225,8 +226,8 @@ def test_both_contexts_may_change_while_they_are_compared():
 
 @counts_on_the_gil
 @crashes_without_the_gil
-def test_another_threads_context_is_compared(quick_switches):
-    def work():
+def test_another_threads_context_is_compared(quick_switches) -> None:
+    def work() -> None:
         for number in range(20_000):
             ONE.set(number)
             TWO.set(number)

@@ -52,25 +52,25 @@ def lines_of(messages):
         yield linecache.getline(name, int(number)).strip()
 
 
-async def in_a_with():
+async def in_a_with() -> None:
     with copy_context():
         USER.set("ada")
         await asyncio.sleep(60)
 
 
-async def in_a_step_that_comes_at_once():
+async def in_a_step_that_comes_at_once() -> None:
     with copy_context():
         await asyncio.sleep(0)
         raise AssertionError("went on")
 
 
-async def on_an_exit_stack():
+async def on_an_exit_stack() -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(copy_context())
         await asyncio.sleep(60)
 
 
-async def in_an_async_generator():
+async def in_an_async_generator() -> None:
     async def numbers():
         with copy_context():
             await asyncio.sleep(60)
@@ -93,41 +93,41 @@ async def connected():
 
 
 class Session:
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.context = copy_context()
         self.context.__enter__()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error) -> None:
         self.context.__exit__(*error)
 
 
-async def in_a_context_manager():
+async def in_a_context_manager() -> None:
     with signed_in():
         await asyncio.sleep(60)
 
 
-async def in_an_async_context_manager():
+async def in_an_async_context_manager() -> None:
     async with connected():
         await asyncio.sleep(60)
 
 
-async def in_a_context_manager_that_is_a_class():
+async def in_a_context_manager_that_is_a_class() -> None:
     with Session():
         await asyncio.sleep(60)
 
 
-async def below():
-    async def inner():
+async def below() -> None:
+    async def inner() -> None:
         await in_a_with()
 
     await inner()
 
 
-async def with_a_timeout():
+async def with_a_timeout() -> None:
     await asyncio.wait_for(in_a_with(), 60)
 
 
-async def while_it_ends():
+async def while_it_ends() -> None:
     with copy_context():
         try:
             await asyncio.sleep(60)
@@ -135,7 +135,7 @@ async def while_it_ends():
             await asyncio.sleep(0)
 
 
-async def and_swallows_the_cancellation():
+async def and_swallows_the_cancellation() -> None:
     with copy_context():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)
@@ -159,7 +159,7 @@ async def and_swallows_the_cancellation():
     ],
     ids=lambda body: body.__name__,
 )
-def test_it_is_an_error_that_names_the_line(body):
+def test_it_is_an_error_that_names_the_line(body) -> None:
     error, told = outcome_of(body)
     assert type(error) is RuntimeError
     assert [*lines_of(told)] == [*lines_of([str(error)])]
@@ -171,15 +171,15 @@ def test_it_is_an_error_that_names_the_line(body):
 
 
 @pytest.mark.skipif(not CPYTHON, reason="an error that asyncio threw in loses what its traceback gained")
-def test_the_error_shows_where_it_waited():
+def test_the_error_shows_where_it_waited() -> None:
     error, _ = outcome_of(in_a_with)
     assert type(error.__cause__) is asyncio.CancelledError
     traceback = error.__cause__.__traceback__
     assert linecache.getline(__file__, traceback.tb_lineno).strip() == "await asyncio.sleep(60)"
 
 
-def test_several_in_one_another():
-    async def body():
+def test_several_in_one_another() -> None:
+    async def body() -> None:
         with copy_context(), Context():
             with copy_context():
                 await asyncio.sleep(60)
@@ -193,7 +193,7 @@ def test_several_in_one_another():
     ]
 
 
-def test_several_tasks_at_once():
+def test_several_tasks_at_once() -> None:
     async def body():
         errors = await asyncio.gather(*(in_a_with() for _ in range(5)), return_exceptions=True)
         return {type(error) for error in errors}
@@ -203,7 +203,7 @@ def test_several_tasks_at_once():
     assert len(told) == 5
 
 
-def test_a_task_that_has_caught_it_goes_on():
+def test_a_task_that_has_caught_it_goes_on() -> None:
     async def body():
         for _ in range(3):
             with pytest.raises(RuntimeError, match=STILL_ENTERED):
@@ -216,11 +216,11 @@ def test_a_task_that_has_caught_it_goes_on():
     assert (cancelling, len(told)) == (0, 3)
 
 
-def test_what_is_entered_for_good_is_left_and_the_program_goes_on():
+def test_what_is_entered_for_good_is_left_and_the_program_goes_on() -> None:
     """As by a cell of a notebook: it is the one that leaves it which gets the error."""
     context = copy_context()
 
-    def cell():
+    def cell() -> None:
         context.__enter__()
         USER.set("ada")
 
@@ -244,7 +244,7 @@ def test_what_is_entered_for_good_is_left_and_the_program_goes_on():
     [lambda: copy_context().__enter__(), lambda: thread_state().enter(copy_context())],
     ids=["__enter__", "thread state"],
 )
-def test_a_context_that_nobody_holds(enter):
+def test_a_context_that_nobody_holds(enter) -> None:
     async def body():
         enter()
         await asyncio.sleep(0)
@@ -254,8 +254,8 @@ def test_a_context_that_nobody_holds(enter):
     assert (outcome, len(told)) == ("goes on", 1)
 
 
-def test_within_a_context_that_something_is_run_in():
-    def enter():
+def test_within_a_context_that_something_is_run_in() -> None:
+    def enter() -> None:
         copy_context().__enter__()
 
     async def body():
@@ -268,7 +268,7 @@ def test_within_a_context_that_something_is_run_in():
     assert (outcome, len(told)) == ("goes on", 1)
 
 
-def test_in_a_callback():
+def test_in_a_callback() -> None:
     async def body():
         asyncio.get_running_loop().call_soon(lambda: copy_context().__enter__())
         await asyncio.sleep(0.001)
@@ -278,8 +278,8 @@ def test_in_a_callback():
     assert (outcome, len(told)) == ("goes on", 1)
 
 
-def test_in_the_last_step_of_a_program():
-    async def main():
+def test_in_the_last_step_of_a_program() -> None:
+    async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, about: told.append(about["message"]))
         copy_context().__enter__()
 
@@ -294,7 +294,7 @@ def test_in_the_last_step_of_a_program():
     assert STILL_ENTERED in told[-1]
 
 
-def test_in_threads():
+def test_in_threads() -> None:
     outcomes = []
     threads = [threading.Thread(target=lambda: outcomes.append(outcome_of(in_a_with))) for _ in range(4)]
     for thread in threads:
@@ -304,7 +304,7 @@ def test_in_threads():
     assert [(type(error), len(told)) for error, told in outcomes] == [(RuntimeError, 1)] * 4
 
 
-def test_what_ends_in_its_step_is_left_in_peace():
+def test_what_ends_in_its_step_is_left_in_peace() -> None:
     async def body():
         for number in range(3):
             with copy_context() as context:
@@ -319,7 +319,7 @@ def test_what_ends_in_its_step_is_left_in_peace():
     assert outcome_of(body) == ("nobody", [])
 
 
-def test_a_loop_within_a_step():
+def test_a_loop_within_a_step() -> None:
     """As nest_asyncio has it: the step, and the body, go on after it."""
 
     async def body():
@@ -339,7 +339,7 @@ def test_a_loop_within_a_step():
 
 if host == "native":
 
-    def test_a_context_around_the_loop_stays_entered():
+    def test_a_context_around_the_loop_stays_entered() -> None:
         def program():
             outside = current_context()
             return outcome_of(in_a_with), current_context() is outside
@@ -350,7 +350,7 @@ if host == "native":
 
     if sys.version_info >= (3, 12):
 
-        def test_a_task_that_is_started_eagerly():
+        def test_a_task_that_is_started_eagerly() -> None:
             async def body():
                 asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
                 try:

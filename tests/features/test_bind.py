@@ -10,6 +10,7 @@ import inspect
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,7 +21,7 @@ ONE, TWO, THREE = (ContextVar(name, default=f"{name} unset") for name in ("one",
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
@@ -33,14 +34,14 @@ def in_a_thread(function):
     return results[0]
 
 
-def test_it_sees_the_values_of_when_it_was_bound():
+def test_it_sees_the_values_of_when_it_was_bound() -> None:
     ONE.set("bound")
     get = bind(ONE.get)
     ONE.set("later")
     assert [get(), in_a_thread(get), Context().run(get), ONE.get()] == ["bound"] * 3 + ["later"]
 
 
-def test_nothing_comes_back_and_no_call_sees_another():
+def test_nothing_comes_back_and_no_call_sees_another() -> None:
     exchange = bind(lambda value: ONE.set(value).old_value)
     ONE.set("here")
     missing = Context().run(ONE.set, 1).old_value
@@ -48,11 +49,11 @@ def test_nothing_comes_back_and_no_call_sees_another():
     assert ONE.get() == "here"
 
 
-def test_calls_at_once_have_copies_of_their_own():
+def test_calls_at_once_have_copies_of_their_own() -> None:
     barrier = threading.Barrier(8)
     seen = {}
 
-    def call(number):
+    def call(number) -> None:
         seen[number] = [TWO.get()]
         TWO.set(number)
         barrier.wait()
@@ -68,7 +69,7 @@ def test_calls_at_once_have_copies_of_their_own():
     assert seen == {number: ["bound", number] for number in range(8)}
 
 
-def test_it_may_call_itself():
+def test_it_may_call_itself() -> None:
     def count(number):
         found = ONE.get()
         ONE.set(number)
@@ -79,8 +80,8 @@ def test_it_may_call_itself():
     assert bound(2) == ["bound", "bound", "bound", 1, 2]
 
 
-def test_an_error_passes_and_the_next_call_is_as_the_first():
-    def fail(value):
+def test_an_error_passes_and_the_next_call_is_as_the_first() -> None:
+    def fail(value) -> None:
         ONE.set(value)
         raise ZeroDivisionError(value)
 
@@ -91,7 +92,7 @@ def test_an_error_passes_and_the_next_call_is_as_the_first():
     assert ONE not in copy_context()
 
 
-def test_only_some_variables():
+def test_only_some_variables() -> None:
     ONE.set(1)
     TWO.set(2)
     see = bind(copy_context, only=[ONE, THREE])
@@ -102,7 +103,7 @@ def test_only_some_variables():
     assert bind(TWO.get, only=(var for var in [ONE]))() == "two unset"
 
 
-def test_only_some_values_are_kept_alive():
+def test_only_some_values_are_kept_alive() -> None:
     class Value:
         pass
 
@@ -119,7 +120,7 @@ def test_only_some_values_are_kept_alive():
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None], ids=repr)
-def test_only_what_is_a_variable(wrong):
+def test_only_what_is_a_variable(wrong) -> None:
     with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
         bind(ONE.get, only=[ONE, wrong])
 
@@ -127,14 +128,14 @@ def test_only_what_is_a_variable(wrong):
 @pytest.mark.parametrize(
     "wrong", [ONE, 1, "name", contextvars.ContextVar("theirs")], ids=["ours", "1", "name", "theirs"]
 )
-def test_only_takes_many_variables(wrong):
+def test_only_takes_many_variables(wrong) -> None:
     for name, call in (("bind", lambda: bind(ONE.get, only=wrong)), ("apply", lambda: apply(Context(), only=wrong))):
         refusal = f"{name}() takes an iterable of variables as only, not {wrong!r}: write only=[variable]"
         with refuses(TypeError, refusal):
             call()
 
 
-def test_only_what_can_be_called():
+def test_only_what_can_be_called() -> None:
     with pytest.raises(TypeError, match=r"^bind\(\) takes a callable, not Context$"):
         bind(copy_context())
 
@@ -155,20 +156,20 @@ class Greeter:
     [Greeter().greet, functools.partial(Greeter.greet, Greeter()), Greeter()],
     ids=["method", "partial", "object"],
 )
-def test_whatever_can_be_called(callee):
+def test_whatever_can_be_called(callee) -> None:
     with ONE.set("ada"):
         bound = bind(callee)
     assert bound("bob") == "ada greets bob"
 
 
-def test_a_bound_function_is_a_method_of_its_class():
+def test_a_bound_function_is_a_method_of_its_class() -> None:
     with ONE.set("ada"):
         assert Greeter().greet_from_nowhere("bob") == "one unset greets bob"
 
 
-def test_a_class_can_be_bound():
+def test_a_class_can_be_bound() -> None:
     class Seen:
-        def __init__(self, number, *, word):
+        def __init__(self, number, *, word) -> None:
             self.seen = ONE.get(), number, word
 
     with ONE.set("ada"):
@@ -176,7 +177,7 @@ def test_a_class_can_be_bound():
     assert make(1, word="a").seen == ("ada", 1, "a")
 
 
-def test_it_looks_like_the_function():
+def test_it_looks_like_the_function() -> None:
     def add(left: int, right: int = 2) -> int:
         """Add two numbers."""
         return left + right
@@ -188,7 +189,7 @@ def test_it_looks_like_the_function():
     assert bound.__wrapped__ is add
 
 
-def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound():
+def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound() -> None:
     async def coroutine():
         return ONE.get()
 
@@ -205,7 +206,7 @@ def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound():
     assert list(make_generator()) == ["caller"]
 
 
-def test_callbacks_of_an_event_loop():
+def test_callbacks_of_an_event_loop() -> None:
     async def main():
         loop, seen = asyncio.get_running_loop(), []
         with ONE.set("bound"):
@@ -233,7 +234,7 @@ SCHEDULERS = {
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_context(scheduler):
+def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_context(scheduler) -> None:
     class Value:
         pass
 

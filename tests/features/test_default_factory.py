@@ -1,16 +1,19 @@
 """Unset, asked, made on demand: `unset`, `is_set`, and a default that is made for each Context."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, Token, backend, copy_context, host
 
 
-def test_unset_takes_the_value_away_and_its_token_brings_it_back():
+def test_unset_takes_the_value_away_and_its_token_brings_it_back() -> None:
     var = ContextVar("var", default="default")
     with copy_context() as context:
         var.set("value")
@@ -21,7 +24,7 @@ def test_unset_takes_the_value_away_and_its_token_brings_it_back():
         assert context[var] == var.get() == "value"
 
 
-def test_unset_scopes_as_set_does():
+def test_unset_scopes_as_set_does() -> None:
     var = ContextVar("var")
     with copy_context():
         var.set(1)
@@ -35,7 +38,7 @@ def test_unset_scopes_as_set_does():
             var.reset(token)
 
 
-def test_unset_of_a_variable_without_a_value_is_undone_to_nothing():
+def test_unset_of_a_variable_without_a_value_is_undone_to_nothing() -> None:
     var = ContextVar("var")
     with copy_context() as context:
         token = var.unset()
@@ -45,7 +48,7 @@ def test_unset_of_a_variable_without_a_value_is_undone_to_nothing():
         assert var not in context
 
 
-def test_unset_in_a_copy_leaves_the_original():
+def test_unset_in_a_copy_leaves_the_original() -> None:
     var = ContextVar("var")
     with copy_context() as context:
         var.set(1)
@@ -54,7 +57,7 @@ def test_unset_in_a_copy_leaves_the_original():
         assert var not in copy and context[var] == 1
 
 
-def test_is_set_asks_for_a_value_and_not_for_a_default():
+def test_is_set_asks_for_a_value_and_not_for_a_default() -> None:
     var = ContextVar("var", default=1)
     made = ContextVar("made", default_factory=pytest.fail)
     with copy_context():
@@ -65,7 +68,7 @@ def test_is_set_asks_for_a_value_and_not_for_a_default():
         assert not var.is_set()
 
 
-def test_a_value_is_made_at_the_first_get_and_once():
+def test_a_value_is_made_at_the_first_get_and_once() -> None:
     calls = []
     var = ContextVar("var", default_factory=lambda: calls.append(len(calls)) or calls)
     with copy_context() as context:
@@ -74,7 +77,7 @@ def test_a_value_is_made_at_the_first_get_and_once():
         assert calls == [0]
 
 
-def test_no_value_is_made_where_there_is_one_or_an_argument():
+def test_no_value_is_made_where_there_is_one_or_an_argument() -> None:
     var = ContextVar("var", default_factory=pytest.fail)
     with copy_context() as context:
         assert var.get(None) is None
@@ -85,7 +88,7 @@ def test_no_value_is_made_where_there_is_one_or_an_argument():
         context[var]
 
 
-def test_contexts_that_branched_before_have_each_their_own_and_those_after_share_it():
+def test_contexts_that_branched_before_have_each_their_own_and_those_after_share_it() -> None:
     var = ContextVar("var", default_factory=list)
     with copy_context():
         before = copy_context()
@@ -95,7 +98,7 @@ def test_contexts_that_branched_before_have_each_their_own_and_those_after_share
         assert after.run(var.get) is mine
 
 
-def test_after_unset_a_new_value_is_made():
+def test_after_unset_a_new_value_is_made() -> None:
     var = ContextVar("var", default_factory=list)
     with copy_context():
         first = var.get()
@@ -104,8 +107,8 @@ def test_after_unset_a_new_value_is_made():
         assert var.get() is first
 
 
-def test_a_factory_that_fails_leaves_the_variable_unset():
-    def fail():
+def test_a_factory_that_fails_leaves_the_variable_unset() -> None:
+    def fail() -> None:
         raise ValueError("no value today")
 
     var = ContextVar("var", default_factory=fail)
@@ -116,7 +119,7 @@ def test_a_factory_that_fails_leaves_the_variable_unset():
             assert not var.is_set()
 
 
-def test_a_factory_that_sets_the_variable_has_its_say():
+def test_a_factory_that_sets_the_variable_has_its_say() -> None:
     def factory():
         var.set("set within")
         return "returned"
@@ -126,7 +129,7 @@ def test_a_factory_that_sets_the_variable_has_its_say():
         assert var.get() == "set within" == var.get()
 
 
-def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error():
+def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error() -> None:
     var = ContextVar("var", default_factory=lambda: var.get())
     with copy_context():
         with pytest.raises(RecursionError):
@@ -135,28 +138,28 @@ def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error():
 
 
 @pytest.mark.parametrize("factory", [1, "list", []], ids=repr)
-def test_a_factory_must_be_callable(factory):
+def test_a_factory_must_be_callable(factory) -> None:
     with pytest.raises(TypeError, match="default_factory must be callable, not "):
         ContextVar("var", default_factory=factory)
 
 
-def test_a_default_and_a_factory_are_one_too_many():
+def test_a_default_and_a_factory_are_one_too_many() -> None:
     with pytest.raises(TypeError, match="takes a default or a default_factory, not both"):
         ContextVar("var", default=None, default_factory=list)
     assert ContextVar("var", default=1, default_factory=None).get() == 1
 
 
-def test_the_repr_shows_the_factory():
+def test_the_repr_shows_the_factory() -> None:
     assert "<ContextVar name='var' default_factory=<class 'list'> at 0x" in repr(
         ContextVar("var", default_factory=list)
     )
 
 
-def test_each_thread_makes_its_own():
+def test_each_thread_makes_its_own() -> None:
     var = ContextVar("var", default_factory=list)
     found = []
 
-    def work():
+    def work() -> None:
         with copy_context():
             var.get().append(1)
             found.append(var.get())
@@ -185,7 +188,7 @@ ContextVar("own", default_factory=list), ContextVar("fixed", default=()), Contex
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])
-def test_debug_mode_warns_of_a_default_that_every_context_shares(debug, tmp_path):
+def test_debug_mode_warns_of_a_default_that_every_context_shares(debug, tmp_path: Path) -> None:
     script = tmp_path / "shared.py"
     script.write_text(SHARED, encoding="utf-8")
     choices = {"BACKEND": backend, "HOST": host, "DEBUG": debug}

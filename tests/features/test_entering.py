@@ -27,21 +27,21 @@ def in_a_second(signed_in):
         yield context
 
 
-def test_a_fixture_that_enters_one_gives_the_test_its_values(signed_in):
+def test_a_fixture_that_enters_one_gives_the_test_its_values(signed_in) -> None:
     assert current_context() is signed_in
     assert USER.get() == "ada"
 
 
-def test_such_fixtures_are_nested(signed_in, in_a_second):
+def test_such_fixtures_are_nested(signed_in, in_a_second) -> None:
     assert current_context() is in_a_second
     assert (USER.get(), signed_in[USER]) == ("grace", "ada")
 
 
-def test_nothing_of_them_is_left():
+def test_nothing_of_them_is_left() -> None:
     assert USER.get() == "nobody"
 
 
-def test_on_an_exit_stack():
+def test_on_an_exit_stack() -> None:
     outside = current_context()
     contexts = [Context(), Context()]
     with contextlib.ExitStack() as stack:
@@ -54,7 +54,7 @@ def test_on_an_exit_stack():
     assert [USER in context for context in contexts] == [False, False]
 
 
-def test_an_exit_stack_that_is_closed_elsewhere_leaves_nothing_entered():
+def test_an_exit_stack_that_is_closed_elsewhere_leaves_nothing_entered() -> None:
     outside = current_context()
     context = Context()
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,7 @@ def test_an_exit_stack_that_is_closed_elsewhere_leaves_nothing_entered():
     assert current_context() is outside
 
 
-def test_an_exception_leaves_it_and_goes_on():
+def test_an_exception_leaves_it_and_goes_on() -> None:
     context = Context()
     with pytest.raises(ZeroDivisionError), context:
         USER.set("ada")
@@ -74,7 +74,7 @@ def test_an_exception_leaves_it_and_goes_on():
     assert context[USER] == "ada"
 
 
-def test_in_the_body_of_an_async_with():
+def test_in_the_body_of_an_async_with() -> None:
     @contextlib.asynccontextmanager
     async def connection():
         await asyncio.sleep(0)
@@ -95,8 +95,8 @@ def test_in_the_body_of_an_async_with():
     assert asyncio.run(main()) == "grace"
 
 
-def test_it_is_no_asynchronous_context_manager():
-    async def main():
+def test_it_is_no_asynchronous_context_manager() -> None:
+    async def main() -> None:
         async with copy_context():
             pass
 
@@ -104,7 +104,7 @@ def test_it_is_no_asynchronous_context_manager():
         asyncio.run(main())
 
 
-def test_a_generator_that_is_suspended_in_one_leaves_its_caller_in_it():
+def test_a_generator_that_is_suspended_in_one_leaves_its_caller_in_it() -> None:
     def numbers():
         with Context():
             yield 1
@@ -123,7 +123,7 @@ def test_a_generator_that_is_suspended_in_one_leaves_its_caller_in_it():
     assert current_context() is outside
 
 
-def test_left_out_of_order():
+def test_left_out_of_order() -> None:
     outside = current_context()
     first, second = Context(), Context()
     first.__enter__()
@@ -136,7 +136,7 @@ def test_left_out_of_order():
     assert current_context() is outside
 
 
-def test_what_was_set_inside_is_not_reset_outside():
+def test_what_was_set_inside_is_not_reset_outside() -> None:
     with copy_context():
         token = USER.set("ada")
     with pytest.raises(ValueError, match="was created in a different Context"):

@@ -1,5 +1,7 @@
 """The examples run, without a warning, and print what they are to print."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
@@ -81,7 +83,7 @@ if sys.implementation.name != "cpython":
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_it_prints_what_it_is_to_print(name):
+def test_it_prints_what_it_is_to_print(name: str) -> None:
     example = ROOT / "examples" / name
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if "import asyncio" in example.read_text(encoding="utf-8"):

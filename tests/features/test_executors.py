@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ ONE, TWO = (ContextVar(name, default=f"{name} unset") for name in ("one", "two")
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
@@ -45,7 +46,7 @@ def pool():
 # ---- the pool ----
 
 
-def test_a_call_sees_the_values_of_when_it_was_submitted(pool):
+def test_a_call_sees_the_values_of_when_it_was_submitted(pool) -> None:
     started, go_on = threading.Event(), threading.Event()
     pool.submit(lambda: [started.set(), go_on.wait()])
     started.wait()
@@ -57,12 +58,12 @@ def test_a_call_sees_the_values_of_when_it_was_submitted(pool):
     assert pool.submit(TWO.get).result() == "two unset"
 
 
-def test_nothing_comes_back_and_no_call_sees_another(pool):
+def test_nothing_comes_back_and_no_call_sees_another(pool) -> None:
     assert pool.submit(ONE.set, 1).result().old_value is pool.submit(ONE.set, 2).result().old_value
     assert ONE.get() == "one unset"
 
 
-def test_arguments_and_errors_pass(pool):
+def test_arguments_and_errors_pass(pool) -> None:
     assert pool.submit(dict, [("a", 1)], fn=2, self=3).result() == {"a": 1, "fn": 2, "self": 3}
     with pytest.raises(ZeroDivisionError):
         pool.submit(divmod, 1, 0).result()
@@ -71,7 +72,7 @@ def test_arguments_and_errors_pass(pool):
         pool.submit(int)
 
 
-def test_a_pool_in_a_pool(pool):
+def test_a_pool_in_a_pool(pool) -> None:
     def outer():
         ONE.set("outer")
         with ThreadPoolExecutor(1) as inner:
@@ -80,7 +81,7 @@ def test_a_pool_in_a_pool(pool):
     assert pool.submit(outer).result() == "outer"
 
 
-def test_a_context_is_let_go_when_the_call_is_done(pool):
+def test_a_context_is_let_go_when_the_call_is_done(pool) -> None:
     class Value:
         pass
 
@@ -96,7 +97,7 @@ def test_a_context_is_let_go_when_the_call_is_done(pool):
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"chunksize": 2}])
-def test_map_has_a_copy_for_each_call(pool, options):
+def test_map_has_a_copy_for_each_call(pool, options) -> None:
     def exchange(left, right):
         return ONE.set(left).old_value, right
 
@@ -107,7 +108,7 @@ def test_map_has_a_copy_for_each_call(pool, options):
 
 
 @pytest.mark.parametrize("options", [{}] + [{"buffersize": 1}] * (sys.version_info >= (3, 14)), ids=repr)
-def test_map_is_of_the_context_in_which_it_was_called(pool, options):
+def test_map_is_of_the_context_in_which_it_was_called(pool, options) -> None:
     def numbers():
         for number in range(3):
             yield number
@@ -118,10 +119,10 @@ def test_map_is_of_the_context_in_which_it_was_called(pool, options):
     assert Context().run(list, results) == ["mapped"] * 3
 
 
-def test_the_initializer_runs_where_the_pool_was_made():
+def test_the_initializer_runs_where_the_pool_was_made() -> None:
     seen = []
 
-    def start(word):
+    def start(word) -> None:
         seen.append((word, ONE.get(), TWO.get()))
         TWO.set("initialized")
 
@@ -134,19 +135,19 @@ def test_the_initializer_runs_where_the_pool_was_made():
     assert seen == [("hello", "maker", "two unset")] * 2
 
 
-def test_an_initializer_that_cannot_be_called_is_refused():
+def test_an_initializer_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match="initializer must be a callable"):
         ThreadPoolExecutor(1, initializer="no function")
 
 
-def test_an_initializer_that_fails_breaks_the_pool(caplog):
+def test_an_initializer_that_fails_breaks_the_pool(caplog) -> None:
     with ThreadPoolExecutor(1, initializer=divmod, initargs=(1, 0)) as pool:
         with pytest.raises(concurrent.futures.thread.BrokenThreadPool):
             pool.submit(int).result()
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_callbacks_of_futures_are_bound(pool):
+def test_callbacks_of_futures_are_bound(pool) -> None:
     go_on, seen = threading.Event(), []
     future = pool.submit(go_on.wait)
     with ONE.set("bound"):
@@ -156,8 +157,8 @@ def test_callbacks_of_futures_are_bound(pool):
     assert seen == ["bound"]
 
 
-def test_tasks_of_two_threads_are_not_mixed_up(quick_switches):
-    def client(name):
+def test_tasks_of_two_threads_are_not_mixed_up(quick_switches) -> None:
+    def client(name) -> None:
         for number in range(100):
             ONE.set((name, number))
             assert pool.submit(ONE.get).result() == (name, number)
@@ -183,7 +184,7 @@ def run_thread(thread):
     return thread
 
 
-def test_a_thread_runs_in_a_copy_of_the_context_of_its_start():
+def test_a_thread_runs_in_a_copy_of_the_context_of_its_start() -> None:
     seen = []
     ONE.set("made")
     thread = Thread(target=lambda: seen.extend([ONE.get(), ONE.set("thread").old_value, ONE.get()]))
@@ -193,7 +194,7 @@ def test_a_thread_runs_in_a_copy_of_the_context_of_its_start():
     assert ONE.get() == "started"
 
 
-def test_a_thread_runs_in_the_context_that_it_is_given():
+def test_a_thread_runs_in_the_context_that_it_is_given() -> None:
     context, seen = Context(), []
     ONE.set("starter")
     thread = Thread(
@@ -206,7 +207,7 @@ def test_a_thread_runs_in_the_context_that_it_is_given():
     assert context.run(ONE.get) == "thread"
 
 
-def test_arguments_are_those_of_the_thread():
+def test_arguments_are_those_of_the_thread() -> None:
     seen = []
     thread = Thread(None, lambda *args, **kwargs: seen.append((args, kwargs)), "name", [1], {"a": 2}, daemon=True)
     assert (thread.name, thread.daemon) == ("name", True)
@@ -216,17 +217,17 @@ def test_arguments_are_those_of_the_thread():
 
 
 class Worker(Thread):
-    def __init__(self, **options):
+    def __init__(self, **options) -> None:
         super().__init__(**options)
         self.seen = []
 
-    def run(self):
+    def run(self) -> None:
         super().run()
         self.seen.append(ONE.get())
 
 
 class MixedIn:
-    def run(self):
+    def run(self) -> None:
         self.seen.append("mixed in")
         super().run()
 
@@ -235,7 +236,7 @@ class MixedWorker(MixedIn, Worker):
     pass
 
 
-def test_the_run_of_a_subclass_runs_there():
+def test_the_run_of_a_subclass_runs_there() -> None:
     ONE.set("starter")
     assert run_thread(Worker()).seen == ["starter"]
     assert run_thread(MixedWorker(target=ONE.set, args=["target"])).seen == ["mixed in", "target"]
@@ -244,8 +245,8 @@ def test_the_run_of_a_subclass_runs_there():
     assert run_thread(worker).seen == [("assigned", "starter")]
 
 
-def test_threads_of_threads():
-    def outer():
+def test_threads_of_threads() -> None:
+    def outer() -> None:
         ONE.set("outer")
         run_thread(Thread(target=lambda: seen.append(ONE.get())))
 
@@ -254,7 +255,7 @@ def test_threads_of_threads():
     assert seen == ["outer"]
 
 
-def test_a_thread_starts_once():
+def test_a_thread_starts_once() -> None:
     go_on, seen = threading.Event(), []
     thread = Thread(target=lambda: [go_on.wait(), seen.append(ONE.get())])
     ONE.set("first")
@@ -295,7 +296,7 @@ def interrupt(function, moment):
 
 @sets_a_trace_function
 @pytest.mark.parametrize("given", [False, True])
-def test_a_start_that_was_interrupted_can_be_tried_again(given):
+def test_a_start_that_was_interrupted_can_be_tried_again(given) -> None:
     for moment in itertools.count(1):
         seen = []
         ONE.set("first")
@@ -316,8 +317,8 @@ def test_a_start_that_was_interrupted_can_be_tried_again(given):
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_start_that_failed_can_be_tried_again(monkeypatch, given):
-    def fail(thread):
+def test_a_start_that_failed_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, given) -> None:
+    def fail(thread) -> None:
         raise RuntimeError("can't start new thread")
 
     seen = []
@@ -333,7 +334,7 @@ def test_a_start_that_failed_can_be_tried_again(monkeypatch, given):
     assert seen == ["first" if given else "second"]
 
 
-def test_start_may_be_wrapped_by_others(monkeypatch):
+def test_start_may_be_wrapped_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """As error trackers do it: they look for the function behind `run`, and put one of theirs there."""
     start, seen = threading.Thread.start, []
 
@@ -345,7 +346,7 @@ def test_start_may_be_wrapped_by_others(monkeypatch):
 
         return wrapper
 
-    def start_wrapped(thread):
+    def start_wrapped(thread) -> None:
         thread.run = wrap(getattr(thread.run, "__func__", thread.run))
         start(thread)
 
@@ -357,13 +358,13 @@ def test_start_may_be_wrapped_by_others(monkeypatch):
 
 
 @pytest.fixture
-def reported(monkeypatch):
+def reported(monkeypatch: pytest.MonkeyPatch):
     errors = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: errors.append(repr(arguments.exc_value)))
     return errors
 
 
-def test_errors_are_reported(reported):
+def test_errors_are_reported(reported) -> None:
     context = Context()
     run_thread(Thread(target=divmod, args=(1, 0), context=context))
     run_thread(Thread(target=int, context=current_context()))
@@ -374,14 +375,14 @@ def test_errors_are_reported(reported):
 
 
 @pytest.mark.parametrize("wrong", [{}, 1, "context"], ids=repr)
-def test_only_a_context_is_a_context(wrong):
+def test_only_a_context_is_a_context(wrong) -> None:
     refusal = f"Thread() takes a Context of contextvars_cy as context, not {wrong!r}"
     with pytest.raises(TypeError, match=re.escape(refusal)):
         Thread(context=wrong)
 
 
 @pytest.mark.parametrize("wrong", [1, "target"], ids=repr)
-def test_only_what_can_be_called_is_called(wrong, pool):
+def test_only_what_can_be_called_is_called(wrong, pool) -> None:
     for refused, call in [
         ("submit() takes a callable", lambda: pool.submit(wrong)),
         ("map() takes a callable", lambda: pool.map(wrong, [1])),
@@ -393,7 +394,7 @@ def test_only_what_can_be_called_is_called(wrong, pool):
             call()
 
 
-def test_executors_of_other_processes_are_refused():
+def test_executors_of_other_processes_are_refused() -> None:
     kinds = [("process", concurrent.futures.ProcessPoolExecutor)]
     if sys.version_info >= (3, 14):
         kinds += [("interpreter", concurrent.futures.InterpreterPoolExecutor)]
@@ -407,7 +408,7 @@ def test_executors_of_other_processes_are_refused():
                 run_in_executor(pool, int)
 
 
-def test_a_thread_that_is_done_is_collected_with_its_context():
+def test_a_thread_that_is_done_is_collected_with_its_context() -> None:
     class Value:
         pass
 
@@ -424,7 +425,7 @@ def test_a_thread_that_is_done_is_collected_with_its_context():
 
 
 @pytest.mark.parametrize("kind", [None, concurrent.futures.ThreadPoolExecutor, ThreadPoolExecutor])
-def test_run_in_executor(kind):
+def test_run_in_executor(kind: str) -> None:
     async def main():
         executor = kind and kind(1)
         ONE.set("awaited")
@@ -441,7 +442,7 @@ def test_run_in_executor(kind):
     assert asyncio.run(main()) == [("hello", "awaited"), "later"]
 
 
-def test_the_default_executor_of_a_loop():
+def test_the_default_executor_of_a_loop() -> None:
     async def main():
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
@@ -451,7 +452,7 @@ def test_the_default_executor_of_a_loop():
     assert asyncio.run(main()) == ("awaited", "awaited")
 
 
-def test_whoever_waits_may_be_cancelled():
+def test_whoever_waits_may_be_cancelled() -> None:
     async def main():
         with ThreadPoolExecutor(1) as pool:
             go_on = threading.Event()
@@ -468,7 +469,7 @@ def test_whoever_waits_may_be_cancelled():
     assert asyncio.run(main()) == "after"
 
 
-def test_without_a_loop():
+def test_without_a_loop() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         run_in_executor(None, int)
 
@@ -523,7 +524,7 @@ def in_an_initializer(function, *args):
 
 
 @pytest.mark.parametrize("way", [in_a_pool, by_map, in_a_thread, under_a_loop, by_bind, in_an_initializer])
-def test_a_thread_has_a_copy_of_the_context_of_decimal(way):
+def test_a_thread_has_a_copy_of_the_context_of_decimal(way) -> None:
     with decimal.localcontext() as context:
         context.prec = 50
         # On the thread host nothing native is inherited.
@@ -532,7 +533,7 @@ def test_a_thread_has_a_copy_of_the_context_of_decimal(way):
     assert decimal.getcontext().prec == decimal.DefaultContext.prec
 
 
-def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool):
+def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool) -> None:
     go_on = threading.Event()
     pool.submit(go_on.wait)
     with decimal.localcontext() as context:
@@ -545,15 +546,15 @@ def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool):
         assert bound(7) == (expected if host == "native" else 5)
 
 
-def test_with_only_some_variables_decimal_begins_anew():
+def test_with_only_some_variables_decimal_begins_anew() -> None:
     with decimal.localcontext() as context:
         context.prec = 50
         bound = bind(change_precision, only=[ONE])
         assert [bound(7), bound(7)] == ([decimal.DefaultContext.prec] * 2 if host == "native" else [50, 7])
 
 
-def test_a_finaliser_that_sets_while_the_context_of_decimal_is_copied():
-    def finalise():
+def test_a_finaliser_that_sets_while_the_context_of_decimal_is_copied() -> None:
+    def finalise() -> None:
         ONE.set([TWO.get()])
         TWO.set(len(ONE.get()))
 
@@ -564,7 +565,7 @@ def test_a_finaliser_that_sets_while_the_context_of_decimal_is_copied():
     assert bound() == [1] and TWO.get() == 1
 
 
-def test_nobody_is_told_of_it(pool):
+def test_nobody_is_told_of_it(pool) -> None:
     events = []
     with watch(events.append):
         bound = bind(int)
@@ -596,7 +597,7 @@ print(*seen, variable.get())
 
 
 @pytest.mark.parametrize("flag", ["0", "1"] if sys.version_info >= (3, 14) else [None])
-def test_it_is_the_same_where_the_interpreter_has_threads_inherit(flag):
+def test_it_is_the_same_where_the_interpreter_has_threads_inherit(flag) -> None:
     options = [] if flag is None else ["-X", f"thread_inherit_context={flag}"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, *options, "-W", "error", "-c", PROGRAM]

@@ -14,7 +14,7 @@ import traceback
 import types
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -28,13 +28,13 @@ VAR = ContextVar("VAR", default="default")
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
 
 @pytest.fixture
-def unraisable(monkeypatch):
+def unraisable(monkeypatch: pytest.MonkeyPatch):
     """The errors of finalisers, which have nobody to be raised to."""
     errors = []
     monkeypatch.setattr(
@@ -71,7 +71,7 @@ def in_thread(function, *args):
 class Wait:
     """Awaited, it gives the value to whoever runs the steps, and returns what that one sends."""
 
-    def __init__(self, value):
+    def __init__(self, value) -> None:
         self.values = [value]
 
     def __await__(self):
@@ -89,14 +89,14 @@ def set_and_get(value):
     return before, VAR.get()
 
 
-def test_what_a_function_sets_stays_inside():
+def test_what_a_function_sets_stays_inside() -> None:
     VAR.set("outside")
     assert set_and_get("inside") == ("outside", "inside")
     assert set_and_get(value="again") == ("outside", "again")
     assert VAR.get() == "outside"
 
 
-def test_each_call_has_its_own_copy():
+def test_each_call_has_its_own_copy() -> None:
     @isolated
     def nested(depth):
         VAR.set(depth)
@@ -107,19 +107,19 @@ def test_each_call_has_its_own_copy():
     assert VAR.get() == "default"
 
 
-def test_a_function_keeps_its_name_and_signature():
+def test_a_function_keeps_its_name_and_signature() -> None:
     assert set_and_get.__name__ == "set_and_get"
     assert set_and_get.__doc__ == "Set it."
     assert str(inspect.signature(set_and_get)) == "(value)"
     assert pickle.loads(pickle.dumps(set_and_get)) is set_and_get
 
 
-def test_an_error_of_a_function_passes():
+def test_an_error_of_a_function_passes() -> None:
     with pytest.raises(TypeError, match="set_and_get"):
         set_and_get()
 
     @isolated
-    def fail():
+    def fail() -> None:
         VAR.set("inside")
         raise error
 
@@ -157,7 +157,7 @@ class Methods:
             yield self, VAR.get()
 
 
-def test_methods_are_functions():
+def test_methods_are_functions() -> None:
     methods = Methods()
     assert methods.method(1) == (methods, ("default", 1))
     assert methods.of_class(1) == Methods.of_class(1) == (Methods, ("default", 1))
@@ -189,12 +189,12 @@ class WithManagers:
         ("asynccontextmanager", WithManagers()),
     ],
 )
-def test_it_belongs_below_decorators_that_call_or_step_later(decorator, made):
+def test_it_belongs_below_decorators_that_call_or_step_later(decorator, made) -> None:
     with pytest.raises(TypeError, match=f"^@isolated belongs below @{decorator}, next to the function$"):
         isolated(made)
 
 
-def test_what_it_refuses():
+def test_what_it_refuses() -> None:
     takes = r"^isolated\(\) takes a function, a generator, an async generator or a coroutine, not"
     with pytest.raises(TypeError, match=f"{takes} the list object$"):
         isolated([])
@@ -204,23 +204,23 @@ def test_what_it_refuses():
         isolated()
 
 
-def test_a_result_that_stands_for_another_is_not_asked():
+def test_a_result_that_stands_for_another_is_not_asked() -> None:
     class Proxy:
-        def __getattribute__(self, name):
+        def __getattribute__(self, name) -> None:
             raise ZeroDivisionError(name)
 
     proxy = Proxy()
     assert isolated(lambda: proxy)() is proxy
 
 
-def test_a_result_with_methods_of_these_names_is_not_closed():
+def test_a_result_with_methods_of_these_names_is_not_closed() -> None:
     class Closable:
         closed = False
 
-        def throw(self):
+        def throw(self) -> None:
             pass
 
-        def close(self):
+        def close(self) -> None:
             self.closed = True
 
     result = isolated(lambda: Closable())()
@@ -255,7 +255,7 @@ async def async_generator(value="inside"):
         seen_at_the_end.append(VAR.get())
 
 
-async def coroutine(value="inside"):
+async def coroutine(value="inside") -> None:
     token = VAR.set(value)
     try:
         while True:
@@ -271,7 +271,7 @@ seen_at_the_end = []
 
 
 @pytest.fixture(params=[generator, async_generator, coroutine], ids=["generator", "async generator", "coroutine"])
-def function(request):
+def function(request: pytest.FixtureRequest):
     seen_at_the_end.clear()
     return request.param
 
@@ -288,7 +288,7 @@ def close(stepped):
     return finish(stepped.aclose()) if isinstance(stepped, AsyncGenerator) else stepped.close()
 
 
-def test_what_it_sets_stays_inside(function):
+def test_what_it_sets_stays_inside(function) -> None:
     VAR.set("outside")
     stepped = isolated(function)()
     assert send(stepped) == "inside"
@@ -302,7 +302,7 @@ def test_what_it_sets_stays_inside(function):
     assert seen_at_the_end == ["outside"]
 
 
-def test_the_context_is_copied_where_it_is_created(function):
+def test_the_context_is_copied_where_it_is_created(function) -> None:
     VAR.set("created")
     stepped, other = isolated(function)(), isolated(function())
     VAR.set("begun")
@@ -311,7 +311,7 @@ def test_the_context_is_copied_where_it_is_created(function):
     assert seen_at_the_end == ["created", "created"]
 
 
-def test_each_has_its_own(function):
+def test_each_has_its_own(function) -> None:
     stepped = [isolated(function)(number) for number in range(3)]
     for _ in range(3):
         assert [send(one) for one in stepped] == [0, 1, 2]
@@ -319,7 +319,7 @@ def test_each_has_its_own(function):
         close(one)
 
 
-def test_steps_in_another_context_and_in_another_thread(function):
+def test_steps_in_another_context_and_in_another_thread(function) -> None:
     stepped = isolated(function)()
     assert Context().run(send, stepped) == "inside"
     assert in_thread(send, stepped, "thread") == "thread"
@@ -329,7 +329,7 @@ def test_steps_in_another_context_and_in_another_thread(function):
     assert VAR.get() == "default"
 
 
-def test_an_error_thrown_in_and_an_error_that_comes_out(function):
+def test_an_error_thrown_in_and_an_error_that_comes_out(function) -> None:
     stepped = isolated(function)()
     send(stepped)
     error = KeyError("key")
@@ -339,13 +339,13 @@ def test_an_error_thrown_in_and_an_error_that_comes_out(function):
     assert seen_at_the_end == ["default"]
 
 
-def collect():
+def collect() -> None:
     # PyPy finalises what others that it finalises refer to at the next collection.
     for _ in range(1 if sys.implementation.name == "cpython" else 4):
         gc.collect()
 
 
-def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable):
+def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable) -> None:
     VAR.set("outside")
     stepped = isolated(function)()
     send(stepped)
@@ -358,7 +358,7 @@ def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable
     assert unraisable == []
 
 
-def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisable):
+def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisable) -> None:
     class Owner:
         @isolated
         def steps(self):
@@ -378,7 +378,7 @@ def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisabl
     assert unraisable == []
 
 
-def test_one_that_has_not_begun_goes_quietly(function, unraisable):
+def test_one_that_has_not_begun_goes_quietly(function, unraisable) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         isolated(function)()
@@ -395,7 +395,7 @@ def test_one_that_has_not_begun_goes_quietly(function, unraisable):
     assert unraisable == []
 
 
-def test_it_is_what_it_was(function):
+def test_it_is_what_it_was(function) -> None:
     plain, stepped = function(), isolated(function)()
     assert type(stepped) is type(plain)
     assert (stepped.__name__, stepped.__qualname__) == (plain.__name__, plain.__qualname__)
@@ -408,7 +408,7 @@ def test_it_is_what_it_was(function):
         plain.close(), stepped.close()
 
 
-def test_functions_of_functions(function):
+def test_functions_of_functions(function) -> None:
     class Callable:
         def __call__(self, value):
             return function(value)
@@ -421,14 +421,14 @@ def test_functions_of_functions(function):
     assert seen_at_the_end == ["default"] * 3
 
 
-def test_of_itself_it_is_isolated_again(function):
+def test_of_itself_it_is_isolated_again(function) -> None:
     stepped = isolated(isolated(function))()
     assert send(stepped) == "inside"
     close(stepped)
     assert seen_at_the_end == ["default"]
 
 
-def test_its_context_cannot_be_entered_twice():
+def test_its_context_cannot_be_entered_twice() -> None:
     @isolated
     def steps():
         yield current_context()
@@ -440,7 +440,7 @@ def test_its_context_cannot_be_entered_twice():
         context.run(next, stepped)
 
 
-def test_a_generator_that_steps_itself():
+def test_a_generator_that_steps_itself() -> None:
     @isolated
     def steps():
         yield outcome(next, stepped)
@@ -540,7 +540,7 @@ def follow(make, steps):
     return log
 
 
-def take(stepped, steps, log):
+def take(stepped, steps, log) -> None:
     for name, *args in steps:
         # Fresh exceptions, because they remember who has handled them.
         args = [arg("thrown") if isinstance(arg, type) else arg for arg in args]
@@ -550,7 +550,7 @@ def take(stepped, steps, log):
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_a_generator_is_the_same_as_without(body, steps):
+def test_a_generator_is_the_same_as_without(body, steps) -> None:
     steps = [*steps, *[("close",)] * 4]
     assert follow(isolated(body), steps) == follow(body, steps)
 
@@ -558,7 +558,7 @@ def test_a_generator_is_the_same_as_without(body, steps):
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_yield_from_is_the_same_as_without(body, steps):
+def test_yield_from_is_the_same_as_without(body, steps) -> None:
     def delegating(log, body):
         stepped = body(log)
         try:
@@ -573,7 +573,7 @@ def test_yield_from_is_the_same_as_without(body, steps):
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_a_coroutine_is_the_same_as_without(body, steps):
+def test_a_coroutine_is_the_same_as_without(body, steps) -> None:
     async def awaiting(log):
         return await types.coroutine(body)(log)
 
@@ -620,7 +620,7 @@ async def async_at_once(log):
 class Finished:
     """An async generator of which each step is finished at once."""
 
-    def __init__(self, stepped):
+    def __init__(self, stepped) -> None:
         self.stepped = stepped
 
     def send(self, value):
@@ -640,7 +640,7 @@ class Finished:
     [async_plain, async_swallows, async_replaces, async_stops, async_stops_async, async_at_once],
     ids=lambda body: body.__name__,
 )
-def test_an_async_generator_is_the_same_as_without(body, steps):
+def test_an_async_generator_is_the_same_as_without(body, steps) -> None:
     with_it = follow(lambda log: Finished(isolated(body)(log)), steps)
     assert with_it == follow(lambda log: Finished(body(log)), steps)
 
@@ -652,8 +652,8 @@ def frames(error):
     return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def test_a_traceback_has_few_frames_more():
-    def fail(received):
+def test_a_traceback_has_few_frames_more() -> None:
+    def fail(received) -> None:
         raise KeyError(received)
 
     def caught(body):
@@ -675,7 +675,7 @@ def test_a_traceback_has_few_frames_more():
     assert len(with_it) <= len(plain) + 4
 
 
-def test_an_error_thrown_in_keeps_its_traceback():
+def test_an_error_thrown_in_keeps_its_traceback() -> None:
     def body():
         while True:
             try:
@@ -719,7 +719,7 @@ async def async_values():
             pass
 
 
-async def waits_with_values():
+async def waits_with_values() -> None:
     while True:
         try:
             await Wait(Value())
@@ -737,7 +737,7 @@ def collected_by_reference_counts():
 
 
 @pytest.mark.parametrize("make", [values, async_values, waits_with_values])
-def test_nothing_is_kept_alive(make, collected_by_reference_counts):
+def test_nothing_is_kept_alive(make, collected_by_reference_counts) -> None:
     stepped = isolated(make)()
     found = [weakref.ref(send(stepped)) for _ in range(2)]
     sent = Value()
@@ -756,7 +756,7 @@ def test_nothing_is_kept_alive(make, collected_by_reference_counts):
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_an_error_that_comes_out_is_in_no_reference_cycle(function, begun, collected_by_reference_counts):
+def test_an_error_that_comes_out_is_in_no_reference_cycle(function, begun, collected_by_reference_counts) -> None:
     stepped = isolated(function)()
     if begun:
         send(stepped)
@@ -787,7 +787,7 @@ def run(main):
     return Context().run(asyncio.run, isolated(main)())
 
 
-def test_tasks_have_what_they_set():
+def test_tasks_have_what_they_set() -> None:
     @isolated
     async def worker(number):
         with VAR.set(number):
@@ -808,7 +808,7 @@ def test_tasks_have_what_they_set():
         VAR.set("consumer")
         return [(value, VAR.get()) async for value in ticks(number)]
 
-    async def main():
+    async def main() -> None:
         VAR.set("main")
         assert await asyncio.gather(*(worker(number) for number in range(10))) == ["main"] * 10
         consumed = await asyncio.gather(*(asyncio.create_task(consumer(number)) for number in range(10)))
@@ -818,7 +818,7 @@ def test_tasks_have_what_they_set():
     run(main)
 
 
-def test_the_task_is_the_same_inside():
+def test_the_task_is_the_same_inside() -> None:
     @isolated
     async def inner():
         await asyncio.sleep(0)
@@ -829,7 +829,7 @@ def test_the_task_is_the_same_inside():
         await asyncio.sleep(0)
         yield asyncio.current_task()
 
-    async def main():
+    async def main() -> None:
         task = asyncio.current_task()
         assert await inner() is task
         assert [one async for one in steps()] == [task]
@@ -837,11 +837,11 @@ def test_the_task_is_the_same_inside():
     run(main)
 
 
-def test_timeouts_and_cancellation_reach_it():
+def test_timeouts_and_cancellation_reach_it() -> None:
     ended = []
 
     @isolated
-    async def wait():
+    async def wait() -> None:
         with VAR.set("inside"):
             try:
                 await asyncio.sleep(100)
@@ -859,7 +859,7 @@ def test_timeouts_and_cancellation_reach_it():
                 await asyncio.sleep(0)
                 ended.append((sys.exc_info()[0], VAR.get()))
 
-    async def consume():
+    async def consume() -> None:
         async for _ in ticks():
             pass
 
@@ -870,7 +870,7 @@ def test_timeouts_and_cancellation_reach_it():
                 await asyncio.wait_for(wait(), 0.001)
             return VAR.get()
 
-    async def main():
+    async def main() -> None:
         for stepped in (wait(), consume()):
             task = asyncio.create_task(stepped)
             for _ in range(3):
@@ -899,11 +899,11 @@ def closing_steps(ended):
     return steps
 
 
-def test_the_loop_closes_what_was_left_in_its_own_context():
+def test_the_loop_closes_what_was_left_in_its_own_context() -> None:
     ended = []
     steps = closing_steps(ended)
 
-    async def main():
+    async def main() -> None:
         VAR.set("outside")
         async for _ in steps():
             VAR.set("changed outside")
@@ -923,7 +923,7 @@ def test_the_loop_closes_what_was_left_in_its_own_context():
     assert ended == ["outside", "changed outside"]
 
 
-def test_the_loop_closes_what_was_left_in_a_reference_cycle():
+def test_the_loop_closes_what_was_left_in_a_reference_cycle() -> None:
     class Owner:
         @isolated
         async def steps(self):
@@ -935,7 +935,7 @@ def test_the_loop_closes_what_was_left_in_a_reference_cycle():
                 VAR.reset(token)
                 ended.append(VAR.get())
 
-    async def main():
+    async def main() -> None:
         owner = Owner()
         owner.stepped = owner.steps()
         await owner.stepped.__anext__()
@@ -950,11 +950,11 @@ def test_the_loop_closes_what_was_left_in_a_reference_cycle():
     assert ended == ["default"]
 
 
-def test_it_is_closed_by_hand_in_its_own_context():
+def test_it_is_closed_by_hand_in_its_own_context() -> None:
     ended = []
     steps = closing_steps(ended)
 
-    async def main():
+    async def main() -> None:
         closed = steps()
         await closed.__anext__()
         await asyncio.create_task(closed.aclose())
@@ -965,13 +965,13 @@ def test_it_is_closed_by_hand_in_its_own_context():
     run(main)
 
 
-def test_two_tasks_cannot_step_an_async_generator_at_once():
+def test_two_tasks_cannot_step_an_async_generator_at_once() -> None:
     @isolated
     async def steps():
         await asyncio.sleep(0)
         yield
 
-    async def main():
+    async def main() -> None:
         stepped = steps()
         first = asyncio.create_task(stepped.__anext__())
         await asyncio.sleep(0)
@@ -982,7 +982,7 @@ def test_two_tasks_cannot_step_an_async_generator_at_once():
     run(main)
 
 
-def test_the_hooks_see_the_one_outside_alone():
+def test_the_hooks_see_the_one_outside_alone() -> None:
     seen = []
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(lambda one: seen.append(("began", id(one))), lambda one: seen.append(("left", id(one))))
@@ -999,7 +999,7 @@ def test_the_hooks_see_the_one_outside_alone():
     assert during != hooks
 
 
-def test_an_async_generator_that_has_begun_is_refused():
+def test_an_async_generator_that_has_begun_is_refused() -> None:
     stepped = async_generator()
     send(stepped)
     begun = isolated(stepped)
@@ -1009,7 +1009,7 @@ def test_an_async_generator_that_has_begun_is_refused():
     close(stepped)
 
 
-def test_what_loops_ask_of_it():
+def test_what_loops_ask_of_it() -> None:
     @isolated
     async def called():
         return "returned"
@@ -1023,7 +1023,7 @@ def test_what_loops_ask_of_it():
         finish(awaited)
 
 
-def test_a_generator_stepped_by_threads_of_an_executor():
+def test_a_generator_stepped_by_threads_of_an_executor() -> None:
     @isolated
     def rows():
         token = VAR.set("inside")
@@ -1033,7 +1033,7 @@ def test_a_generator_stepped_by_threads_of_an_executor():
         finally:
             VAR.reset(token)
 
-    async def main():
+    async def main() -> None:
         loop, stepped = asyncio.get_running_loop(), rows()
         found = [await loop.run_in_executor(None, next, stepped, None) for _ in range(4)]
         assert found == [(0, "inside"), (1, "inside"), (2, "inside"), None]
@@ -1044,9 +1044,9 @@ def test_a_generator_stepped_by_threads_of_an_executor():
 # ---- made by others ----
 
 
-def test_generators_of_other_types():
+def test_generators_of_other_types() -> None:
     class Counter(Generator):
-        def __init__(self):
+        def __init__(self) -> None:
             self.number = 0
 
         def send(self, value):
@@ -1054,17 +1054,17 @@ def test_generators_of_other_types():
             self.number += 1
             return VAR.get()
 
-        def throw(self, kind, value=None, traceback=None):
+        def throw(self, kind, value=None, traceback=None) -> None:
             raise kind
 
     class AsyncCounter(AsyncGenerator):
-        def __init__(self):
+        def __init__(self) -> None:
             self.counter = Counter()
 
         async def asend(self, value):
             return self.counter.send(value)
 
-        async def athrow(self, kind, value=None, traceback=None):
+        async def athrow(self, kind, value=None, traceback=None) -> None:
             raise kind
 
     for kind in (Counter, AsyncCounter):
@@ -1081,7 +1081,7 @@ def waiting():
     return (yield "waits")
 
 
-def test_a_generator_that_can_be_awaited():
+def test_a_generator_that_can_be_awaited() -> None:
     async def awaiting():
         return await isolated(waiting)()
 
@@ -1092,7 +1092,7 @@ def test_a_generator_that_can_be_awaited():
     assert VAR.get() == "default"
 
 
-def test_a_generator_that_can_be_awaited_is_a_generator_still():
+def test_a_generator_that_can_be_awaited_is_a_generator_still() -> None:
     assert list(isolated(waiting)()) == list(waiting())
     assert isinstance(isolated(waiting)(), Coroutine) is isinstance(waiting(), Coroutine)
     assert inspect.isawaitable(isolated(waiting)())
@@ -1103,9 +1103,9 @@ def test_a_generator_that_can_be_awaited_is_a_generator_still():
 
 @needs_room_at_the_end
 @needs_room_to_leave
-def test_where_the_stack_ends_there_is_one_error(unraisable):
+def test_where_the_stack_ends_there_is_one_error(unraisable) -> None:
     @isolated
-    def deeper():
+    def deeper() -> None:
         deeper()
 
     def from_depth(depth):
@@ -1117,14 +1117,14 @@ def test_where_the_stack_ends_there_is_one_error(unraisable):
     assert unraisable == []
 
 
-def interrupt_after_the_step(frame, event, arg):
+def interrupt_after_the_step(frame, event, arg) -> None:
     """As a signal may, when the step has been taken and is not yet told of."""
     compiled = event in ("c_return", "c_exception") and arg.__name__ == "run"
     if compiled or event == "return" and frame.f_code.co_name == "run" and "context_py" in frame.f_code.co_filename:
         raise KeyboardInterrupt
 
 
-def test_after_an_interrupt_the_body_is_closed_in_its_own_context(function):
+def test_after_an_interrupt_the_body_is_closed_in_its_own_context(function) -> None:
     VAR.set("outside")
     steps = [isolated(function)()]
     send(steps[0])

@@ -13,6 +13,7 @@ import sys
 import types
 import warnings
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, note, settings
@@ -26,7 +27,7 @@ FEW = settings(max_examples=8)
 
 
 @pytest.fixture(autouse=True)
-def short_collections():
+def short_collections() -> Iterator[None]:
     """Collections that leave out what was there before."""
     if sys.implementation.name != "cpython":
         yield
@@ -71,15 +72,15 @@ class Source:
         "async generator": ("async def", "(yield {n})", "(await wait({n}))", "(await Waited({n}, log))", "await"),
     }
 
-    def __init__(self, kind, statement):
+    def __init__(self, kind, statement) -> None:
         self.numbers = iter(range(1000))
         self.lines = []
         self.function("body", kind, [statement], 0, yields=True)
 
-    def line(self, depth, text):
+    def line(self, depth, text) -> None:
         self.lines.append("    " * depth + text.replace("{n}", str(next(self.numbers)) if "{n}" in text else ""))
 
-    def function(self, name, kind, block, depth, yields=False):
+    def function(self, name, kind, block, depth, yields=False) -> None:
         define, yielding, *_ = self.KINDS[kind]
         self.line(depth, "@isolated")
         if kind == "generator":
@@ -91,28 +92,28 @@ class Source:
             # So that it is of its kind.
             self.line(depth + 1, f"log({yielding})")
 
-    def block(self, kind, block, depth):
+    def block(self, kind, block, depth) -> None:
         if not block:
             self.line(depth, "pass")
         for statement in block:
             getattr(self, "write_" + statement[0])(kind, depth, *statement[1:])
 
-    def write_yield(self, kind, depth):
+    def write_yield(self, kind, depth) -> None:
         self.line(depth, f"log({self.KINDS[kind][1]})")
 
-    def write_wait(self, kind, depth):
+    def write_wait(self, kind, depth) -> None:
         self.line(depth, f"log({self.KINDS[kind][2]})")
 
-    def write_other(self, kind, depth):
+    def write_other(self, kind, depth) -> None:
         self.line(depth, f"log({self.KINDS[kind][3]})")
 
-    def write_return(self, kind, depth):
+    def write_return(self, kind, depth) -> None:
         self.line(depth, "return" if kind == "async generator" else "return {n}")
 
-    def write_raise(self, kind, depth, error):
+    def write_raise(self, kind, depth, error) -> None:
         self.line(depth, f"raise {error}" + ("({n})" if error else ""))
 
-    def write_try(self, kind, depth, block, handlers, last):
+    def write_try(self, kind, depth, block, handlers, last) -> None:
         self.line(depth, "try:")
         self.block(kind, block, depth + 1)
         for error, handler in handlers:
@@ -124,13 +125,13 @@ class Source:
             self.line(depth + 1, "log('finally')")
             self.block(kind, last, depth + 1)
 
-    def write_call(self, kind, depth, block):
+    def write_call(self, kind, depth, block) -> None:
         number = next(self.numbers)
         called = "coroutine" if kind == "async generator" else kind
         self.function(f"called{number}", called, block, depth, yields=True)
         self.line(depth, f"log(({self.KINDS[kind][4]} called{number}(log)))")
 
-    def write_for(self, kind, depth, block):
+    def write_for(self, kind, depth, block) -> None:
         number = next(self.numbers)
         called = "generator" if kind == "generator" else "async generator"
         self.function(f"called{number}", called, block, depth, yields=True)
@@ -154,7 +155,7 @@ def unchanged(function):
 class Waited:
     """What is waited for, of a type that is no generator, as a future is."""
 
-    def __init__(self, value, log):
+    def __init__(self, value, log) -> None:
         self.value = value
         self.log = log
 
@@ -172,17 +173,17 @@ class Waited:
         value, self.value = self.value, None
         return value
 
-    def throw(self, kind, value=None, traceback=None):
+    def throw(self, kind, value=None, traceback=None) -> None:
         error = kind if value is None else value
         self.log(error)
         raise error
 
-    def close(self):
+    def close(self) -> None:
         self.log("closed")
 
 
 class Yielded:
-    def __init__(self, value):
+    def __init__(self, value) -> None:
         self.value = value
 
     def __await__(self):
@@ -210,7 +211,7 @@ def summary(value):
 class Log(list):
     """What has happened."""
 
-    def __call__(self, value):
+    def __call__(self, value) -> None:
         self.append((VAR.get(), summary(value)))
 
     def outcome(self, call, *args):
@@ -226,7 +227,7 @@ class Log(list):
         self.append(("returned", result))
         return result
 
-    def finaliser(self, about):
+    def finaliser(self, about) -> None:
         self.append(("not raisable", type(about.exc_value), str(about.exc_value)))
 
     def until_it_is_asked_to_close_again(self):
@@ -256,7 +257,7 @@ def follow(make, take, *args):
     return log.until_it_is_asked_to_close_again()
 
 
-def compare(source, take, *args, **names):
+def compare(source, take, *args, **names) -> None:
     note("\n".join(source.lines))
     plain = follow(source.compile(isolated=unchanged, **names), take, *args)
     note("\n".join(map(str, plain)))
@@ -273,7 +274,7 @@ STEPS = st.one_of(
 )
 
 
-def step(make, log, script):
+def step(make, log, script) -> None:
     stepped = make(log)
     log.outcome(stepped.send, None)
     for name, *args in script:
@@ -281,14 +282,14 @@ def step(make, log, script):
     close(stepped, log)
 
 
-def close(stepped, log):
+def close(stepped, log) -> None:
     # Each time that it goes on instead, it comes further.
     log.outcome(stepped.close)
     while log[-1][0] == "raised" and "ignored GeneratorExit" in str(log[-1]):
         log.outcome(stepped.close)
 
 
-def step_from_another(make, log, script):
+def step_from_another(make, log, script) -> None:
     """In a generator that delegates to it."""
 
     def another(log):
@@ -304,10 +305,10 @@ def step_from_another(make, log, script):
     step(another, log, script)
 
 
-def step_awaited(make, log, script):
+def step_awaited(make, log, script) -> None:
     """In a coroutine that awaits it."""
 
-    async def another(log):
+    async def another(log) -> None:
         stepped = make(log)
         try:
             log.append(("result", await stepped))
@@ -323,21 +324,21 @@ def step_awaited(make, log, script):
 @FEW
 @given(statements(), st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("take", [step, step_from_another])
-def test_a_generator_is_the_same_as_without(take, statement, script):
+def test_a_generator_is_the_same_as_without(take, statement: str, script: str) -> None:
     compare(Source("generator", statement), take, script)
 
 
 @FEW
 @given(statements(), st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("take", [step, step_from_another, step_awaited])
-def test_a_generator_that_can_be_awaited_is_the_same_as_without(take, statement, script):
+def test_a_generator_that_can_be_awaited_is_the_same_as_without(take, statement: str, script: str) -> None:
     compare(Source("generator", statement), take, script, made=types.coroutine)
 
 
 @FEW
 @given(statements(), st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("take", [step, step_awaited])
-def test_a_coroutine_is_the_same_as_without(take, statement, script):
+def test_a_coroutine_is_the_same_as_without(take, statement: str, script: str) -> None:
     compare(Source("coroutine", statement), take, script)
 
 
@@ -353,7 +354,7 @@ ASYNC_STEPS = st.one_of(
 )
 
 
-def step_async(make, log, script):
+def step_async(make, log, script) -> None:
     """Make steps and take them, the latest and those that have been left."""
     stepped, begun = make(log), []
     for name, *args in script:
@@ -368,13 +369,13 @@ def step_async(make, log, script):
     close_async(stepped, log)
 
 
-def finish(taken, log):
+def finish(taken, log) -> None:
     log.outcome(taken.send, None)
     while log[-1][0] == "returned":
         log.outcome(taken.send, None)
 
 
-def close_async(stepped, log):
+def close_async(stepped, log) -> None:
     finish(stepped.aclose(), log)
     while "ignored GeneratorExit" in str(log[-1]):
         finish(stepped.aclose(), log)
@@ -382,7 +383,7 @@ def close_async(stepped, log):
 
 @FEW
 @given(statements(), st.lists(ASYNC_STEPS, max_size=12))
-def test_an_async_generator_is_the_same_as_without(statement, script):
+def test_an_async_generator_is_the_same_as_without(statement: str, script: str) -> None:
     compare(Source("async generator", statement), step_async, script)
 
 
@@ -392,7 +393,7 @@ def test_an_async_generator_is_the_same_as_without(statement, script):
 class Paused:
     """Awaited, it lets the loop run once, and gives the value."""
 
-    def __init__(self, value):
+    def __init__(self, value) -> None:
         self.value = value
 
     def __await__(self):
@@ -414,7 +415,7 @@ def future(value, log):
 WAITS = {"Yielded": Paused, "wait": pause, "Waited": future}
 
 
-async def take_in_a_task(log, awaitable, cancelled_after):
+async def take_in_a_task(log, awaitable, cancelled_after) -> None:
     """Await it in a task, and cancel that once the loop has run so often."""
 
     async def await_it():
@@ -432,18 +433,18 @@ async def take_in_a_task(log, awaitable, cancelled_after):
 class InOrder(weakref.WeakKeyDictionary):
     """For a loop's asynchronous generators, which it closes in the end: in the order of a set, that of addresses."""
 
-    def add(self, generator):
+    def add(self, generator) -> None:
         self[generator] = None
 
-    def discard(self, generator):
+    def discard(self, generator) -> None:
         self.pop(generator, None)
 
 
-def run(main, make, log, *args):
+def run(main, make, log, *args) -> None:
     """Run it with another value outside, if the bodies are isolated: they log the one inside."""
     outside = "outside" if hasattr(make, "__wrapped__") else "inside"
 
-    async def with_value():
+    async def with_value() -> None:
         asyncio.get_running_loop()._asyncgens = InOrder()
         asyncio.get_running_loop().set_exception_handler(
             lambda loop, about: log.append(("told to the loop", summary(about.get("exception", about["message"]))))
@@ -456,16 +457,16 @@ def run(main, make, log, *args):
     asyncio.run(with_value())
 
 
-async def cancel_repeatedly(make, log, cancelled_after):
+async def cancel_repeatedly(make, log, cancelled_after) -> None:
     await take_in_a_task(log, make(log), cancelled_after)
 
 
-def run_and_leave(make, log, *args):
+def run_and_leave(make, log, *args) -> None:
     kept = []
     run(step_in_tasks, make, log, kept, *args)
 
 
-async def step_in_tasks(make, log, kept, script, end):
+async def step_in_tasks(make, log, kept, script, end) -> None:
     stepped = make(log)
     for name, *args, cancelled_after in script:
         args = [arg("thrown") if isinstance(arg, type) else arg for arg in args]
@@ -495,7 +496,7 @@ STEPS_IN_TASKS = st.one_of(
 
 @FEW
 @given(statements(), CANCELLED_AFTER)
-def test_a_task_is_the_same_as_without(statement, cancelled_after):
+def test_a_task_is_the_same_as_without(statement: str, cancelled_after) -> None:
     compare(Source("coroutine", statement), functools.partial(run, cancel_repeatedly), cancelled_after, **WAITS)
 
 
@@ -505,6 +506,6 @@ def test_a_task_is_the_same_as_without(statement, cancelled_after):
     st.lists(STEPS_IN_TASKS, max_size=6),
     st.sampled_from(ENDS),
 )
-def test_an_async_generator_under_asyncio_is_the_same_as_without(statement, script, end):
+def test_an_async_generator_under_asyncio_is_the_same_as_without(statement: str, script: str, end) -> None:
     script.insert(0, ("asend", None, []))
     compare(Source("async generator", statement), run_and_leave, script, end, **WAITS)

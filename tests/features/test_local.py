@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import attrs
@@ -24,12 +25,12 @@ from refusals import refuses
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
 
-def test_attributes_are_the_current_context_s():
+def test_attributes_are_the_current_context_s() -> None:
     local = Local()
     local.user = "ada"
     with copy_context():
@@ -42,7 +43,7 @@ def test_attributes_are_the_current_context_s():
         assert vars(local) == {}
 
 
-def test_branches_do_not_see_one_another():
+def test_branches_do_not_see_one_another() -> None:
     local = Local()
     local.shared = "before"
     branches = [copy_context(), copy_context()]
@@ -58,7 +59,7 @@ names = st.sampled_from(["one", "two", "three", "_variable", "_values"])
 
 
 @given(st.lists(st.tuples(names, st.none() | st.integers())))
-def test_it_is_an_object_with_attributes(steps):
+def test_it_is_an_object_with_attributes(steps) -> None:
     class Plain:
         pass
 
@@ -76,7 +77,7 @@ def test_it_is_an_object_with_attributes(steps):
     assert set(dir(local)) >= set(vars(plain))
 
 
-def test_an_attribute_that_is_not_set():
+def test_an_attribute_that_is_not_set() -> None:
     local = Local()
     text = "^'Local' object has no attribute 'user' in the current Context$"
     for use in (lambda: local.user, lambda: delattr(local, "user")):
@@ -87,13 +88,13 @@ def test_an_attribute_that_is_not_set():
         local.__len__()
 
 
-def test_two_locals_have_nothing_in_common():
+def test_two_locals_have_nothing_in_common() -> None:
     one, two = Local(), Local()
     one.user = "ada"
     assert not hasattr(two, "user")
 
 
-def test_a_thread_begins_with_none():
+def test_a_thread_begins_with_none() -> None:
     local = Local()
     local.user = "ada"
     found = []
@@ -103,7 +104,7 @@ def test_a_thread_begins_with_none():
     assert found == [{}]
 
 
-def test_vars_is_read_only_and_stays_as_it_was():
+def test_vars_is_read_only_and_stays_as_it_was() -> None:
     local = Local()
     local.user = "ada"
     found = vars(local)
@@ -116,7 +117,7 @@ def test_vars_is_read_only_and_stays_as_it_was():
 class Request(Local):
     locale = "en"
 
-    def __init__(self, user="nobody"):
+    def __init__(self, user="nobody") -> None:
         calls.append(user)
         self.user = user
 
@@ -125,7 +126,7 @@ class Request(Local):
         return self.user.upper()
 
     @shout.setter
-    def shout(self, value):
+    def shout(self, value) -> None:
         self.user = value.lower()
 
     @property
@@ -139,7 +140,7 @@ class Request(Local):
 calls = []
 
 
-def test_a_subclass():
+def test_a_subclass() -> None:
     calls.clear()
     request = Request("ada")
     assert request.greet() == "Hello ada"
@@ -160,7 +161,7 @@ def test_a_subclass():
     assert calls == ["ada"]
 
 
-def test_init_runs_once_in_the_context_where_it_is_called():
+def test_init_runs_once_in_the_context_where_it_is_called() -> None:
     calls.clear()
     request = Request("ada")
     assert copy_context().run(lambda: request.user) == "ada"
@@ -169,18 +170,18 @@ def test_init_runs_once_in_the_context_where_it_is_called():
     assert calls == ["ada"]
 
 
-def test_arguments_are_for_a_subclass():
+def test_arguments_are_for_a_subclass() -> None:
     with pytest.raises(TypeError, match=r"^Local\(\) takes no arguments; set attributes, or give a subclass an __i"):
         Local(user="ada")
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_it_is_neither_copied_nor_pickled(how):
+def test_it_is_neither_copied_nor_pickled(how) -> None:
     with pytest.raises(TypeError, match="^cannot copy or pickle 'Local' object: its attributes are each Context's"):
         how(Local())
 
 
-def test_one_variable_is_all_that_a_context_keeps():
+def test_one_variable_is_all_that_a_context_keeps() -> None:
     local = Local()
     for number in range(100):
         setattr(local, f"attribute_{number}", number)
@@ -193,7 +194,7 @@ def test_one_variable_is_all_that_a_context_keeps():
 class Slots(Local):
     __slots__ = ("__private", "user")
 
-    def __init__(self, user):
+    def __init__(self, user) -> None:
         self.__private = user
         self.user = user
 
@@ -201,7 +202,7 @@ class Slots(Local):
         return self.__private
 
 
-def at_least_one(instance, attribute, value):
+def at_least_one(instance, attribute, value) -> None:
     if not value:
         raise ValueError("at least one")
 
@@ -252,7 +253,7 @@ if sys.version_info >= (3, 10):
 
 
 @pytest.mark.parametrize("kind", WITH_SLOTS, ids=lambda kind: kind.__name__)
-def test_a_slot_is_each_context_s_own(kind):
+def test_a_slot_is_each_context_s_own(kind: str) -> None:
     outside, inside = copy_context(), copy_context()
     request = kind("nobody")
     text = f"{kind.__name__!r} object has no attribute 'user' in the current Context"
@@ -272,7 +273,7 @@ def test_a_slot_is_each_context_s_own(kind):
         assert request.user == "grace"
 
 
-def test_the_rules_of_attrs_hold():
+def test_the_rules_of_attrs_hold() -> None:
     checked = Checked(1)
     assert checked.user == "1"
     checked.user = 2
@@ -283,7 +284,7 @@ def test_the_rules_of_attrs_hold():
         Frozen("ada").user = "grace"
 
 
-def test_a_private_slot():
+def test_a_private_slot() -> None:
     assert Slots("ada").private() == "ada"
 
 
@@ -298,12 +299,12 @@ class SharedDefined(Local):
 
 
 class Shared(Local):
-    def __init__(self, user):
+    def __init__(self, user) -> None:
         object.__setattr__(self, "user", user)
 
 
 @pytest.mark.parametrize("kind", [SharedDataClass, SharedDefined, Shared], ids=lambda kind: kind.__name__)
-def test_what_would_be_shared_is_refused(kind):
+def test_what_would_be_shared_is_refused(kind: str) -> None:
     # Those of attrs themselves look.
     with refuses(
         TypeError,
@@ -318,11 +319,11 @@ class Sub(Local):
 
 
 @pytest.mark.parametrize("kind", [Local, Sub])
-def test_what_every_object_has_is_not_the_context_s(kind):
+def test_what_every_object_has_is_not_the_context_s(kind: str) -> None:
     local = kind()
     before = vars(local)
 
-    def delete_class():
+    def delete_class() -> None:
         del local.__class__
 
     text = f"{kind.__name__!r} object attribute '__dict__' is read-only"
@@ -341,21 +342,21 @@ def test_what_every_object_has_is_not_the_context_s(kind):
     assert vars(local) == before == {}
 
 
-def test_a_class_that_fits_may_be_taken_as_of_any_object():
+def test_a_class_that_fits_may_be_taken_as_of_any_object() -> None:
     local = Sub()
     local.__class__ = Request
     assert type(local) is Request
     assert local.locale == "en"
 
 
-def test_a_descriptor_that_shows_its_class_something_else():
+def test_a_descriptor_that_shows_its_class_something_else() -> None:
     class Descriptor:
         def __get__(self, instance, kind=None):
             if instance is None:
                 raise AttributeError
             return seen[-1]
 
-        def __set__(self, instance, value):
+        def __set__(self, instance, value) -> None:
             seen.append(value)
 
     class Described(Local):
@@ -371,10 +372,10 @@ class Value:
     pass
 
 
-def test_values_are_freed_with_their_context_and_with_what_replaces_them():
+def test_values_are_freed_with_their_context_and_with_what_replaces_them() -> None:
     local = Local()
 
-    def work():
+    def work() -> None:
         local.old = Value()
         found.append(weakref.ref(local.old))
         local.old = Value()
@@ -390,7 +391,7 @@ def test_values_are_freed_with_their_context_and_with_what_replaces_them():
     assert vars(local) == {}
 
 
-def test_a_local_and_its_values_are_freed():
+def test_a_local_and_its_values_are_freed() -> None:
     def work():
         local = Local()
         local.value = Value()
@@ -403,7 +404,7 @@ def test_a_local_and_its_values_are_freed():
 
 
 @pytest.mark.parametrize("first", [{}, {"first": 1}])
-def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first):
+def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first) -> None:
     class Name(str):
         def __hash__(self):
             hashes.append(None)
@@ -427,7 +428,7 @@ def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first):
 class Interrupts:
     """Calls a function, and interrupters before certain lines of the module: what signal handlers and finalisers do."""
 
-    def __init__(self, interrupters, function):
+    def __init__(self, interrupters, function) -> None:
         # By the number of the line, counted as they come.
         self.interrupters = dict(interrupters)
         self.count = 0
@@ -450,31 +451,31 @@ class Interrupts:
 class Scene:
     """A Local, a change of it, and three others that come in the middle."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.local = Local()
         self.equal = []
         self.local.gone = self.local.exchanged = self.local.third_gone = self.equal
 
-    def set(self):
+    def set(self) -> None:
         self.local.user = "ada"
 
-    def set_again(self):
+    def set_again(self) -> None:
         # The map stays as it is.
         self.local.gone = self.equal
 
-    def delete(self):
+    def delete(self) -> None:
         del self.local.gone
 
-    def first(self):
+    def first(self) -> None:
         # An equal one in the place of another is a change as well.
         self.local.exchanged = self.equal.copy()
         self.local.unsettled = 1
 
-    def second(self):
+    def second(self) -> None:
         self.local.second = True
         self.local.unsettled = 2
 
-    def third(self):
+    def third(self) -> None:
         self.local.unsettled = 3
         del self.local.third_gone
 
@@ -487,7 +488,7 @@ def some_combinations(end, count):
 
 @sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
-def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation):
+def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation) -> None:
     lines = Interrupts({}, getattr(Scene(), operation)).count
     tried = 0
     for moments in some_combinations(2 * lines, 3):
@@ -507,13 +508,13 @@ class Interrupt(BaseException):
     pass
 
 
-def interrupt():
+def interrupt() -> None:
     raise Interrupt
 
 
 @sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
-def test_no_change_is_lost_if_one_is_interrupted_for_good(operation):
+def test_no_change_is_lost_if_one_is_interrupted_for_good(operation) -> None:
     lines = Interrupts({}, getattr(Scene(), operation)).count
     tried = 0
     for interrupters in (("first",), ("first", "second")):
@@ -533,16 +534,16 @@ def test_no_change_is_lost_if_one_is_interrupted_for_good(operation):
 
 
 @sets_a_trace_function
-def test_the_last_to_set_an_attribute_has_set_it():
+def test_the_last_to_set_an_attribute_has_set_it() -> None:
     # The second one sees what it replaces.
     for moments in itertools.combinations(range(1, 40), 2):
         local, seen = Local(), []
 
-        def answer(local=local, seen=seen):
+        def answer(local=local, seen=seen) -> None:
             seen.append(getattr(local, "user", None))
             local.user = f"after {seen[-1]}"
 
-        def set_mark(local=local):
+        def set_mark(local=local) -> None:
             local.mark = True
 
         Interrupts({moments[0]: set_mark, moments[1]: answer}, lambda local=local: setattr(local, "user", "ada"))
@@ -552,12 +553,12 @@ def test_the_last_to_set_an_attribute_has_set_it():
 # The collector of PyPy cannot be told when to run.
 if hasattr(gc, "set_threshold"):
 
-    def test_no_change_is_lost_to_finalisers_within_finalisers():
+    def test_no_change_is_lost_to_finalisers_within_finalisers() -> None:
         class Cycle:
-            def __init__(self, left):
+            def __init__(self, left) -> None:
                 self.me, self.left = self, left
 
-            def __del__(self):
+            def __del__(self) -> None:
                 setattr(local, f"mark_{self.left}", True)
                 done.append(f"mark_{self.left}")
                 if self.left:

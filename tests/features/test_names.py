@@ -25,7 +25,7 @@ MODULES = [contextvars_cy, executors]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_a_module_completes_its_public_names_alone(module):
+def test_a_module_completes_its_public_names_alone(module) -> None:
     names = {name for name in dir(module) if not name.startswith("_")}
     assert names - {"executors"} == set(module.__all__)
     assert {"__doc__", "__file__", "__name__"} <= set(dir(module))
@@ -41,7 +41,7 @@ def signature(function):
 
 
 class Request(Local):
-    def __init__(self, path, *, user=None):
+    def __init__(self, path, *, user=None) -> None:
         self.path, self.user = path, user
 
 
@@ -76,6 +76,6 @@ SIGNATURES = [
 
 
 @pytest.mark.parametrize("function, text", SIGNATURES, ids=[text for _, text in SIGNATURES])
-def test_signatures(function, text):
+def test_signatures(function, text: str) -> None:
     # A constant is all that a function of C can show as a default.
     assert signature(function).replace("=Ellipsis", "=...") == text

@@ -20,6 +20,7 @@ import sys
 import threading
 import types
 import unittest.mock
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,7 +33,7 @@ PROXY = VAR.proxy()
 
 
 @pytest.fixture(autouse=True)
-def fresh_context():
+def fresh_context() -> Iterator[None]:
     with Context():
         yield
 
@@ -40,7 +41,7 @@ def fresh_context():
 class Everything:
     """A value with all that only a class of one's own has."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.seen = []
 
     def method(self, *args, **kwargs):
@@ -150,14 +151,14 @@ USES = {
 
 
 @pytest.mark.parametrize("name", USES)
-def test_a_use_of_the_value_is_one_of_the_proxy(name):
+def test_a_use_of_the_value_is_one_of_the_proxy(name: str) -> None:
     make, use = USES[name]
     expected = outcome(use, make())
     VAR.set(make())
     assert outcome(use, PROXY) == expected
 
 
-def test_no_special_method_of_a_builtin_type_was_forgotten():
+def test_no_special_method_of_a_builtin_type_was_forgotten() -> None:
     async def coroutine():
         yield
 
@@ -174,7 +175,7 @@ def test_no_special_method_of_a_builtin_type_was_forgotten():
     assert names - vars(Proxy).keys() == set()
 
 
-def test_it_follows_the_current_context():
+def test_it_follows_the_current_context() -> None:
     VAR.set("outer")
     context = copy_context()
     context.run(VAR.set, "inner")
@@ -188,13 +189,13 @@ def test_it_follows_the_current_context():
     assert found[0] == f"<Proxy of {VAR!r}, which has no value>"
 
 
-def test_it_stands_for_the_default():
+def test_it_stands_for_the_default() -> None:
     proxy = ContextVar("lang", default="en").proxy()
     assert proxy == "en"
     assert proxy.upper() == "EN"
 
 
-def test_a_default_that_is_made():
+def test_a_default_that_is_made() -> None:
     proxy = ContextVar("many", default_factory=list).proxy()
     proxy.append(1)
     assert proxy == [1]
@@ -206,7 +207,7 @@ def test_a_default_that_is_made():
         ContextVar("fails", default_factory=fail).proxy().name
 
 
-def test_attributes_are_set_and_deleted_on_the_value():
+def test_attributes_are_set_and_deleted_on_the_value() -> None:
     value = Everything()
     VAR.set(value)
     PROXY.colour = "blue"
@@ -219,7 +220,7 @@ def test_attributes_are_set_and_deleted_on_the_value():
     assert value._var == 1
 
 
-def test_items_are_set_and_deleted_on_the_value():
+def test_items_are_set_and_deleted_on_the_value() -> None:
     value = {}
     VAR.set(value)
     PROXY["a"] = 1
@@ -229,7 +230,7 @@ def test_items_are_set_and_deleted_on_the_value():
 
 
 @pytest.mark.parametrize("name", "add sub mul truediv floordiv mod pow lshift rshift and xor or".split())
-def test_an_in_place_operator_sets_the_variable(name):
+def test_an_in_place_operator_sets_the_variable(name: str) -> None:
     method = getattr(operator, f"__i{name}__")
     VAR.set(6)
     context = copy_context()
@@ -238,7 +239,7 @@ def test_an_in_place_operator_sets_the_variable(name):
     assert context[VAR] == 6
 
 
-def test_an_in_place_operator_keeps_the_name_and_a_mutable_value():
+def test_an_in_place_operator_keeps_the_name_and_a_mutable_value() -> None:
     value = [1]
     VAR.set(value)
     name = PROXY
@@ -253,7 +254,7 @@ def test_an_in_place_operator_keeps_the_name_and_a_mutable_value():
     assert value == (1,)
 
 
-def test_an_in_place_operator_that_fails_sets_nothing():
+def test_an_in_place_operator_that_fails_sets_nothing() -> None:
     VAR.set(1)
     name = PROXY
     with pytest.raises(TypeError, match="unsupported operand"):
@@ -266,7 +267,7 @@ def test_an_in_place_operator_that_fails_sets_nothing():
     DEBUG_BUILD and sys.version_info >= (3, 14),
     reason="a debug build of CPython ends itself where an error leaves a `with` of a static `__exit__`",
 )
-def test_with():
+def test_with() -> None:
     value = Everything()
     VAR.set(value)
     with PROXY as entered:
@@ -278,7 +279,7 @@ def test_with():
     assert value.seen[2:] == ["enter", ("exit", None)]
 
 
-def test_with_leaves_what_it_has_entered():
+def test_with_leaves_what_it_has_entered() -> None:
     value, other = Everything(), Everything()
     VAR.set(value)
     with PROXY:
@@ -286,19 +287,19 @@ def test_with_leaves_what_it_has_entered():
     assert (value.seen, other.seen) == (["enter", ("exit", None)], [])
 
 
-def test_with_of_what_has_no_enter():
+def test_with_of_what_has_no_enter() -> None:
     VAR.set(1)
     with pytest.raises(TypeError, match=r"^'int' object has no __(enter|exit)__$"):
         with PROXY:
             pass
 
 
-def test_what_is_awaited():
+def test_what_is_awaited() -> None:
     class Resource:
         async def __aenter__(self):
             return "entered"
 
-        async def __aexit__(self, *error):
+        async def __aexit__(self, *error) -> None:
             seen.append(error)
 
     async def numbers():
@@ -309,7 +310,7 @@ def test_what_is_awaited():
         await asyncio.sleep(0)
         return 42
 
-    async def main():
+    async def main() -> None:
         assert await PROXY == 42
         assert [number async for number in numbers_var.proxy()] == [1, 2]
         async with resource_var.proxy() as entered:
@@ -326,14 +327,14 @@ def test_what_is_awaited():
     assert seen == [(None, None, None)] * 2
 
 
-def test_the_value_itself_is_at_hand():
+def test_the_value_itself_is_at_hand() -> None:
     value = []
     VAR.set(value)
     assert PROXY.__wrapped__ is value
     assert inspect.unwrap(PROXY) is value
 
 
-def test_a_value_within_itself():
+def test_a_value_within_itself() -> None:
     value = []
     VAR.set(value)
     value.append(PROXY)
@@ -344,7 +345,7 @@ def test_a_value_within_itself():
     assert copied[0] is copied is not value
 
 
-def test_a_proxy_of_a_proxy():
+def test_a_proxy_of_a_proxy() -> None:
     outer = ContextVar("outer")
     VAR.set([1])
     outer.set(PROXY)
@@ -391,17 +392,17 @@ TEXT = (
         lambda: pickle.dumps(PROXY),
     ],
 )
-def test_every_use_says_what_is_missing(use):
+def test_every_use_says_what_is_missing(use) -> None:
     with pytest.raises(LookupError, match=TEXT):
         use()
 
 
-def test_with_says_what_is_missing():
+def test_with_says_what_is_missing() -> None:
     with pytest.raises(LookupError, match=TEXT):
         with PROXY:
             pass
 
-    async def main():
+    async def main() -> None:
         with pytest.raises(LookupError, match=TEXT):
             await PROXY
         with pytest.raises(LookupError, match=TEXT):
@@ -411,14 +412,14 @@ def test_with_says_what_is_missing():
     asyncio.run(main())
 
 
-def test_it_can_be_shown():
+def test_it_can_be_shown() -> None:
     assert repr(PROXY) == f"<Proxy of {VAR!r}, which has no value>"
     assert dir(PROXY) == []
     assert PROXY.__class__ is Proxy
     assert not isinstance(PROXY, dict)
 
 
-def test_what_looks_at_all_objects_alike_takes_it_for_one_of_no_kind():
+def test_what_looks_at_all_objects_alike_takes_it_for_one_of_no_kind() -> None:
     with pytest.raises(AttributeError, match=TEXT):
         PROXY.__wrapped__
     assert inspect.unwrap(PROXY) is PROXY
@@ -431,7 +432,7 @@ def test_what_looks_at_all_objects_alike_takes_it_for_one_of_no_kind():
     assert inspect.getmembers(PROXY) == []
 
 
-def test_doctest_finds_its_way_past_one():
+def test_doctest_finds_its_way_past_one() -> None:
     module = types.ModuleType("module", "A module.\n\n>>> 1 + 1\n2\n")
     module.request = PROXY
     (test,) = doctest.DocTestFinder().find(module)
@@ -439,7 +440,7 @@ def test_doctest_finds_its_way_past_one():
 
 
 @pytest.mark.parametrize("value", [None, "text", Everything])
-def test_mock_puts_something_in_its_place(value):
+def test_mock_puts_something_in_its_place(value) -> None:
     if value is not None:
         VAR.set(value() if callable(value) else value)
     namespace = types.SimpleNamespace(request=PROXY)
@@ -451,7 +452,7 @@ def test_mock_puts_something_in_its_place(value):
     assert isinstance(unittest.mock.Mock(spec=PROXY), unittest.mock.Mock)
 
 
-def test_mock_patches_an_attribute_of_the_value():
+def test_mock_patches_an_attribute_of_the_value() -> None:
     value = Everything()
     VAR.set(value)
     with unittest.mock.patch.object(PROXY, "method", return_value=3):
@@ -459,14 +460,14 @@ def test_mock_patches_an_attribute_of_the_value():
     assert value.method() == ((), {})
 
 
-def test_it_is_only_what_it_is():
+def test_it_is_only_what_it_is() -> None:
     with pytest.raises(TypeError):
         type("Mine", (Proxy,), {})
     with pytest.raises(TypeError):
         Proxy()
 
 
-def test_a_variable_of_the_standard_library():
+def test_a_variable_of_the_standard_library() -> None:
     import contextvars
 
     proxy = Proxy(contextvars.ContextVar("theirs", default=1))
@@ -474,6 +475,6 @@ def test_a_variable_of_the_standard_library():
 
 
 @pytest.mark.parametrize("wrong", ["x", {}, None, ContextVar], ids=repr)
-def test_of_a_variable_alone(wrong):
+def test_of_a_variable_alone(wrong) -> None:
     with refuses(TypeError, f"Proxy() takes a ContextVar, not {wrong!r}"):
         Proxy(wrong)

@@ -1,17 +1,20 @@
 """Cleaning up in another Context: `try_reset`, and what debug mode tells of a token."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, Token, backend, copy_context, host
 
 
-def test_a_token_from_here_is_used():
+def test_a_token_from_here_is_used() -> None:
     var = ContextVar("var", default="default")
     with copy_context():
         token = var.set(1)
@@ -21,7 +24,7 @@ def test_a_token_from_here_is_used():
             var.try_reset(token)
 
 
-def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_at_home():
+def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_at_home() -> None:
     var = ContextVar("var", default="default")
     with copy_context():
         token = var.set(1)
@@ -34,7 +37,7 @@ def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_a
         assert var.get() == "default"
 
 
-def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_under_a_loop():
+def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_under_a_loop() -> None:
     var = ContextVar("var")
     token = Context().run(var.set, 1)
 
@@ -50,7 +53,7 @@ def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_un
     assert refused == [False]
 
 
-def test_a_token_from_another_thread_is_refused_quietly():
+def test_a_token_from_another_thread_is_refused_quietly() -> None:
     var = ContextVar("var", default="default")
     with copy_context():
         tokens = [var.set(1)]
@@ -62,7 +65,7 @@ def test_a_token_from_another_thread_is_refused_quietly():
         assert var.try_reset(tokens[0])
 
 
-def test_what_is_a_mistake_stays_an_error():
+def test_what_is_a_mistake_stays_an_error() -> None:
     var, other = ContextVar("var"), ContextVar("other")
     with copy_context():
         token = other.set(1)
@@ -77,7 +80,7 @@ def test_what_is_a_mistake_stays_an_error():
             Context().run(other.try_reset, token)
 
 
-def test_a_generator_closed_in_another_context_cleans_up_without_noise():
+def test_a_generator_closed_in_another_context_cleans_up_without_noise() -> None:
     var = ContextVar("var", default="default")
     closed = []
 
@@ -145,7 +148,7 @@ def run_elsewhere(tmp_path, options=(), **changes):
 
 
 @pytest.mark.parametrize("asked", ["by -X dev", "by the variable"])
-def test_in_debug_mode_an_error_says_where_the_token_was_made(asked, tmp_path):
+def test_in_debug_mode_an_error_says_where_the_token_was_made(asked, tmp_path: Path) -> None:
     lines = (
         run_elsewhere(tmp_path, ("-X", "dev"))
         if asked == "by -X dev"
@@ -165,17 +168,17 @@ def test_in_debug_mode_an_error_says_where_the_token_was_made(asked, tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "-X dev"])
-def test_without_debug_mode_it_is_what_the_standard_library_says(options, tmp_path):
+def test_without_debug_mode_it_is_what_the_standard_library_says(options, tmp_path: Path) -> None:
     lines = run_elsewhere(tmp_path, options, CONTEXTVARS_CY_DEBUG="0")
     assert len(lines) == 5 and not [line for line in lines if "made at" in line or "worker" in line]
 
 
-def test_a_wrong_choice_is_an_error_that_names_the_right_ones(tmp_path):
+def test_a_wrong_choice_is_an_error_that_names_the_right_ones(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="CONTEXTVARS_CY_DEBUG='yes': choose one of 0, 1, or leave it unset"):
         run_elsewhere(tmp_path, CONTEXTVARS_CY_DEBUG="yes")
 
 
-def test_the_task_is_told(tmp_path):
+def test_the_task_is_told(tmp_path: Path) -> None:
     program = """
 import asyncio
 from contextvars_cy import Context, ContextVar, assign
@@ -206,6 +209,6 @@ except ValueError as error:
     assert f"it was made at {script}:8 in main, thread MainThread, task a task\n" in done.stdout
 
 
-def test_only_a_set_makes_a_token():
+def test_only_a_set_makes_a_token() -> None:
     with pytest.raises(RuntimeError, match="Tokens can only be created by ContextVars"):
         Token()

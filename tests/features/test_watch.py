@@ -1,5 +1,7 @@
 """Being told of changes: `watch`, `ContextVar.watch`, their events and their end."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import pickle
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +55,7 @@ def told(events):
     ]
 
 
-def test_each_change_is_told_with_what_was_and_what_is(home, events):
+def test_each_change_is_told_with_what_was_and_what_is(home: Path, events) -> None:
     with watch(events.append):
         token = VAR.set(1)
         with VAR.set(2):
@@ -71,7 +74,7 @@ def test_each_change_is_told_with_what_was_and_what_is(home, events):
     assert all(event.context is home for event in events)
 
 
-def test_assign_and_its_undo_are_told_for_each_variable(home, events):
+def test_assign_and_its_undo_are_told_for_each_variable(home: Path, events) -> None:
     VAR.set(1)
     with watch(events.append):
         assignment = assign({VAR: 2, OTHER: 3})
@@ -88,7 +91,7 @@ def test_assign_and_its_undo_are_told_for_each_variable(home, events):
     assert [event.kind for event in events] == ["set", "set", "reset", "reset"]
 
 
-def test_a_value_made_on_demand_is_told(home, events):
+def test_a_value_made_on_demand_is_told(home: Path, events) -> None:
     var = ContextVar("var", default_factory=int)
     with watch(events.append):
         var.get()
@@ -96,7 +99,7 @@ def test_a_value_made_on_demand_is_told(home, events):
     assert told(events) == [("set", "var", MISSING, 0)]
 
 
-def test_what_changes_nothing_is_not_told(home, events):
+def test_what_changes_nothing_is_not_told(home: Path, events) -> None:
     var = ContextVar("var", default=1)
     used = var.set(1)
     var.reset(used)
@@ -118,7 +121,7 @@ def test_what_changes_nothing_is_not_told(home, events):
 
 
 @pytest.mark.parametrize("way", ["run", "with", "thread state"])
-def test_entering_and_leaving_a_context_is_told(way, home, events):
+def test_entering_and_leaving_a_context_is_told(way, home: Path, events) -> None:
     context = Context()
     with watch(events.append):
         if way == "run":
@@ -134,7 +137,7 @@ def test_entering_and_leaving_a_context_is_told(way, home, events):
 
 
 @pytest.mark.parametrize("way", ["run", "with"])
-def test_what_was_left_is_let_go(way, home, events):
+def test_what_was_left_is_let_go(way, home: Path, events) -> None:
     values = [Value() for _ in range(3)]
     references = [weakref.ref(value) for value in values]
     with VAR.watch(lambda event: None):
@@ -151,14 +154,14 @@ def test_what_was_left_is_let_go(way, home, events):
         assert [reference() for reference in references] == [None] * 3
 
 
-def test_the_callback_runs_in_the_current_context(home):
+def test_the_callback_runs_in_the_current_context(home: Path) -> None:
     context, seen = Context(), []
     with watch(lambda event: seen.append((event.kind, current_context() is context))):
         context.run(VAR.set, 1)
     assert [entry for entry in seen if entry[0] != "switch"] == [("enter", True), ("set", True), ("exit", False)]
 
 
-def test_a_context_that_cannot_be_entered_or_left_is_not_told(home, events):
+def test_a_context_that_cannot_be_entered_or_left_is_not_told(home: Path, events) -> None:
     with watch(events.append):
         for refused in (lambda: home.run(len), home.__enter__, lambda: thread_state().exit(Context())):
             with pytest.raises(RuntimeError):
@@ -166,13 +169,13 @@ def test_a_context_that_cannot_be_entered_or_left_is_not_told(home, events):
     assert told(events) == []
 
 
-def test_a_call_that_fails_has_left_its_context_and_the_error_is_the_callables(home, events):
+def test_a_call_that_fails_has_left_its_context_and_the_error_is_the_callables(home: Path, events) -> None:
     with watch(events.append), pytest.raises(ZeroDivisionError):
         Context().run(lambda: 1 / 0)
     assert [event[0] for event in told(events)] == ["enter", "exit"]
 
 
-def test_a_variable_is_watched_alone_and_through_contexts(home, events):
+def test_a_variable_is_watched_alone_and_through_contexts(home: Path, events) -> None:
     VAR.set("outside")
     inside, same = Context(), copy_context()
     inside.run(VAR.set, "inside")
@@ -192,7 +195,7 @@ def test_a_variable_is_watched_alone_and_through_contexts(home, events):
     ]
 
 
-def test_watching_ends_by_cancel_or_with_its_block(home, events):
+def test_watching_ends_by_cancel_or_with_its_block(home: Path, events) -> None:
     watcher = watch(events.append)
     with VAR.watch(events.append) as other:
         VAR.set(1)
@@ -206,7 +209,7 @@ def test_watching_ends_by_cancel_or_with_its_block(home, events):
     assert len(events) == 3
 
 
-def test_a_watcher_that_was_cancelled_keeps_no_value(home):
+def test_a_watcher_that_was_cancelled_keeps_no_value(home: Path) -> None:
     watcher = VAR.watch(lambda event: None)
     value = Value()
     reference = weakref.ref(value)
@@ -220,7 +223,7 @@ def test_a_watcher_that_was_cancelled_keeps_no_value(home):
     assert reference() is None
 
 
-def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(home, events):
+def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(home: Path, events) -> None:
     first, second = watch(events.append), watch(events.append)
     VAR.set(1)
     first.cancel()
@@ -230,8 +233,8 @@ def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_
     assert [event.value for event in events] == [1, 1, 2]
 
 
-def test_a_callback_may_cancel_itself(home, events):
-    def once(event):
+def test_a_callback_may_cancel_itself(home: Path, events) -> None:
+    def once(event) -> None:
         watcher.cancel()
         events.append(event)
 
@@ -241,8 +244,8 @@ def test_a_callback_may_cancel_itself(home, events):
     assert [event.value for event in events] == [1]
 
 
-def test_a_callback_that_sets_variables_does_not_tell_itself(home, events):
-    def answer(event):
+def test_a_callback_that_sets_variables_does_not_tell_itself(home: Path, events) -> None:
+    def answer(event) -> None:
         events.append(event)
         VAR.set(event.value + 1)
         assign({OTHER: event.value})
@@ -253,8 +256,8 @@ def test_a_callback_that_sets_variables_does_not_tell_itself(home, events):
     assert (VAR.get(), OTHER.get()) == (2, 1)
 
 
-def test_two_callbacks_that_answer_each_other_come_to_an_end(home, events):
-    def answer(event):
+def test_two_callbacks_that_answer_each_other_come_to_an_end(home: Path, events) -> None:
+    def answer(event) -> None:
         events.append(event.value)
         VAR.set(event.value + 1)
 
@@ -265,11 +268,13 @@ def test_two_callbacks_that_answer_each_other_come_to_an_end(home, events):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), MemoryError()], ids=repr)
-def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(error, home, monkeypatch, events):
+def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(
+    error, home: Path, monkeypatch: pytest.MonkeyPatch, events
+) -> None:
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
 
-    def fail(event):
+    def fail(event) -> None:
         raise error
 
     with watch(fail), watch(events.append):
@@ -287,12 +292,14 @@ if backend == "cython":
     # In the pure twin it goes to the caller.
 
     @pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
-    def test_an_interrupt_before_the_watchers_are_told_goes_to_that_hook_alone(error, home, monkeypatch):
+    def test_an_interrupt_before_the_watchers_are_told_goes_to_that_hook_alone(
+        error, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         seen, printed = [], []
         monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
         monkeypatch.setattr(sys, "excepthook", lambda *error: printed.append(error))
 
-        def interrupt(*told):
+        def interrupt(*told) -> None:
             raise error
 
         with watch(print):
@@ -304,10 +311,10 @@ if backend == "cython":
         assert (seen, printed) == ([error], [])
 
 
-def test_an_error_in_a_callback_keeps_nothing(home, monkeypatch):
+def test_an_error_in_a_callback_keeps_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
-    def fail(event):
+    def fail(event) -> None:
         raise ValueError
 
     value = Value()
@@ -326,7 +333,7 @@ def test_an_error_in_a_callback_keeps_nothing(home, monkeypatch):
         gc.enable()
 
 
-def with_block(context):
+def with_block(context) -> None:
     with context:
         pass
 
@@ -338,11 +345,13 @@ NO_ROOM = (RecursionError, MemoryError)
 @needs_room_at_the_end
 @needs_room_to_leave
 @pytest.mark.parametrize("enter", [lambda context: context.run(int), with_block], ids=["run", "with"])
-def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkeypatch):
+def test_no_room_left_on_the_stack_leaves_no_context_entered(
+    enter, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     entered = []
 
-    def go_down():
+    def go_down() -> None:
         try:
             go_down()
         except RecursionError:
@@ -369,7 +378,7 @@ def test_no_room_left_on_the_stack_leaves_no_context_entered(enter, home, monkey
     assert not entered
 
 
-def test_who_is_cancelled_by_another_callback_is_not_told_of_the_same_event(home, events):
+def test_who_is_cancelled_by_another_callback_is_not_told_of_the_same_event(home: Path, events) -> None:
     with VAR.watch(lambda event: later.cancel()), VAR.watch(events.append) as later:
         VAR.set(1)
     assert not events
@@ -396,14 +405,14 @@ for _ in range(100):
 """
 
 
-def test_a_finaliser_may_cancel_while_its_thread_does():
+def test_a_finaliser_may_cancel_while_its_thread_does() -> None:
     subprocess.run([sys.executable, "-c", FINALISER], check=True, timeout=60)
 
 
-def test_a_change_in_another_thread_is_told_there(home, events):
+def test_a_change_in_another_thread_is_told_there(home: Path, events) -> None:
     names = []
 
-    def work():
+    def work() -> None:
         Context().run(VAR.set, 1)
 
     with watch(lambda event: (events.append(event), names.append(threading.current_thread().name))):
@@ -414,10 +423,10 @@ def test_a_change_in_another_thread_is_told_there(home, events):
     assert set(names) == {"worker"}
 
 
-def test_threads_that_watch_and_cancel_disturb_nobody(home):
+def test_threads_that_watch_and_cancel_disturb_nobody(home: Path) -> None:
     stop, errors = threading.Event(), []
 
-    def work():
+    def work() -> None:
         try:
             while not stop.is_set():
                 with watch(lambda event: None), VAR.watch(lambda event: None):
@@ -438,21 +447,21 @@ def test_threads_that_watch_and_cancel_disturb_nobody(home):
 
 
 @pytest.mark.parametrize("callback", [None, 1, "callback"], ids=repr)
-def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback, home):
+def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback, home: Path) -> None:
     with pytest.raises(TypeError, match=f"watch\\(\\) takes a callable, not {callback!r}"):
         watch(callback)
     with pytest.raises(TypeError, match="takes a callable"):
         VAR.watch(callback)
 
 
-def test_a_signature_that_cannot_be_read_does_not_matter(home, events):
+def test_a_signature_that_cannot_be_read_does_not_matter(home: Path, events) -> None:
     class Follow:
         @property
-        def __signature__(self):
+        def __signature__(self) -> None:
             # What an annotation that names nothing raises from Python 3.14 on.
             raise NameError
 
-        def __call__(self, event):
+        def __call__(self, event) -> None:
             events.append(event)
 
     with watch(Follow()):
@@ -460,26 +469,26 @@ def test_a_signature_that_cannot_be_read_does_not_matter(home, events):
     assert told(events) == [("set", "VAR", MISSING, 1)]
 
 
-def test_the_repr_tells_what_is_watched(home):
+def test_the_repr_tells_what_is_watched(home: Path) -> None:
     with watch(print) as everything, VAR.watch(print) as one:
         assert repr(everything) == f"<Watcher of everything by {print!r}>"
         assert repr(one) == f"<Watcher of {VAR!r} by {print!r}>"
 
 
 @pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_watcher_is_not_copied(act):
+def test_a_watcher_is_not_copied(act) -> None:
     var = ContextVar("var")
     with var.watch(print) as watcher, pytest.raises(TypeError, match="^cannot pickle 'contextvars_cy.Watcher' object"):
         act(watcher)
 
 
 @pytest.mark.parametrize("callback", [lambda: None, lambda one, two: None, lambda *, event: None, dict.get])
-def test_a_callback_of_another_arity_is_refused(callback):
+def test_a_callback_of_another_arity_is_refused(callback) -> None:
     for begin in watch, ContextVar("var").watch:
         with pytest.raises(TypeError, match="^watch\\(\\) takes a callable of one argument, the WatchEvent"):
             begin(callback)
 
 
 @pytest.mark.parametrize("callback", [print, lambda event, *more: None, lambda *events: None, [].append, type])
-def test_callbacks_of_one_argument(callback):
+def test_callbacks_of_one_argument(callback) -> None:
     watch(callback).cancel()

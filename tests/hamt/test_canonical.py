@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ def brought_to(content, hamt, random):
 
 
 @given(HISTORIES, HISTORIES, st.randoms(use_true_random=False))
-def test_two_histories_with_one_content_give_one_tree(history, other_history, random):
+def test_two_histories_with_one_content_give_one_tree(history, other_history, random: Random) -> None:
     hamt = after(Hamt(), history)
     other = brought_to(dict(hamt.items()), after(Hamt(), other_history), random)
     assert without_order_in_collisions(other._dump()) == without_order_in_collisions(hamt._dump())
@@ -50,7 +51,7 @@ def test_two_histories_with_one_content_give_one_tree(history, other_history, ra
 
 
 @given(NUMBER_HISTORIES, NUMBER_HISTORIES, st.randoms(use_true_random=False))
-def test_two_histories_with_one_content_give_one_text_and_one_pickle(history, other_history, random):
+def test_two_histories_with_one_content_give_one_text_and_one_pickle(history, other_history, random: Random) -> None:
     hamt = after(Hamt(), history)
     other = brought_to(dict(hamt.items()), after(Hamt(), other_history), random)
     assert other._dump() == hamt._dump()
@@ -60,7 +61,7 @@ def test_two_histories_with_one_content_give_one_text_and_one_pickle(history, ot
 
 
 @given(HISTORIES)
-def test_maps_that_were_kept_are_never_written_to(history):
+def test_maps_that_were_kept_are_never_written_to(history) -> None:
     kept, dumps = [Hamt()], [Hamt()._dump()]
     for name, keys, value in history:
         kept.append(step(kept[-1], name, keys, value))
@@ -69,7 +70,7 @@ def test_maps_that_were_kept_are_never_written_to(history):
 
 
 @given(HISTORIES, st.lists(st.tuples(st.integers(0, 12), HISTORIES), max_size=2))
-def test_maps_that_were_kept_can_be_gone_on_from(history, branches):
+def test_maps_that_were_kept_can_be_gone_on_from(history, branches) -> None:
     kept = [Hamt()]
     for name, keys, value in history:
         kept.append(step(kept[-1], name, keys, value))
@@ -81,7 +82,7 @@ def test_maps_that_were_kept_can_be_gone_on_from(history, branches):
 
 
 @given(HISTORIES, KEYS)
-def test_what_is_set_and_deleted_again_leaves_no_trace(history, key):
+def test_what_is_set_and_deleted_again_leaves_no_trace(history, key) -> None:
     hamt = after(Hamt(), history).discard(key)
     again = hamt.set(key, 1).delete(key)
     assert again._dump() == hamt._dump()
@@ -92,7 +93,7 @@ def test_what_is_set_and_deleted_again_leaves_no_trace(history, key):
     assert mutation.finish()._dump() == hamt._dump()
 
 
-def test_a_deletion_pulls_a_lone_entry_up_through_all_levels():
+def test_a_deletion_pulls_a_lone_entry_up_through_all_levels() -> None:
     one, two, three = Key("one", 0), Key("two", 1 << 30), Key("three", 1)
     hamt = Hamt.fromkeys([one, two, three])
     assert hamt._dump().count("Node") == 7
@@ -101,7 +102,7 @@ def test_a_deletion_pulls_a_lone_entry_up_through_all_levels():
         assert smaller._dump().count("Node") == 1
 
 
-def test_the_empty_map_has_one_tree():
+def test_the_empty_map_has_one_tree() -> None:
     key = Key("a", 1 << 31)
     for hamt in (Hamt(), Hamt({}), Hamt.fromkeys([key]).delete(key), Hamt.fromkeys([key]).merge(Hamt(), Hamt())):
         hamt = hamt.discard(key)

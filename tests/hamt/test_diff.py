@@ -48,7 +48,7 @@ def applied(hamt, diff):
 
 
 @given(THREE_MAPS)
-def test_a_diff_is_what_a_dict_would_tell(hamts):
+def test_a_diff_is_what_a_dict_would_tell(hamts) -> None:
     one, two, _ = hamts
     first, second = dict(one.items()), dict(two.items())
     assert one.diff(two) == (
@@ -59,7 +59,7 @@ def test_a_diff_is_what_a_dict_would_tell(hamts):
 
 
 @given(THREE_MAPS)
-def test_a_diff_applied_gives_the_other_map(hamts):
+def test_a_diff_applied_gives_the_other_map(hamts) -> None:
     one, two, _ = hamts
     diff = one.diff(two)
     assert any(diff) is (one != two)
@@ -71,7 +71,7 @@ def test_a_diff_applied_gives_the_other_map(hamts):
     assert changed == {key: (new, old) for key, (old, new) in diff.changed.items()}
 
 
-def test_a_diff_is_a_named_tuple_of_dicts():
+def test_a_diff_is_a_named_tuple_of_dicts() -> None:
     diff = Hamt(a=1, b=2).diff(Hamt(b=3, c=4))
     assert type(diff) is HamtDiff and isinstance(diff, tuple)
     assert diff.added == {"c": 4} and diff.removed == {"a": 1} and diff.changed == {"b": (2, 3)}
@@ -79,14 +79,14 @@ def test_a_diff_is_a_named_tuple_of_dicts():
     assert pickle.loads(pickle.dumps(diff)) == diff
 
 
-def test_values_are_compared_by_identity_first():
+def test_values_are_compared_by_identity_first() -> None:
     value = Unequal()
     assert not any(Hamt(a=value).diff(Hamt(a=value)))
     assert Hamt(a=value).diff(Hamt(a=Unequal())).changed.keys() == {"a"}
     assert not any(Hamt(a=1).diff(Hamt(a=1.0)))
 
 
-def test_equal_keys_are_one_key_whichever_the_object():
+def test_equal_keys_are_one_key_whichever_the_object() -> None:
     one, two = Key("a", 1), Key("a", 1)
     added, removed, changed = Hamt({one: 1}).diff(Hamt({two: 2}))
     assert not added and not removed
@@ -94,7 +94,7 @@ def test_equal_keys_are_one_key_whichever_the_object():
 
 
 @pytest.mark.parametrize("other", [{}, None, HamtSet(), Hamt().mutate()])
-def test_a_diff_is_between_maps(other):
+def test_a_diff_is_between_maps(other) -> None:
     with pytest.raises(TypeError, match=f"takes a Hamt.*, not {type(other).__name__}"):
         Hamt().diff(other)
     with pytest.raises(TypeError, match=f"takes a Hamt.*, not {type(other).__name__}"):
@@ -132,7 +132,7 @@ RESOLVERS = [
 
 
 @given(THREE_MAPS, st.sampled_from(RESOLVERS))
-def test_a_merge_follows_the_rule(hamts, resolve):
+def test_a_merge_follows_the_rule(hamts, resolve) -> None:
     own, base, other = hamts
     result = own.merge(base, other, resolve)
     result._check()
@@ -140,7 +140,7 @@ def test_a_merge_follows_the_rule(hamts, resolve):
 
 
 @given(THREE_MAPS)
-def test_merging_nothing_gives_the_map_itself(hamts):
+def test_merging_nothing_gives_the_map_itself(hamts) -> None:
     own, base, _ = hamts
     assert own.merge(base, base) is own
     assert own.merge(base, own) is own
@@ -148,7 +148,7 @@ def test_merging_nothing_gives_the_map_itself(hamts):
 
 
 @given(THREE_MAPS)
-def test_a_merge_without_conflict_is_the_same_from_either_side(hamts):
+def test_a_merge_without_conflict_is_the_same_from_either_side(hamts) -> None:
     own, base, other = hamts
     try:
         result = own.merge(base, other)
@@ -164,7 +164,7 @@ ABSENT_OR_NUMBER = [MISSING, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("old", "mine", "theirs"), list(itertools.product(ABSENT_OR_NUMBER, repeat=3)))
-def test_the_resolver_is_asked_where_both_changed_a_key_differently(old, mine, theirs):
+def test_the_resolver_is_asked_where_both_changed_a_key_differently(old, mine, theirs) -> None:
     base, own, other = (Hamt() if value is MISSING else Hamt(a=value) for value in (old, mine, theirs))
     asked = []
     result = own.merge(base, other, resolve=lambda *args: asked.append(args) or "resolved")
@@ -185,13 +185,13 @@ def test_the_resolver_is_asked_where_both_changed_a_key_differently(old, mine, t
         (Hamt(a=0), Hamt(), "both sides changed the key 'a': from 0 to 1 here and to <Token.MISSING> there"),
     ],
 )
-def test_a_conflict_that_nobody_resolves_names_the_key_and_the_values(base, other, text):
+def test_a_conflict_that_nobody_resolves_names_the_key_and_the_values(base, other, text: str) -> None:
     with pytest.raises(ValueError) as caught:
         Hamt(a=1).merge(base, other)
     assert str(caught.value).startswith(text)
 
 
-def test_a_resolver_that_raises_passes_through():
+def test_a_resolver_that_raises_passes_through() -> None:
     own, base, other = Hamt(a=1, b=1), Hamt(a=0), Hamt(a=2, c=2)
     dumps = [hamt._dump() for hamt in (own, base, other)]
     with pytest.raises(ZeroDivisionError):
@@ -199,12 +199,12 @@ def test_a_resolver_that_raises_passes_through():
     assert [hamt._dump() for hamt in (own, base, other)] == dumps
 
 
-def test_a_value_that_equals_everything_is_no_missing_value():
+def test_a_value_that_equals_everything_is_no_missing_value() -> None:
     assert list(Hamt().merge(Hamt(), Hamt(a=mock.ANY))) == ["a"]
     assert Hamt(a=1).merge(Hamt(a=mock.ANY), Hamt()) == Hamt()
 
 
-def test_merge_takes_maps_by_place_and_the_resolver_by_name_too():
+def test_merge_takes_maps_by_place_and_the_resolver_by_name_too() -> None:
     assert Hamt(a=1).merge(Hamt(), Hamt(a=2), resolve=RESOLVERS[1]) == Hamt(a=2)
     assert Hamt(a=1).merge(Hamt(), Hamt(a=2), RESOLVERS[1]) == Hamt(a=2)
     with pytest.raises(TypeError):
@@ -224,7 +224,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("size", [1_000, 10_000])
 @pytest.mark.parametrize("changes", [1, 5, 25])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name, changes, size):
+def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name: str, changes, size: int) -> None:
     watch = Watch()
     # A hash that scatters: the golden ratio's share of the range.
     keys = [WatchedKey(number, number * 0x9E3779B1 % (1 << 32), watch) for number in range(size + changes)]
@@ -241,7 +241,7 @@ def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name, changes,
 
 
 @pytest.mark.parametrize("operate", [operator.eq, operator.le, operator.sub, operator.xor])
-def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_difference(operate):
+def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_difference(operate) -> None:
     watch = Watch()
     elements = [WatchedKey(number, number * 0x9E3779B1 % (1 << 32), watch) for number in range(10_000)]
     one = HamtSet(elements[1:])
@@ -251,9 +251,9 @@ def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_differe
     assert watch.calls <= 100
 
 
-def test_keys_and_values_that_cannot_be_compared_are_not():
+def test_keys_and_values_that_cannot_be_compared_are_not() -> None:
     class Incomparable(Key):
-        def __eq__(self, other):
+        def __eq__(self, other) -> None:
             raise AssertionError("compared")
 
         __hash__ = Key.__hash__

@@ -36,7 +36,7 @@ def outcome(call, *args, **kwargs):
 
 
 @given(HISTORIES)
-def test_any_history_does_as_a_dict_and_keeps_the_invariants(history):
+def test_any_history_does_as_a_dict_and_keeps_the_invariants(history) -> None:
     hamt, expected = Hamt(), {}
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
@@ -50,7 +50,7 @@ def test_any_history_does_as_a_dict_and_keeps_the_invariants(history):
 
 @pytest.mark.parametrize("size", [1, 31, 33, 1000, 5000])
 @pytest.mark.parametrize("span", [2, 1 << 40])
-def test_a_large_map_does_as_a_dict(size, span):
+def test_a_large_map_does_as_a_dict(size: int, span) -> None:
     random = Random(size)
 
     def keys(number):
@@ -74,7 +74,7 @@ def test_a_large_map_does_as_a_dict(size, span):
 
 
 @given(SMALL, st.integers(0, 6))
-def test_what_is_missing_is_found_nowhere(mapping, key):
+def test_what_is_missing_is_found_nowhere(mapping, key) -> None:
     hamt = Hamt(mapping).discard(key)
     assert key not in hamt and key not in hamt.keys() and key not in list(hamt)
     assert hamt.find(key) == (MISSING, False)
@@ -83,7 +83,7 @@ def test_what_is_missing_is_found_nowhere(mapping, key):
 
 
 @given(HISTORIES, KEYS, st.integers(0, 3))
-def test_maps_that_differ_are_not_equal(history, key, value):
+def test_maps_that_differ_are_not_equal(history, key, value) -> None:
     hamt = Hamt()
     for name, keys, old_value in history:
         hamt = step(hamt, name, keys, old_value)
@@ -127,13 +127,13 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_map_is_made_as_a_dict_is(name):
+def test_a_map_is_made_as_a_dict_is(name: str) -> None:
     (args, kwargs), (same_args, same_kwargs) = SOURCES[name](), SOURCES[name]()
     assert outcome(Hamt, *args, **kwargs) == outcome(dict, *same_args, **same_kwargs)
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_update_lays_over_the_map_what_the_constructor_takes(name):
+def test_update_lays_over_the_map_what_the_constructor_takes(name: str) -> None:
     (args, kwargs), (same_args, same_kwargs) = SOURCES[name](), SOURCES[name]()
     hamt = Hamt(a=0, z=0)
     expected = outcome(dict, *same_args, **same_kwargs)
@@ -142,7 +142,7 @@ def test_update_lays_over_the_map_what_the_constructor_takes(name):
     )
 
 
-def test_a_source_may_have_items_only():
+def test_a_source_may_have_items_only() -> None:
     class OnlyItems:
         def items(self):
             return iter([("a", 1)])
@@ -155,23 +155,23 @@ def test_a_source_may_have_items_only():
 
 
 @pytest.mark.parametrize("call", [Hamt, Hamt().update, Hamt.fromkeys])
-def test_too_many_sources_are_a_type_error(call):
+def test_too_many_sources_are_a_type_error(call) -> None:
     with pytest.raises(TypeError):
         call({}, {}, {})
 
 
-def test_the_constructor_gives_back_a_map():
+def test_the_constructor_gives_back_a_map() -> None:
     hamt = Hamt(a=1)
     assert Hamt(hamt) is hamt
 
 
-def test_fromkeys():
+def test_fromkeys() -> None:
     assert Hamt.fromkeys("ab") == Hamt(a=None, b=None)
     assert Hamt.fromkeys(iter("ab"), 1) == Hamt(a=1, b=1)
     assert Hamt(c=1).fromkeys([]) == Hamt()
 
 
-def test_init_changes_nothing():
+def test_init_changes_nothing() -> None:
     hamt = Hamt().set("a", 1)
     hamt.__init__()
     assert len(hamt) == 1
@@ -181,7 +181,7 @@ def test_init_changes_nothing():
 # ---- identity, and what is unchanged ----
 
 
-def test_set_of_the_same_object_gives_the_same_map():
+def test_set_of_the_same_object_gives_the_same_map() -> None:
     value = [1]
     hamt = set_each(Hamt(), [Key(number, number % 7) for number in range(100)], value)
     for number in range(100):
@@ -191,7 +191,7 @@ def test_set_of_the_same_object_gives_the_same_map():
 
 @pytest.mark.parametrize("way", [way for way in SETTERS if not way.startswith("merge")])
 @pytest.mark.parametrize("number", [1, 20, 90])
-def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way, number):
+def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way, number: int) -> None:
     # Some share a collision node, some stand on the last level, the others two levels deep.
     keys = [Key(index, index % 3 << 30 if index % 2 else index) for index in range(100)]
     old, new = [1], [1]
@@ -201,7 +201,7 @@ def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way
 
 
 @given(HISTORIES)
-def test_update_with_what_is_there_gives_the_same_map(history):
+def test_update_with_what_is_there_gives_the_same_map(history) -> None:
     hamt = Hamt()
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
@@ -211,7 +211,7 @@ def test_update_with_what_is_there_gives_the_same_map(history):
 
 
 @given(st.lists(st.tuples(KEYS, st.integers(0, 3))), st.lists(st.tuples(KEYS, st.integers(0, 3))))
-def test_update_keeps_the_keys_that_were_there(pairs, more_pairs):
+def test_update_keeps_the_keys_that_were_there(pairs, more_pairs) -> None:
     expected = dict(pairs)
     hamt = Hamt(pairs)
     assert all(any(key is old for old in expected) for key in hamt)
@@ -220,14 +220,14 @@ def test_update_keeps_the_keys_that_were_there(pairs, more_pairs):
     assert {id(key): value for key, value in hamt.items()} == {id(key): value for key, value in expected.items()}
 
 
-def test_the_first_of_two_equal_keys_stays():
+def test_the_first_of_two_equal_keys_stays() -> None:
     first, second = Key("a", 1), Key("a", 1)
     for hamt in (Hamt().set(first, 1).set(second, 2), Hamt([(first, 1), (second, 2)]), Hamt({first: 1}) | {second: 2}):
         assert next(iter(hamt)) is first
         assert hamt[first] == 2
 
 
-def test_identity_comes_before_equality():
+def test_identity_comes_before_equality() -> None:
     one, two = Unequal(), Unequal()
     hamt = Hamt({one: one})
     assert (
@@ -239,7 +239,7 @@ def test_identity_comes_before_equality():
 
 
 @pytest.mark.parametrize("value", [None, MISSING, NotImplemented, mock.ANY])
-def test_any_value_may_be_stored(value):
+def test_any_value_may_be_stored(value) -> None:
     hamt = Hamt().set("a", value)
     assert hamt.find("a")[0] is value and hamt.find("a")[1]
     assert hamt.get("a", 1) is value and hamt["a"] is value and "a" in hamt
@@ -252,31 +252,31 @@ def test_any_value_may_be_stored(value):
 
 @pytest.mark.parametrize("access", [Hamt().delete, Hamt().__getitem__])
 @pytest.mark.parametrize("key", ["a", (), ("a", 1), None])
-def test_a_missing_key_is_a_key_error_with_the_key(access, key):
+def test_a_missing_key_is_a_key_error_with_the_key(access, key) -> None:
     with pytest.raises(KeyError) as caught:
         access(key)
     assert caught.value.args == (key,)
 
 
 @pytest.mark.parametrize("name", ["find", "set", "delete", "discard", "get", "__getitem__", "__contains__"])
-def test_an_unhashable_key_is_a_type_error(name):
+def test_an_unhashable_key_is_a_type_error(name: str) -> None:
     hamt = Hamt().set("a", 1)
     with pytest.raises(TypeError, match="unhashable type: 'list'"):
         getattr(hamt, name)([], *([1] if name == "set" else []))
 
 
 @pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge])
-def test_maps_have_no_order(compare):
+def test_maps_have_no_order(compare) -> None:
     with pytest.raises(TypeError, match="not supported between instances"):
         compare(Hamt(), Hamt())
 
 
-def test_nobody_iterates_backwards():
+def test_nobody_iterates_backwards() -> None:
     with pytest.raises(TypeError):
         reversed(Hamt())
 
 
-def test_a_map_takes_no_attributes_and_no_items():
+def test_a_map_takes_no_attributes_and_no_items() -> None:
     hamt = Hamt(a=1)
     with pytest.raises(AttributeError):
         hamt.other = 1
@@ -291,7 +291,7 @@ GIVEN = [Hamt().keys(), Hamt().values(), Hamt().items(), iter(Hamt()), Hamt().mu
 
 
 @pytest.mark.parametrize("instance", GIVEN, ids=lambda instance: type(instance).__name__)
-def test_what_the_methods_give_nobody_else_makes_or_pickles(instance):
+def test_what_the_methods_give_nobody_else_makes_or_pickles(instance) -> None:
     name = type(instance).__name__
     for arguments in ((), (Hamt(),), (Hamt(), "keys")):
         with pytest.raises(TypeError, match=f"cannot create 'contextvars_cy.{name}' instances"):
@@ -302,7 +302,7 @@ def test_what_the_methods_give_nobody_else_makes_or_pickles(instance):
 
 
 @pytest.mark.parametrize("kind", [Hamt, *map(type, GIVEN)], ids=lambda kind: kind.__name__)
-def test_nobody_subclasses_a_map_or_what_its_methods_give(kind):
+def test_nobody_subclasses_a_map_or_what_its_methods_give(kind: str) -> None:
     with pytest.raises(TypeError, match=f"type 'contextvars_cy.{kind.__name__}' is not an acceptable base type"):
         type("Sub", (kind,), {})
 
@@ -311,42 +311,42 @@ def test_nobody_subclasses_a_map_or_what_its_methods_give(kind):
 
 
 @given(SMALL, SMALL, st.sampled_from([dict, Hamt, types.MappingProxyType, collections.OrderedDict]))
-def test_union_is_dicts_on_either_side(left, right, kind):
+def test_union_is_dicts_on_either_side(left, right, kind: str) -> None:
     assert Hamt(left) | kind(right) == Hamt({**left, **right})
     assert type(kind(left) | Hamt(right)) is Hamt
     assert kind(left) | Hamt(right) == Hamt({**left, **right})
 
 
-def test_union_in_place_binds_a_new_map():
+def test_union_in_place_binds_a_new_map() -> None:
     hamt = before = Hamt(a=1)
     hamt |= {"b": 2}
     assert hamt == Hamt(a=1, b=2) and before == Hamt(a=1)
 
 
 @pytest.mark.parametrize("other", [[("a", 1)], None, {"a"}, 1])
-def test_union_is_for_mappings_only(other):
+def test_union_is_for_mappings_only(other) -> None:
     with pytest.raises(TypeError, match="unsupported operand"):
         Hamt() | other
     with pytest.raises(TypeError, match="unsupported operand"):
         other | Hamt()
 
 
-def test_a_map_equals_maps_only():
+def test_a_map_equals_maps_only() -> None:
     assert Hamt() == Hamt()
     assert Hamt() != {} and {} != Hamt() and Hamt() != 1
     assert Hamt().__eq__({}) is NotImplemented and Hamt().__or__([]) is NotImplemented
 
 
-def test_keys_of_one_hash_are_told_apart_even_where_one_is_anothers_value():
+def test_keys_of_one_hash_are_told_apart_even_where_one_is_anothers_value() -> None:
     a, b, c = (Key(name, 0) for name in "abc")
     one, two = Hamt([(a, 1), (b, c)]), Hamt([(c, 1), (a, 1)])
     assert one != two and two != one
     assert one.diff(two) == ({c: 1}, {b: c}, {})
 
 
-def test_nothing_is_compared_that_is_shared():
+def test_nothing_is_compared_that_is_shared() -> None:
     class Incomparable:
-        def __eq__(self, other):
+        def __eq__(self, other) -> None:
             raise AssertionError("compared")
 
     hamt = Hamt((Key(number, number), Incomparable()) for number in range(1000))
@@ -370,7 +370,7 @@ def view_of(mapping, name):
 @pytest.mark.parametrize("operate", OPERATORS)
 @pytest.mark.parametrize("name", ["keys", "items"])
 @given(SMALL, SMALL, st.sampled_from([set, frozenset, list, iter, "dict", "map"]))
-def test_operators_of_views_are_those_of_dicts_views(name, operate, left, right, kind):
+def test_operators_of_views_are_those_of_dicts_views(name: str, operate, left, right, kind: str) -> None:
     def other():
         if kind == "map":
             return view_of(Hamt(right), name)
@@ -389,7 +389,7 @@ def test_operators_of_views_are_those_of_dicts_views(name, operate, left, right,
 @pytest.mark.parametrize("compare", COMPARISONS)
 @pytest.mark.parametrize("name", ["keys", "items"])
 @given(SMALL, SMALL, st.sampled_from([set, frozenset, "dict", "map"]))
-def test_comparisons_of_views_are_those_of_dicts_views(name, compare, left, right, kind):
+def test_comparisons_of_views_are_those_of_dicts_views(name: str, compare, left, right, kind: str) -> None:
     other = view_of(Hamt(right) if kind == "map" else right, name)
     if kind in (set, frozenset):
         other = kind(other)
@@ -398,13 +398,13 @@ def test_comparisons_of_views_are_those_of_dicts_views(name, compare, left, righ
 
 
 @given(SMALL, SMALL, VIEWS)
-def test_disjoint_views_are_those_of_dicts_views(left, right, name):
+def test_disjoint_views_are_those_of_dicts_views(left, right, name: str) -> None:
     other = list(view_of(right, name))
     assert view_of(Hamt(left), name).isdisjoint(other) is view_of(left, name).isdisjoint(other)
 
 
 @given(SMALL, st.integers(0, 6), st.integers(0, 2))
-def test_views_hold_what_dicts_views_hold(mapping, key, value):
+def test_views_hold_what_dicts_views_hold(mapping, key, value) -> None:
     hamt = Hamt(mapping)
     assert sorted(hamt.keys()) == sorted(hamt) == sorted(mapping)
     assert sorted(hamt.values()) == sorted(mapping.values())
@@ -416,17 +416,17 @@ def test_views_hold_what_dicts_views_hold(mapping, key, value):
 
 
 @pytest.mark.parametrize("name", ["keys", "values", "items"])
-def test_views_can_be_iterated_again_and_again(name):
+def test_views_can_be_iterated_again_and_again(name: str) -> None:
     view = view_of(Hamt(a=1, b=2), name)
     assert list(view) == list(view) and len(list(view)) == 2
 
 
 @pytest.mark.parametrize("item", [1, "ab", ("a",), ("a", 1, 1), ["a", 1], None])
-def test_what_is_no_pair_is_no_item(item):
+def test_what_is_no_pair_is_no_item(item) -> None:
     assert item not in Hamt(a=1).items()
 
 
-def test_views_of_unhashable_values():
+def test_views_of_unhashable_values() -> None:
     hamt = Hamt(a=[1])
     assert [1] in hamt.values() and ("a", [1]) in hamt.items() and ("a", []) not in hamt.items()
     assert hamt.items() == {"a": [1]}.items() and hamt.items() != {"a": []}.items()
@@ -435,14 +435,14 @@ def test_views_of_unhashable_values():
 
 
 @pytest.mark.parametrize("name", ["keys", "items"])
-def test_views_that_are_sets_have_no_hash(name):
+def test_views_that_are_sets_have_no_hash(name: str) -> None:
     assert not isinstance(view_of(Hamt(), name), Hashable)
     with pytest.raises(TypeError, match="unhashable type"):
         hash(view_of(Hamt(), name))
 
 
 @pytest.mark.parametrize("name", ["keys", "values", "items"])
-def test_views_show_what_they_hold(name):
+def test_views_show_what_they_hold(name: str) -> None:
     view = view_of(Hamt(a=1), name)
     assert repr(view) == f"Hamt{name.capitalize()}({list(view)})"
 
@@ -451,7 +451,7 @@ def test_views_show_what_they_hold(name):
 
 
 @given(HISTORIES)
-def test_iteration_is_in_the_order_of_the_dump(history):
+def test_iteration_is_in_the_order_of_the_dump(history) -> None:
     hamt = Hamt()
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
@@ -460,7 +460,7 @@ def test_iteration_is_in_the_order_of_the_dump(history):
     assert list(zip(hamt, hamt.values())) == list(zip(hamt.keys(), hamt.values())) == list(hamt.items())
 
 
-def test_iteration_reaches_the_last_level():
+def test_iteration_reaches_the_last_level() -> None:
     keys = [Key("a", 0), Key("b", 1 << 31), Key("c", 1 << 31), Key("d", 1 << 30)]
     hamt = Hamt((key, key.name) for key in keys)
     hamt._check()
@@ -469,7 +469,7 @@ def test_iteration_reaches_the_last_level():
 
 
 @pytest.mark.parametrize("name", ["__iter__", "keys", "values", "items"])
-def test_iterators_are_exhausted_once_and_for_all(name):
+def test_iterators_are_exhausted_once_and_for_all(name: str) -> None:
     iterator = iter(getattr(Hamt(a=1), name)())
     assert iter(iterator) is iterator
     assert len(list(iterator)) == 1
@@ -477,13 +477,13 @@ def test_iterators_are_exhausted_once_and_for_all(name):
 
 
 @pytest.mark.parametrize("name", ["__iter__", "keys", "values", "items"])
-def test_the_length_of_an_iterator_is_its_maps(name):
+def test_the_length_of_an_iterator_is_its_maps(name: str) -> None:
     iterator = iter(getattr(Hamt(a=1, b=2), name)())
     next(iterator)
     assert len(iterator) == 2
 
 
-def test_an_iterator_goes_on_with_its_map_whatever_becomes_of_the_name():
+def test_an_iterator_goes_on_with_its_map_whatever_becomes_of_the_name() -> None:
     hamt = Hamt.fromkeys(range(100))
     seen = []
     for key in hamt:
@@ -492,7 +492,7 @@ def test_an_iterator_goes_on_with_its_map_whatever_becomes_of_the_name():
     assert sorted(seen) == list(range(100))
 
 
-def test_pairs_that_nobody_keeps_are_as_good_as_others():
+def test_pairs_that_nobody_keeps_are_as_good_as_others() -> None:
     # An iterator may hand out one tuple again and again, as a dict's does, while nobody else refers to it.
     hamt = Hamt((number, str(number)) for number in range(100))
     assert list(map(hash, hamt.items())) == [hash(pair) for pair in list(hamt.items())]
@@ -506,7 +506,7 @@ def test_pairs_that_nobody_keeps_are_as_good_as_others():
 
 
 @given(SMALL)
-def test_equal_maps_have_one_hash(mapping):
+def test_equal_maps_have_one_hash(mapping) -> None:
     pairs = list(mapping.items())
     hamt = Hamt(pairs)
     assert hash(hamt) == hash(hamt) == hash(Hamt(pairs[::-1]))
@@ -514,13 +514,13 @@ def test_equal_maps_have_one_hash(mapping):
 
 
 @given(st.lists(HASHES, unique=True, max_size=6))
-def test_the_hash_depends_on_keys_and_on_values(hashes):
+def test_the_hash_depends_on_keys_and_on_values(hashes) -> None:
     keys = [Key(key_hash, key_hash) for key_hash in hashes]
     hamts = [Hamt(), *(Hamt({key: value}) for key in keys for value in ("a", "b")), Hamt.fromkeys(keys, "c")]
     assert len({hash(hamt) for hamt in hamts}) == len({tuple(map(hash, hamt.items())) for hamt in hamts})
 
 
-def test_a_map_with_an_unhashable_value_has_no_hash():
+def test_a_map_with_an_unhashable_value_has_no_hash() -> None:
     hamt = Hamt(a=[])
     for _ in range(2):
         with pytest.raises(TypeError, match="unhashable type: 'list'"):
@@ -530,13 +530,13 @@ def test_a_map_with_an_unhashable_value_has_no_hash():
 # ---- repr, pickle, copy ----
 
 
-def test_repr():
+def test_repr() -> None:
     assert repr(Hamt()) == "Hamt({})"
     assert repr(Hamt(a=1)) == "Hamt({'a': 1})"
     assert repr(Hamt([(1, "x"), (0, None)])) == "Hamt({0: None, 1: 'x'})"
 
 
-def test_a_map_within_itself_shows_that():
+def test_a_map_within_itself_shows_that() -> None:
     inner = []
     hamt = Hamt(a=inner)
     inner.append(hamt)
@@ -544,9 +544,9 @@ def test_a_map_within_itself_shows_that():
     assert repr(hamt) == "Hamt({'a': [Hamt({...})]})"
 
 
-def test_a_repr_that_raises_passes_through():
+def test_a_repr_that_raises_passes_through() -> None:
     class Shy:
-        def __repr__(self):
+        def __repr__(self) -> None:
             raise ZeroDivisionError
 
     hamt = Hamt(a=Shy())
@@ -556,7 +556,7 @@ def test_a_repr_that_raises_passes_through():
 
 
 @given(SMALL, st.integers(0, pickle.HIGHEST_PROTOCOL))
-def test_pickle(mapping, protocol):
+def test_pickle(mapping, protocol) -> None:
     hamt = Hamt(mapping)
     again = pickle.loads(pickle.dumps(hamt, protocol))
     again._check()
@@ -565,14 +565,14 @@ def test_pickle(mapping, protocol):
     assert list(hamt.__reduce__()[1][0]) == list(hamt)
 
 
-def test_a_map_within_itself_is_pickled_and_copied():
+def test_a_map_within_itself_is_pickled_and_copied() -> None:
     inner = []
     inner.append(Hamt(a=inner))
     for again in (pickle.loads(pickle.dumps(inner)), copy.deepcopy(inner)):
         assert again is not inner and again[0]["a"] is again
 
 
-def test_a_copy_is_the_map_and_a_deep_copy_is_not():
+def test_a_copy_is_the_map_and_a_deep_copy_is_not() -> None:
     hamt = Hamt(a=[1])
     assert copy.copy(hamt) is hamt
     deep = copy.deepcopy(hamt)
@@ -582,18 +582,18 @@ def test_a_copy_is_the_map_and_a_deep_copy_is_not():
 # ---- a citizen of Python ----
 
 
-def test_weak_references():
+def test_weak_references() -> None:
     for referent in (Hamt(a=1), Hamt(a=1).mutate()):
         assert weakref.ref(referent)() is referent
 
 
-def test_subscription():
+def test_subscription() -> None:
     assert Hamt[str, int].__origin__ is Hamt
     assert Hamt[str, int].__args__ == (str, int)
     assert Hamt[str, int](a=1) == Hamt(a=1)
 
 
-def test_a_map_is_a_mapping():
+def test_a_map_is_a_mapping() -> None:
     assert isinstance(Hamt(), Mapping) and isinstance(Hamt(), Hashable)
     assert dict(Hamt(a=1)) == {**Hamt(a=1)} == {"a": 1}
     assert (lambda **kwargs: kwargs)(**Hamt(a=1)) == {"a": 1}
@@ -601,7 +601,7 @@ def test_a_map_is_a_mapping():
 
 if sys.version_info >= (3, 10):
 
-    def test_match():
+    def test_match() -> None:
         # As text, because Python 3.9 cannot read it.
         program = """
 match hamt:
@@ -619,7 +619,7 @@ match hamt:
 # ---- the checker ----
 
 
-def test_check_names_the_broken_invariant():
+def test_check_names_the_broken_invariant() -> None:
     key = Key("a", 1)
     hamt = Hamt().set(key, 1)
     key.key_hash = 2
@@ -627,7 +627,7 @@ def test_check_names_the_broken_invariant():
         hamt._check()
 
 
-def test_check_finds_a_key_that_is_there_twice():
+def test_check_finds_a_key_that_is_there_twice() -> None:
     key = Key("a", 1)
     hamt = Hamt.fromkeys([key, Key("b", 1)])
     key.name = "b"
@@ -635,7 +635,7 @@ def test_check_finds_a_key_that_is_there_twice():
         hamt._check()
 
 
-def test_the_dump_shows_the_tree():
+def test_the_dump_shows_the_tree() -> None:
     hamt = Hamt([(Key("a", 3), 1), (Key("b", 3 | 2 << 5), 2), (Key("c", 4), 3)])
     assert hamt._dump().splitlines() == [
         "Hamt of 3",

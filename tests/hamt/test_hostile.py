@@ -6,6 +6,7 @@ import gc
 import itertools
 import sys
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from scenes import HASHES, OPERATIONS, Objects, Scene, described, undisturbed
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_whichever_call_raises_leaves_all_as_it_was_and_trying_again_works(name):
+def test_whichever_call_raises_leaves_all_as_it_was_and_trying_again_works(name: str) -> None:
     objects = Objects()
     scene = Scene(objects)
     before = scene.state()
@@ -40,13 +41,13 @@ def test_whichever_call_raises_leaves_all_as_it_was_and_trying_again_works(name)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_calls_that_drop_the_maps_and_collect_garbage_do_no_harm(name):
+def test_calls_that_drop_the_maps_and_collect_garbage_do_no_harm(name: str) -> None:
     objects = Objects()
     scene = Scene(objects)
     strangers = [Key(*item) for item in HASHES.items()]
     churn = []
 
-    def drop():
+    def drop() -> None:
         vars(scene).clear()
         gc.collect(0)
         # A reader of freed memory would find these in it.
@@ -60,11 +61,11 @@ def test_calls_that_drop_the_maps_and_collect_garbage_do_no_harm(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_calls_that_use_the_maps_meanwhile_do_no_harm(name):
+def test_calls_that_use_the_maps_meanwhile_do_no_harm(name: str) -> None:
     objects = Objects()
     scene = Scene(objects)
 
-    def use():
+    def use() -> None:
         scene.hamt = Hamt(scene.pairs).set(objects.twins["a"], None) | scene.related
         assert scene.related.diff(scene.stranger).removed and len(scene.set | scene.stranger_set) == 12
         try:
@@ -84,7 +85,7 @@ def test_calls_that_use_the_maps_meanwhile_do_no_harm(name):
 PROGRAMS = of_any_length(st.tuples(st.sampled_from([*OPERATIONS]), st.integers(0, 12)), 20)
 
 
-def run(program, objects):
+def run(program, objects) -> None:
     """Do each operation twice: with the call of a number raising, and undisturbed."""
     scene = Scene(objects)
     results = []
@@ -103,15 +104,15 @@ if sys.implementation.name == "cpython":
     import tracemalloc
 
     @given(PROGRAMS)
-    def test_every_reference_is_given_back(program):
+    def test_every_reference_is_given_back(program) -> None:
         objects = Objects()
         before = objects.reference_counts()
         run(program, objects)
         assert objects.reference_counts() == before
 
     @given(HISTORIES)
-    def test_every_reference_is_given_back_after_any_history(history):
-        def live():
+    def test_every_reference_is_given_back_after_any_history(history) -> None:
+        def live() -> None:
             hamts = [Hamt()]
             for name, keys, value in history:
                 hamts.append(step(hamts[-1], name, keys, value))
@@ -122,7 +123,7 @@ if sys.implementation.name == "cpython":
         assert list(map(sys.getrefcount, keys)) == before
 
     @too_long_to_trace
-    def test_memory_stays_flat():
+    def test_memory_stays_flat() -> None:
         objects = Objects()
 
         def rounds(number):
@@ -142,14 +143,14 @@ if sys.implementation.name == "cpython":
             tracemalloc.stop()
 
     @pytest.fixture
-    def collector_at_every_allocation():
+    def collector_at_every_allocation() -> Iterator[None]:
         threshold = gc.get_threshold()
         gc.set_threshold(1, 1_000_000, 1_000_000)
         yield
         gc.set_threshold(*threshold)
 
     @pytest.mark.usefixtures("collector_at_every_allocation")
-    def test_the_collector_may_run_at_every_allocation():
+    def test_the_collector_may_run_at_every_allocation() -> None:
         program = [(name, 0) for name in OPERATIONS]
         run(program, Objects())
         hamt = Hamt()
@@ -181,7 +182,7 @@ if sys.implementation.name == "cpython":
         *("mutation", "changed mutation", "two mutations", "finished mutation"),
     ],
 )
-def test_cycles_are_collected(tie, key_hashes):
+def test_cycles_are_collected(tie, key_hashes) -> None:
     class Value:
         pass
 
@@ -197,7 +198,7 @@ def test_cycles_are_collected(tie, key_hashes):
 @pytest.mark.parametrize(
     "finish", [lambda mutation: None, lambda mutation: mutation.finish()], ids=["open", "finished"]
 )
-def test_a_mutation_that_holds_itself_is_collected(finish):
+def test_a_mutation_that_holds_itself_is_collected(finish) -> None:
     mutation = Hamt().mutate()
     mutation["itself"] = mutation
     finish(mutation)
@@ -233,13 +234,13 @@ def chain(length):
 
 @needs_the_usual_frames
 @too_long_to_trace
-def test_a_long_chain_of_maps_dies():
+def test_a_long_chain_of_maps_dies() -> None:
     chain(200_000)
 
 
 @needs_the_usual_frames
 @too_long_to_trace
-def test_a_long_chain_of_mutations_dies():
+def test_a_long_chain_of_mutations_dies() -> None:
     mutation = Hamt().mutate()
     for _ in range(200_000):
         mutation, inner = Hamt().mutate(), mutation
@@ -254,16 +255,16 @@ def test_a_long_chain_of_mutations_dies():
     [repr, hash, lambda hamt: hamt == chain(100_000), lambda hamt: hamt.diff(chain(100_000))],
     ids=["repr", "hash", "==", "diff"],
 )
-def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call):
+def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call) -> None:
     with pytest.raises(RecursionError):
         call(chain(100_000))
 
 
-def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm():
+def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm() -> None:
     iterators = []
 
     class Value:
-        def __del__(self):
+        def __del__(self) -> None:
             if iterators:
                 next(iterators[0], None)
 
@@ -285,11 +286,11 @@ def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm():
     ],
     ids=["set", "update", "pop", "del"],
 )
-def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_harm(change, left):
+def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_harm(change, left) -> None:
     outcomes = []
 
     class Value:
-        def __del__(self):
+        def __del__(self) -> None:
             try:
                 mutation["from the finaliser"] = 1
                 outcomes.append({"from the finaliser"})
@@ -310,7 +311,7 @@ def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_ha
 
 
 @too_long_to_trace
-def test_thousands_of_keys_with_one_hash():
+def test_thousands_of_keys_with_one_hash() -> None:
     class Same(str):
         def __hash__(self):
             return 7
@@ -333,7 +334,7 @@ def test_thousands_of_keys_with_one_hash():
     assert hamt == Hamt() and hamt._dump() == Hamt()._dump()
 
 
-def test_hashes_that_differ_in_the_last_level_only():
+def test_hashes_that_differ_in_the_last_level_only() -> None:
     # Where Python's own hashes have 32 bits, the last of them is the sign, which folding takes away.
     positions = 4 if sys.hash_info.width == 64 else 2
     first, *others = keys = [Key(position, position << 30) for position in range(positions)]
@@ -349,7 +350,7 @@ def test_hashes_that_differ_in_the_last_level_only():
     assert hamt._dump() == Hamt.fromkeys([first])._dump()
 
 
-def test_everything_is_walked_down_to_the_eighth_level():
+def test_everything_is_walked_down_to_the_eighth_level() -> None:
     """CPython issue 93065: a walk whose stack had one level too few."""
     keys = [Key(number, key_hash) for number, key_hash in enumerate([0, 0, 0, 1 << 30, 1 << 25, 1 << 32 | 1, 0])]
     hamt = Hamt((key, key.name) for key in keys)
@@ -365,7 +366,7 @@ def test_everything_is_walked_down_to_the_eighth_level():
     "numbers",
     [[-1, -2], [0, -1, -2, -3], [-1 << 60, 1 << 60], [5, 1 << 32 | 4, 2 << 32 | 7], [sys.maxsize, -sys.maxsize - 1]],
 )
-def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers):
+def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers) -> None:
     hamt = Hamt((number, str(number)) for number in numbers)
     hamt._check()
     assert {number: hamt[number] for number in numbers} == {number: str(number) for number in numbers}
@@ -375,7 +376,7 @@ def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers):
         assert number not in smaller and set(smaller) == set(numbers) - {number}
 
 
-def test_keys_of_one_folded_hash_share_a_collision_node():
+def test_keys_of_one_folded_hash_share_a_collision_node() -> None:
     keys = [5, -6]
     assert len(set(map(hash, keys))) == 2
     assert Hamt.fromkeys(keys)._dump().splitlines()[8:] == [
@@ -385,14 +386,14 @@ def test_keys_of_one_folded_hash_share_a_collision_node():
 
 
 @given(st.lists(KEYS), KEYS)
-def test_a_hash_that_is_no_number_is_a_type_error(keys, victim):
+def test_a_hash_that_is_no_number_is_a_type_error(keys, victim) -> None:
     hamt = Hamt.fromkeys(keys)
     victim.key_hash = "text"
     with pytest.raises(TypeError, match="__hash__ method should return an integer"):
         hamt.set(victim, 1)
 
 
-def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was():
+def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was() -> None:
     watch = Watch()
     hamt = Hamt().set(WatchedKey("old", 3, watch), 1)
     before = hamt._dump()
@@ -403,9 +404,9 @@ def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was():
     assert hamt._dump() == before
 
 
-def test_an_answer_of_equality_that_has_no_truth_passes_through():
+def test_an_answer_of_equality_that_has_no_truth_passes_through() -> None:
     class Doubtful:
-        def __bool__(self):
+        def __bool__(self) -> None:
             raise ZeroDivisionError
 
     class Vague(Key):

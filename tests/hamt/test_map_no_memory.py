@@ -62,7 +62,7 @@ MERGES = pytest.mark.skipif(DEBUG_BUILD and sys.version_info >= (3, 14), reason=
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=MERGES) if name.startswith("merge ") else name for name in NAMES]
 )
-def test_a_lack_of_memory_leaves_all_as_it_was(name, lasting):
+def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting) -> None:
     objects = Objects()
     scenes = [Scene(objects)]
     before = scenes[-1].state()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -28,7 +29,7 @@ class Model(dict):
 
     set = dict.__setitem__
 
-    def update(self, source):
+    def update(self, source) -> None:
         super().update(source)
 
 
@@ -59,7 +60,7 @@ def outcome(call, *args):
 
 
 @given(PAIRS, PROGRAMS)
-def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program):
+def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program) -> None:
     kept = [Hamt(pairs)]
     model = Model(pairs)
     mutation = kept[0].mutate()
@@ -89,7 +90,7 @@ def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program):
 
 
 @given(PAIRS, PAIRS, PAIRS)
-def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_pairs):
+def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_pairs) -> None:
     hamt = Hamt(pairs)
     one, two = hamt.mutate(), hamt.mutate()
     for key, value in one_pairs:
@@ -108,7 +109,7 @@ def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_p
 
 
 @given(PAIRS, PAIRS)
-def test_equal_mutations(pairs, other_pairs):
+def test_equal_mutations(pairs, other_pairs) -> None:
     hamt, other = Hamt(pairs), Hamt(other_pairs)
     mutation = Hamt().mutate()
     mutation.update(pairs)
@@ -121,7 +122,7 @@ def test_equal_mutations(pairs, other_pairs):
 
 
 @pytest.mark.parametrize("settle", [len, repr, lambda mutation: None], ids=["after len", "after repr", "at once"])
-def test_a_key_set_after_its_removal_is_the_new_one(settle):
+def test_a_key_set_after_its_removal_is_the_new_one(settle) -> None:
     old, new = Key("a", 1), Key("a", 1)
     for mutation in (Hamt({old: 1, Key("b", 1): 2}).mutate(), Hamt({old: 1}).mutate(), Hamt().mutate()):
         mutation.set(old, 1)
@@ -134,7 +135,7 @@ def test_a_key_set_after_its_removal_is_the_new_one(settle):
         assert hamt[old] == 2
 
 
-def test_a_key_set_again_is_the_old_one():
+def test_a_key_set_again_is_the_old_one() -> None:
     old, new = Key("a", 1), Key("a", 1)
     mutation = Hamt({old: 1}).mutate()
     mutation[new] = 2
@@ -143,7 +144,7 @@ def test_a_key_set_again_is_the_old_one():
     assert list(hamt)[0] is old and hamt[new] == 3
 
 
-def test_what_changes_nothing_gives_the_map_back():
+def test_what_changes_nothing_gives_the_map_back() -> None:
     value = []
     hamt = Hamt(a=value)
     mutation = hamt.mutate()
@@ -158,7 +159,7 @@ def test_what_changes_nothing_gives_the_map_back():
 
 
 @pytest.mark.parametrize("value", [None, MISSING, mock.ANY])
-def test_any_value_may_be_stored(value):
+def test_any_value_may_be_stored(value) -> None:
     mutation = Hamt(a=1).mutate()
     mutation["a"] = mutation["b"] = value
     assert mutation["a"] is value and mutation.get("b", 1) is value and "b" in mutation
@@ -168,7 +169,7 @@ def test_any_value_may_be_stored(value):
     assert mutation.finish().get("a", 1) is value
 
 
-def test_the_default_of_pop_may_be_anything():
+def test_the_default_of_pop_may_be_anything() -> None:
     for default in (None, KeyError, MISSING, mock.ANY):
         assert Hamt().mutate().pop("a", default) is default
 
@@ -176,7 +177,7 @@ def test_the_default_of_pop_may_be_anything():
 @pytest.mark.parametrize(
     "access", [HamtMutation.pop, HamtMutation.__getitem__, HamtMutation.__delitem__], ids=["pop", "[]", "del"]
 )
-def test_a_missing_key_is_a_key_error_with_the_key(access):
+def test_a_missing_key_is_a_key_error_with_the_key(access) -> None:
     mutation = Hamt({"a": 1, (1, 2): 3}).mutate()
     del mutation[1, 2]
     for key in ((1, 2), "b"):
@@ -195,7 +196,7 @@ def test_a_missing_key_is_a_key_error_with_the_key(access):
         lambda mutation: mutation.update([("b", 2), ([], 1)]),
     ],
 )
-def test_an_unhashable_key_is_a_type_error(call):
+def test_an_unhashable_key_is_a_type_error(call) -> None:
     mutation = Hamt(a=1).mutate()
     with pytest.raises(TypeError, match="unhashable type: 'list'"):
         call(mutation)
@@ -218,7 +219,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_finished_mutation_takes_no_change(name):
+def test_a_finished_mutation_takes_no_change(name: str) -> None:
     mutation = Hamt(a=1).mutate()
     hamt = mutation.finish()
     with pytest.raises(ValueError, match="the mutation has been finished"):
@@ -226,7 +227,7 @@ def test_a_finished_mutation_takes_no_change(name):
     assert mutation.finish() is hamt and hamt == Hamt(a=1)
 
 
-def test_a_finished_mutation_can_be_read():
+def test_a_finished_mutation_can_be_read() -> None:
     mutation = Hamt(a=1).mutate()
     mutation["b"] = 2
     hamt = mutation.finish()
@@ -236,7 +237,7 @@ def test_a_finished_mutation_can_be_read():
     assert repr(mutation) == "HamtMutation(" + repr(hamt)[len("Hamt(") :]
 
 
-def test_with_finishes_the_mutation():
+def test_with_finishes_the_mutation() -> None:
     with Hamt(a=1).mutate() as mutation:
         mutation["b"] = 2
     with pytest.raises(ValueError, match="finished"):
@@ -244,7 +245,7 @@ def test_with_finishes_the_mutation():
     assert mutation.finish() == Hamt(a=1, b=2)
 
 
-def test_with_finishes_the_mutation_also_when_its_body_raises():
+def test_with_finishes_the_mutation_also_when_its_body_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         with Hamt(a=1).mutate() as mutation:
             mutation["b"] = 2
@@ -254,7 +255,7 @@ def test_with_finishes_the_mutation_also_when_its_body_raises():
     assert mutation.finish() == Hamt(a=1, b=2)
 
 
-def test_with_may_hold_a_finish():
+def test_with_may_hold_a_finish() -> None:
     with Hamt().mutate() as mutation:
         mutation["a"] = 1
         hamt = mutation.finish()
@@ -262,7 +263,7 @@ def test_with_may_hold_a_finish():
 
 
 @given(PAIRS, PAIRS)
-def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs):
+def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs) -> None:
     hamt = before = Hamt(pairs)
     mutation = hamt.mutate()
     for key, value in more_pairs:
@@ -294,17 +295,17 @@ def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs):
         (lambda: Hamt().mutate().update({}, {}), "argument"),
     ],
 )
-def test_refusals(call, text):
+def test_refusals(call, text: str) -> None:
     with pytest.raises(TypeError, match=text):
         call()
 
 
-def test_a_mutation_takes_no_attributes():
+def test_a_mutation_takes_no_attributes() -> None:
     with pytest.raises(AttributeError):
         Hamt().mutate().other = 1
 
 
-def test_repr():
+def test_repr() -> None:
     mutation = Hamt(a=1).mutate()
     mutation["b"] = 2
     del mutation["a"]
@@ -313,7 +314,7 @@ def test_repr():
     assert repr(mutation) == "HamtMutation({})"
 
 
-def test_a_mutation_within_itself_shows_that():
+def test_a_mutation_within_itself_shows_that() -> None:
     mutation = Hamt().mutate()
     mutation["a"] = mutation
     assert repr(mutation) == "HamtMutation({'a': HamtMutation({...})})"
@@ -324,7 +325,7 @@ def test_a_mutation_within_itself_shows_that():
 
 @pytest.mark.parametrize("outer", ["set", "[]=", "del", "pop", "update"])
 @pytest.mark.parametrize("name", [name for name in CHANGES if name != "with"])
-def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name):
+def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name: str) -> None:
     watch = Watch()
     # Several keys of one hash, so that a key is compared whatever the operation.
     keys = [WatchedKey(number, 7, watch) for number in range(4)]
@@ -332,7 +333,7 @@ def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name)
     mutation[keys[2]] = 2
     outcomes = []
 
-    def change():
+    def change() -> None:
         try:
             CHANGES[name](mutation)
         except RuntimeError as error:
@@ -360,7 +361,7 @@ def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name)
 
 
 @pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
-def test_reading_from_within_a_change_sees_what_was_there(read):
+def test_reading_from_within_a_change_sees_what_was_there(read) -> None:
     watch = Watch()
     keys = [WatchedKey(number, 7, watch) for number in range(3)]
     mutation = Hamt.fromkeys(keys[:2], 1).mutate()
@@ -375,7 +376,7 @@ def test_reading_from_within_a_change_sees_what_was_there(read):
 @pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
 @pytest.mark.parametrize("settle", [len, repr, HamtMutation.update, HamtMutation.finish])
 @pytest.mark.parametrize("pending", [False, True], ids=["in the map", "pending"])
-def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending):
+def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending) -> None:
     watch = Watch()
     keys = [WatchedKey(number, 7, watch) for number in range(8)]
     mutation = Hamt.fromkeys([] if pending else keys, 1).mutate()
@@ -385,7 +386,7 @@ def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending)
     strangers = [Key(number, 7) for number in range(8)]
     churn = []
 
-    def change():
+    def change() -> None:
         try:
             mutation[strangers[0]] = 2
             settle(mutation)
@@ -404,7 +405,7 @@ def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending)
 
 
 @pytest.fixture
-def hasty_switching():
+def hasty_switching() -> Iterator[None]:
     """Threads give way to each other as often as the interpreter can."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -425,7 +426,7 @@ def in_two_threads(work):
 
 
 @pytest.mark.usefixtures("hasty_switching")
-def test_two_threads_lose_no_store_that_was_not_refused():
+def test_two_threads_lose_no_store_that_was_not_refused() -> None:
     mutation = Hamt.fromkeys([Key(("old", index), index) for index in range(64)], "old").mutate()
 
     def work(number):
@@ -455,11 +456,11 @@ def test_two_threads_lose_no_store_that_was_not_refused():
 
 
 @pytest.mark.usefixtures("hasty_switching")
-def test_a_thread_that_reads_sees_what_the_other_does_not_touch():
+def test_a_thread_that_reads_sees_what_the_other_does_not_touch() -> None:
     keys = [Key(number, number % 8) for number in range(64)]
     mutation = Hamt.fromkeys(keys, 1).mutate()
 
-    def work(number):
+    def work(number) -> None:
         for index in range(3000):
             try:
                 if number:
@@ -477,7 +478,7 @@ def test_a_thread_that_reads_sees_what_the_other_does_not_touch():
 
 
 @pytest.mark.usefixtures("hasty_switching")
-def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal():
+def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal() -> None:
     for _ in range(50):
         mutation = Hamt().mutate()
         mutation.update((Key(number, number % 4), number) for number in range(20))
@@ -494,7 +495,7 @@ def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal():
 
 
 @given(st.lists(st.tuples(HASHES, st.booleans()), max_size=40))
-def test_a_long_mutation_keeps_the_invariants(steps):
+def test_a_long_mutation_keeps_the_invariants(steps) -> None:
     mutation = Hamt().mutate()
     present = set()
     for key_hash, is_set in steps:

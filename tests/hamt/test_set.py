@@ -48,7 +48,7 @@ def frozen(name, elements, element, more):
 
 
 @given(st.lists(st.tuples(st.sampled_from(CHANGES), KEYS, ELEMENTS), max_size=20))
-def test_any_history_does_as_a_frozenset(history):
+def test_any_history_does_as_a_frozenset(history) -> None:
     elements, expected = HamtSet(), frozenset()
     kept = []
     for name, element, more in history:
@@ -65,7 +65,7 @@ def test_any_history_does_as_a_frozenset(history):
 
 
 @given(ELEMENTS, ELEMENTS, st.sampled_from(OPERATORS), st.sampled_from([*KINDS]))
-def test_operators_are_frozensets_on_either_side(left, right, operate, kind):
+def test_operators_are_frozensets_on_either_side(left, right, operate, kind: str) -> None:
     expected = operate(frozenset(left), frozenset(right))
     result = operate(HamtSet(left), KINDS[kind](right))
     assert type(result) is HamtSet
@@ -78,14 +78,14 @@ def test_operators_are_frozensets_on_either_side(left, right, operate, kind):
 
 
 @given(ELEMENTS, ELEMENTS, st.sampled_from(COMPARISONS), st.sampled_from([*KINDS]))
-def test_comparisons_are_frozensets_on_either_side(left, right, compare, kind):
+def test_comparisons_are_frozensets_on_either_side(left, right, compare, kind: str) -> None:
     expected = compare(frozenset(left), frozenset(right))
     assert compare(HamtSet(left), KINDS[kind](right)) is expected
     assert compare(KINDS[kind](left), HamtSet(right)) is expected
 
 
 @given(ELEMENTS, st.lists(ELEMENTS, max_size=3), st.sampled_from(["union", "intersection", "difference"]))
-def test_methods_take_any_number_of_iterables(elements, others, name):
+def test_methods_take_any_number_of_iterables(elements, others, name: str) -> None:
     result = getattr(HamtSet(elements), name)(*map(iter, others))
     assert type(result) is HamtSet
     assert result == getattr(frozenset(elements), name)(*others)
@@ -94,13 +94,13 @@ def test_methods_take_any_number_of_iterables(elements, others, name):
 @given(
     ELEMENTS, ELEMENTS, st.sampled_from(["issubset", "issuperset", "isdisjoint"]), st.sampled_from([list, iter, *KINDS])
 )
-def test_questions_are_answered_about_any_iterable(elements, other, name, kind):
+def test_questions_are_answered_about_any_iterable(elements, other, name: str, kind: str) -> None:
     make = KINDS.get(kind, kind)
     assert getattr(HamtSet(elements), name)(make(other)) is getattr(frozenset(elements), name)(other)
 
 
 @given(ELEMENTS, ELEMENTS)
-def test_what_changes_nothing_gives_the_set_itself(elements, more):
+def test_what_changes_nothing_gives_the_set_itself(elements, more) -> None:
     one = HamtSet(elements)
     assert one.copy() is copy.copy(one) is HamtSet(one) is one
     assert one.union() is one.union(elements, one) is one | set(elements) is one
@@ -113,7 +113,7 @@ def test_what_changes_nothing_gives_the_set_itself(elements, more):
 
 
 @given(ELEMENTS, ELEMENTS)
-def test_of_equal_elements_the_first_stays(elements, more):
+def test_of_equal_elements_the_first_stays(elements, more) -> None:
     one = HamtSet(elements)
     kept = {id(element) for element in one}
     assert {id(element) for element in one & set(more)} <= kept
@@ -122,26 +122,26 @@ def test_of_equal_elements_the_first_stays(elements, more):
 
 
 @given(ELEMENTS)
-def test_the_hash_is_that_of_an_equal_frozenset(elements):
+def test_the_hash_is_that_of_an_equal_frozenset(elements) -> None:
     assert hash(HamtSet(elements)) == hash(frozenset(elements)) == hash(HamtSet(elements[::-1]))
     assert {HamtSet(elements): 1}[frozenset(elements)] == 1
 
 
 @pytest.mark.parametrize("operate", [*OPERATORS, operator.lt, operator.le, operator.gt, operator.ge])
 @pytest.mark.parametrize("other", [[1], "a", {1: 2}, None, Hamt()])
-def test_operators_are_for_sets_only(operate, other):
+def test_operators_are_for_sets_only(operate, other) -> None:
     for left, right in ((HamtSet([1]), other), (other, HamtSet([1]))):
         with pytest.raises(TypeError, match="not supported between|unsupported operand"):
             operate(left, right)
 
 
 @pytest.mark.parametrize("other", [[1], {1: 2}, None, Hamt.fromkeys([1])])
-def test_a_set_equals_sets_only(other):
+def test_a_set_equals_sets_only(other) -> None:
     assert HamtSet([1]) != other and other != HamtSet([1])
     assert not HamtSet([1]) == other
 
 
-def test_where_the_sizes_tell_no_element_is_looked_at():
+def test_where_the_sizes_tell_no_element_is_looked_at() -> None:
     # The elements of this view have no hash.
     view = {"a": [], "b": []}.items()
     assert HamtSet([1]) != view and not HamtSet([1]) == view
@@ -154,24 +154,24 @@ def test_where_the_sizes_tell_no_element_is_looked_at():
 @pytest.mark.parametrize(
     "call", [HamtSet, HamtSet().union, HamtSet().intersection, HamtSet().issubset, HamtSet().isdisjoint]
 )
-def test_what_is_no_iterable_is_a_type_error(call):
+def test_what_is_no_iterable_is_a_type_error(call) -> None:
     with pytest.raises(TypeError, match="'int' object is not iterable"):
         call(1)
 
 
 @pytest.mark.parametrize("name", ["add", "remove", "discard", "__contains__"])
-def test_an_unhashable_element_is_a_type_error(name):
+def test_an_unhashable_element_is_a_type_error(name: str) -> None:
     with pytest.raises(TypeError, match="unhashable type: 'list'"):
         getattr(HamtSet([1]), name)([])
 
 
-def test_a_missing_element_is_a_key_error_with_the_element():
+def test_a_missing_element_is_a_key_error_with_the_element() -> None:
     with pytest.raises(KeyError) as caught:
         HamtSet([1]).remove((1, 2))
     assert caught.value.args == ((1, 2),)
 
 
-def test_operators_in_place_bind_a_new_set():
+def test_operators_in_place_bind_a_new_set() -> None:
     elements = before = HamtSet([1, 2])
     elements |= {3}
     elements &= {2, 3, 4}
@@ -181,12 +181,12 @@ def test_operators_in_place_bind_a_new_set():
     assert before == {1, 2}
 
 
-def test_repr():
+def test_repr() -> None:
     assert repr(HamtSet()) == "HamtSet()"
     assert repr(HamtSet([2, 1])) == "HamtSet({1, 2})"
 
 
-def test_a_set_within_itself_shows_that():
+def test_a_set_within_itself_shows_that() -> None:
     class Holder:
         def __repr__(self):
             return repr(self.elements)
@@ -197,7 +197,7 @@ def test_a_set_within_itself_shows_that():
 
 
 @given(st.lists(st.integers(0, 40)), st.integers(0, pickle.HIGHEST_PROTOCOL))
-def test_pickle_and_copy(elements, protocol):
+def test_pickle_and_copy(elements, protocol) -> None:
     one = HamtSet(elements)
     again = pickle.loads(pickle.dumps(one, protocol))
     assert type(again) is HamtSet and again == one
@@ -205,7 +205,7 @@ def test_pickle_and_copy(elements, protocol):
     assert pickle.dumps(one, protocol) == pickle.dumps(HamtSet(elements[::-1]), protocol)
 
 
-def test_a_citizen_of_python():
+def test_a_citizen_of_python() -> None:
     elements = HamtSet([1])
     assert isinstance(elements, Set) and isinstance(elements, Hashable)
     assert weakref.ref(elements)() is elements
@@ -218,7 +218,7 @@ def test_a_citizen_of_python():
         type("Sub", (HamtSet,), {})
 
 
-def test_iteration_is_in_the_order_of_the_hashes():
+def test_iteration_is_in_the_order_of_the_hashes() -> None:
     assert list(HamtSet([3, 1, 2])) == list(iter(HamtSet([2, 1, 3]))) == [1, 2, 3]
     elements = HamtSet([3, 1, 2])
     for element in elements:

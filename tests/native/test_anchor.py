@@ -35,7 +35,7 @@ def spoilt():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt, operation):
+def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt, operation) -> None:
     spoil, mend = spoilt
     spoil()
     with pytest.raises((TypeError, AttributeError)):
@@ -44,7 +44,7 @@ def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt, operation):
     assert (VAR.get(), OTHER.get()) == ("before", "default")
 
 
-def test_a_reset_that_was_refused_can_be_done_later(spoilt):
+def test_a_reset_that_was_refused_can_be_done_later(spoilt) -> None:
     spoil, mend = spoilt
     token = VAR.set("after")
     spoil()
@@ -55,7 +55,7 @@ def test_a_reset_that_was_refused_can_be_done_later(spoilt):
     assert VAR.get() == "before"
 
 
-def test_an_undo_that_was_refused_can_be_done_later(spoilt):
+def test_an_undo_that_was_refused_can_be_done_later(spoilt) -> None:
     spoil, mend = spoilt
     assignment = assign({VAR: "after", OTHER: "after"})
     spoil()

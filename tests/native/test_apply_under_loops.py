@@ -13,7 +13,7 @@ USER = ContextVar("USER", default="nobody")
 STEP = ContextVar("STEP", default=0)
 
 
-async def child(kept, fail=None):
+async def child(kept, fail=None) -> None:
     # The Context itself: what is set later shows in it.
     kept.append(current_context())
     USER.set("ada")
@@ -24,7 +24,7 @@ async def child(kept, fail=None):
         raise fail
 
 
-def test_the_values_of_a_child_task():
+def test_the_values_of_a_child_task() -> None:
     async def main():
         kept = []
         await asyncio.create_task(child(kept))
@@ -41,7 +41,7 @@ def test_the_values_of_a_child_task():
     assert USER.get() == "nobody"
 
 
-def test_what_a_child_had_set_when_it_failed_or_was_cancelled():
+def test_what_a_child_had_set_when_it_failed_or_was_cancelled() -> None:
     async def main():
         kept = []
         with pytest.raises(ZeroDivisionError):
@@ -56,15 +56,15 @@ def test_what_a_child_had_set_when_it_failed_or_was_cancelled():
     assert asyncio.run(main()) == [{USER: "ada", STEP: 2}, {USER: "ada"}]
 
 
-def test_a_block_that_is_cancelled_is_undone():
-    async def work(context):
+def test_a_block_that_is_cancelled_is_undone() -> None:
+    async def work(context) -> None:
         try:
             with apply(context):
                 await asyncio.sleep(60)
         finally:
             seen.append(USER.get())
 
-    async def main():
+    async def main() -> None:
         context = copy_context()
         context.run(USER.set, "ada")
         task = asyncio.create_task(work(context))
@@ -77,7 +77,7 @@ def test_a_block_that_is_cancelled_is_undone():
     assert seen == ["nobody"]
 
 
-def test_the_values_of_a_thread():
+def test_the_values_of_a_thread() -> None:
     async def main():
         STEP.set(1)
         before = copy_context()
@@ -93,9 +93,9 @@ def test_the_values_of_a_thread():
     assert asyncio.run(main()) == ("ada", 2)
 
 
-def test_many_children_at_once_keep_apart():
+def test_many_children_at_once_keep_apart() -> None:
     async def parent(number):
-        async def child():
+        async def child() -> None:
             kept.append(current_context())
             USER.set(f"user {number}")
             await asyncio.sleep(0)
@@ -112,8 +112,8 @@ def test_many_children_at_once_keep_apart():
     assert asyncio.run(main()) == [f"user {number}" for number in range(20)]
 
 
-def test_trio():
-    async def child():
+def test_trio() -> None:
+    async def child() -> None:
         kept.append(current_context())
         USER.set("ada")
         await trio.to_thread.run_sync(int)

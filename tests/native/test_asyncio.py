@@ -16,7 +16,7 @@ VAR = ContextVar("VAR", default="default")
 NATIVE = contextvars.ContextVar("NATIVE", default="default")
 
 
-def test_tasks_have_values_of_their_own():
+def test_tasks_have_values_of_their_own() -> None:
     async def worker(number):
         seen = VAR.get()
         VAR.set(number)
@@ -35,7 +35,7 @@ def test_tasks_have_values_of_their_own():
     assert VAR.get() == "default"
 
 
-def test_callbacks_timers_and_futures_see_the_context_they_were_made_in():
+def test_callbacks_timers_and_futures_see_the_context_they_were_made_in() -> None:
     async def main():
         loop, seen = asyncio.get_running_loop(), []
         done, future = loop.create_future(), loop.create_future()
@@ -54,7 +54,7 @@ def test_callbacks_timers_and_futures_see_the_context_they_were_made_in():
     assert asyncio.run(main()) == ["soon", "later", "done"]
 
 
-def test_to_thread_carries_the_context():
+def test_to_thread_carries_the_context() -> None:
     async def main():
         VAR.set("main")
         assert await asyncio.to_thread(VAR.get) == "main"
@@ -64,7 +64,7 @@ def test_to_thread_carries_the_context():
     assert asyncio.run(main()) == "main"
 
 
-def test_loops_and_handles_take_our_contexts():
+def test_loops_and_handles_take_our_contexts() -> None:
     context = Context()
     context.run(VAR.set, "given")
 
@@ -85,7 +85,7 @@ def test_loops_and_handles_take_our_contexts():
     assert set(asyncio.run(main())) == {"given"}
 
 
-def test_a_context_is_one_with_the_native_one_it_wraps():
+def test_a_context_is_one_with_the_native_one_it_wraps() -> None:
     context = Context()
     assert type(context.native) is contextvars.Context
     assert context.native is context.native
@@ -98,7 +98,7 @@ def test_a_context_is_one_with_the_native_one_it_wraps():
         context.native.run(context.run, int)
 
 
-def test_native_variables_travel_along():
+def test_native_variables_travel_along() -> None:
     context = copy_context()
     context.run(NATIVE.set, "inside")
     with context:
@@ -108,7 +108,7 @@ def test_native_variables_travel_along():
     assert context.native[NATIVE] == "inside"
 
 
-def test_a_native_copy_takes_our_values_along():
+def test_a_native_copy_takes_our_values_along() -> None:
     with copy_context():
         VAR.set("ours")
         native = contextvars.copy_context()
@@ -116,7 +116,7 @@ def test_a_native_copy_takes_our_values_along():
         assert native.run(VAR.get) == "ours"
 
 
-def test_a_token_is_refused_in_a_native_copy():
+def test_a_token_is_refused_in_a_native_copy() -> None:
     with copy_context():
         token = VAR.set(1)
         with pytest.raises(ValueError, match="was created in a different Context"):
@@ -124,14 +124,14 @@ def test_a_token_is_refused_in_a_native_copy():
         VAR.reset(token)
 
 
-def test_get_makes_no_native_context_and_set_does():
+def test_get_makes_no_native_context_and_set_does() -> None:
     import _thread
 
     results = []
     finished = _thread.allocate_lock()
     finished.acquire()
 
-    def fresh_thread():
+    def fresh_thread() -> None:
         # The empty Context is told by the anchor: only a set stores there.
         results.append(VAR.get())
         results.append(len(contextvars.copy_context()))
@@ -144,7 +144,7 @@ def test_get_makes_no_native_context_and_set_does():
     assert results == ["default", 0, 1]
 
 
-def test_a_task_context_can_be_entered_around_its_steps():
+def test_a_task_context_can_be_entered_around_its_steps() -> None:
     async def main():
         context = copy_context()
         with context:
@@ -161,7 +161,7 @@ def test_a_task_context_can_be_entered_around_its_steps():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_finished_task_frees_its_values_at_once(fails):
+def test_a_finished_task_frees_its_values_at_once(fails) -> None:
     class Value:
         pass
 
@@ -194,7 +194,7 @@ def test_a_finished_task_frees_its_values_at_once(fails):
         gc.enable()
 
 
-def test_async_generators_finalised_by_the_loop():
+def test_async_generators_finalised_by_the_loop() -> None:
     seen = []
 
     async def generate():
@@ -203,7 +203,7 @@ def test_async_generators_finalised_by_the_loop():
         finally:
             seen.append(VAR.get())
 
-    async def main():
+    async def main() -> None:
         VAR.set("main")
         async for _ in generate():
             break
@@ -214,7 +214,7 @@ def test_async_generators_finalised_by_the_loop():
     assert seen == ["main"]
 
 
-def test_an_anchor_that_somebody_overwrote_is_an_error_and_no_crash():
+def test_an_anchor_that_somebody_overwrote_is_an_error_and_no_crash() -> None:
     with copy_context():
         VAR.set(1)
         for var in contextvars.copy_context():

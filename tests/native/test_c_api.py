@@ -33,7 +33,7 @@ def state():
     assert state.context is outer
 
 
-def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state):
+def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state) -> None:
     context = Context()
     enter(context.native)
     assert state.context is current_context() is context
@@ -43,7 +43,7 @@ def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state):
 
 
 @pytest.mark.parametrize("left", [1, 2, 3])
-def test_a_context_below_those_that_c_has_left(left, state):
+def test_a_context_below_those_that_c_has_left(left, state) -> None:
     contexts = [Context() for _ in range(4)]
     for number, context in enumerate(contexts):
         state.enter(context)
@@ -60,7 +60,7 @@ def test_a_context_below_those_that_c_has_left(left, state):
         state.exit(context)
 
 
-def test_contexts_that_are_left_in_another_order_than_entered(state):
+def test_contexts_that_are_left_in_another_order_than_entered(state) -> None:
     """As greenlets leave theirs: each has a stack of its own, and C code puts the one that runs in place."""
     first, second, third = contexts = [Context() for _ in range(3)]
     state.enter(first)
@@ -81,7 +81,7 @@ def test_contexts_that_are_left_in_another_order_than_entered(state):
         assert context.run(current_context) is context
 
 
-def test_a_context_that_c_has_entered_is_left_by_python(state):
+def test_a_context_that_c_has_entered_is_left_by_python(state) -> None:
     context = Context()
     enter(context.native)
     state.exit(context)
@@ -90,7 +90,7 @@ def test_a_context_that_c_has_entered_is_left_by_python(state):
         enter(context.native)
 
 
-def test_a_context_that_c_has_left_is_not_left_again(state):
+def test_a_context_that_c_has_left_is_not_left_again(state) -> None:
     context = Context()
     state.enter(context)
     leave(context.native)

@@ -1,5 +1,7 @@
 """A default that is made for each Context, under loops: each task makes its own, and has what was made before it."""
 
+from __future__ import annotations
+
 import asyncio
 
 import trio
@@ -9,7 +11,7 @@ from contextvars_cy import ContextVar, copy_context
 SHARED, OWN = ContextVar("SHARED", default_factory=list), ContextVar("OWN", default_factory=list)
 
 
-def work(number):
+def work(number) -> None:
     SHARED.get().append(number)
     OWN.get().append(number)
 
@@ -29,7 +31,7 @@ async def gathered():
 async def nursed():
     shared, own = SHARED.get(), {}
 
-    async def child(number):
+    async def child(number) -> None:
         work(number)
         await trio.lowlevel.checkpoint()
         own[number] = OWN.get()
@@ -40,9 +42,9 @@ async def nursed():
     return [own[number] for number in range(3)], sorted(shared), OWN.is_set()
 
 
-def test_under_asyncio():
+def test_under_asyncio() -> None:
     assert copy_context().run(asyncio.run, gathered()) == ([[0], [1], [2]], [0, 1, 2], False)
 
 
-def test_under_trio():
+def test_under_trio() -> None:
     assert copy_context().run(trio.run, nursed) == ([[0], [1], [2]], [0, 1, 2], False)

@@ -18,7 +18,7 @@ def exchange(number):
     return VAR.set("thread").old_value, number
 
 
-def test_tasks_share_a_pool():
+def test_tasks_share_a_pool() -> None:
     async def task(pool, number):
         VAR.set(number)
         for _ in range(5):
@@ -36,17 +36,17 @@ def test_tasks_share_a_pool():
     assert VAR.get() == "default"
 
 
-def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread():
-    async def task(pool):
+def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread() -> None:
+    async def task(pool) -> None:
         VAR.set("task")
         await run_in_executor(pool, work)
 
-    def work():
+    def work() -> None:
         started.set_result(None)
         go_on.result()
         seen.append(VAR.get())
 
-    async def main(pool):
+    async def main(pool) -> None:
         running = asyncio.create_task(task(pool))
         await asyncio.wrap_future(started)
         running.cancel()
@@ -60,7 +60,7 @@ def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread():
     assert seen == ["task"]
 
 
-def test_a_thread_of_a_task():
+def test_a_thread_of_a_task() -> None:
     async def task(number):
         VAR.set(number)
         seen = []
@@ -76,8 +76,8 @@ def test_a_thread_of_a_task():
     assert asyncio.run(main()) == [[number] for number in range(5)]
 
 
-def test_a_loop_in_a_thread_runs_its_tasks_in_the_context_given():
-    async def main():
+def test_a_loop_in_a_thread_runs_its_tasks_in_the_context_given() -> None:
+    async def main() -> None:
         seen.append(VAR.get())
         await asyncio.sleep(0)
         VAR.set("loop")
@@ -90,7 +90,7 @@ def test_a_loop_in_a_thread_runs_its_tasks_in_the_context_given():
     assert seen == ["starter"]
 
 
-def test_a_bound_callback_sees_the_values_of_its_task():
+def test_a_bound_callback_sees_the_values_of_its_task() -> None:
     async def task(number):
         VAR.set(number)
         loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
@@ -105,12 +105,12 @@ def test_a_bound_callback_sees_the_values_of_its_task():
     assert asyncio.run(main()) == list(range(5))
 
 
-def test_a_coroutine_function_runs_in_its_task_after_all():
+def test_a_coroutine_function_runs_in_its_task_after_all() -> None:
     async def work():
         await asyncio.sleep(0)
         return VAR.get()
 
-    async def main():
+    async def main() -> None:
         with VAR.set("bound"):
             bound = bind(work)
         VAR.set("task")
@@ -124,8 +124,8 @@ def test_a_coroutine_function_runs_in_its_task_after_all():
     asyncio.run(main())
 
 
-def test_trio():
-    async def task(pool, number):
+def test_trio() -> None:
+    async def task(pool, number) -> None:
         VAR.set(number)
         bound = bind(VAR.get)
         future = pool.submit(exchange, number)
@@ -133,7 +133,7 @@ def test_trio():
         await trio.sleep(0)
         seen.append((number, bound(), future.result(), await trio.to_thread.run_sync(bound)))
 
-    async def main():
+    async def main() -> None:
         with ThreadPoolExecutor(3) as pool:
             async with trio.open_nursery() as nursery:
                 for number in range(10):

@@ -36,7 +36,7 @@ async def read():
     return VAR.get()
 
 
-async def append_value(found):
+async def append_value(found) -> None:
     found.append(VAR.get())
 
 
@@ -45,7 +45,7 @@ async def append_value(found):
     [(lambda main: asyncio.run(main()), asyncio_children), (trio.run, trio_children)],
     ids=["asyncio", "trio"],
 )
-def test_what_is_started_inside_takes_its_values_along(run, children):
+def test_what_is_started_inside_takes_its_values_along(run, children) -> None:
     @isolated
     async def inner():
         VAR.set("inside")
@@ -56,7 +56,7 @@ def test_what_is_started_inside_takes_its_values_along(run, children):
         VAR.set("inside")
         yield await children()
 
-    async def main():
+    async def main() -> None:
         VAR.set("outside")
         assert set(await inner()) == {"inside"}
         async with contextlib.AsyncExitStack() as stack:
@@ -76,7 +76,7 @@ def test_what_is_started_inside_takes_its_values_along(run, children):
 )
 # trio tells of each that it closes.
 @pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")
-def test_the_loop_closes_it_in_its_own_context(run, checkpoint):
+def test_the_loop_closes_it_in_its_own_context(run, checkpoint) -> None:
     @isolated
     async def steps():
         token = VAR.set("inside")
@@ -88,7 +88,7 @@ def test_the_loop_closes_it_in_its_own_context(run, checkpoint):
             VAR.reset(token)
             ended.append(VAR.get())
 
-    async def main():
+    async def main() -> None:
         VAR.set("outside")
         async for _ in steps():
             VAR.set("changed outside")
@@ -105,9 +105,9 @@ def test_the_loop_closes_it_in_its_own_context(run, checkpoint):
     assert ended == ["outside", "changed outside"]
 
 
-def test_trio_knows_itself_inside_and_cancels():
+def test_trio_knows_itself_inside_and_cancels() -> None:
     @isolated
-    async def wait():
+    async def wait() -> None:
         VAR.set("inside")
         assert trio.lowlevel.current_task() is task
         with trio.move_on_after(0) as scope:
@@ -120,7 +120,7 @@ def test_trio_knows_itself_inside_and_cancels():
         finally:
             ended.append(VAR.get())
 
-    async def main():
+    async def main() -> None:
         nonlocal task
         task = trio.lowlevel.current_task()
         with outer:
@@ -138,7 +138,7 @@ def its_own_context():
 
 
 @pytest.mark.parametrize("its_own", [decimal.localcontext, its_own_context])
-def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(its_own):
+def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(its_own) -> None:
     @isolated
     def sevenths():
         with its_own() as context:
@@ -154,9 +154,9 @@ def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(its_own)
     assert next(stepped) == (decimal.Decimal("0.143"), "inside")
 
 
-def test_an_object_that_is_changed_is_the_same_one_outside():
+def test_an_object_that_is_changed_is_the_same_one_outside() -> None:
     @isolated
-    def change():
+    def change() -> None:
         decimal.getcontext().prec = 3
 
     with decimal.localcontext():
@@ -166,7 +166,7 @@ def test_an_object_that_is_changed_is_the_same_one_outside():
 
 if sys.version_info >= (3, 11):
 
-    def test_task_groups_and_timeouts_inside():
+    def test_task_groups_and_timeouts_inside() -> None:
         @isolated
         async def inner():
             VAR.set("inside")
@@ -182,7 +182,7 @@ if sys.version_info >= (3, 11):
 
 if sys.version_info >= (3, 12):
 
-    def test_an_eager_task():
+    def test_an_eager_task() -> None:
         @isolated
         async def inner():
             VAR.set("inside")
@@ -190,7 +190,7 @@ if sys.version_info >= (3, 12):
             await asyncio.sleep(0)
             return before, VAR.get()
 
-        async def main():
+        async def main() -> None:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
             assert await asyncio.create_task(inner()) == ("inside", "inside")
             assert VAR.get() == "default"
@@ -200,7 +200,7 @@ if sys.version_info >= (3, 12):
 
 if sys.version_info >= (3, 11):
 
-    def test_a_task_in_the_same_context():
+    def test_a_task_in_the_same_context() -> None:
         @isolated
         async def steps():
             VAR.set("inside")
@@ -210,10 +210,10 @@ if sys.version_info >= (3, 11):
             await task
             yield VAR.get()
 
-        async def set_later():
+        async def set_later() -> None:
             VAR.set("set by the task")
 
-        async def main():
+        async def main() -> None:
             assert [value async for value in steps()] == ["inside", "set by the task"]
             assert VAR.get() == "default"
 

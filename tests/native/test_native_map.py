@@ -47,7 +47,7 @@ def anchor_hash():
     return folded(hash(anchor))
 
 
-def use():
+def use() -> None:
     """Read and change, alone and with a copy that holds the same."""
     for number in range(3):
         token = VAR.set(number)
@@ -67,12 +67,12 @@ def use():
 @pytest.mark.parametrize("bits", [0, 1, 5, 10, 15, 20, 25, 30, 31, 32])
 @pytest.mark.parametrize("more", [0, 1, 20, 300])
 @pytest.mark.parametrize("first", ["anchor", "native"])
-def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits, more, first):
-    def check():
+def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits, more, first) -> None:
+    def check() -> None:
         wanted = anchor_hash() ^ (1 << bits if bits < 32 else 0)
         natives = [native_variable(wanted), *(contextvars.ContextVar(f"more {number}") for number in range(more))]
 
-        def set_natives():
+        def set_natives() -> None:
             for var in natives:
                 var.set(var)
 

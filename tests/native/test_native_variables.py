@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import decimal
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,7 +17,7 @@ ours = ContextVar("ours")
 
 
 @pytest.fixture
-def installed():
+def installed() -> Iterator[None]:
     with warnings.catch_warnings():
         # This process has imported what it has.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -41,7 +42,7 @@ def anchor():
     return variable
 
 
-def test_a_context_shows_native_variables(installed, context):
+def test_a_context_shows_native_variables(installed, context) -> None:
     assert len(context) == 2
     assert dict(context.items()) == dict(context) == {ours: 1, native: 2}
     assert {*context} == {*context.keys()} == {ours, native}
@@ -53,7 +54,7 @@ def test_a_context_shows_native_variables(installed, context):
     assert error.value.args == (other,)
 
 
-def test_and_it_is_compared_by_them(installed, context):
+def test_and_it_is_compared_by_them(installed, context) -> None:
     copy = context.copy()
     assert copy == context and not copy.diff(context)[0]
     copy.native.run(native.set, 3)
@@ -66,13 +67,13 @@ def test_and_it_is_compared_by_them(installed, context):
     assert copy == context
 
 
-def test_a_context_of_native_variables_alone(installed):
+def test_a_context_of_native_variables_alone(installed) -> None:
     context = Context()
     context.native.run(native.set, 2)
     assert dict(context) == {native: 2} and len(context) == 1 and context != Context()
 
 
-def test_the_anchor_is_never_shown(installed, context):
+def test_the_anchor_is_never_shown(installed, context) -> None:
     variable = anchor()
     assert variable in context.native
     assert variable not in context and variable not in {*context} and context.get(variable, "none") == "none"
@@ -80,7 +81,7 @@ def test_the_anchor_is_never_shown(installed, context):
         context[variable]
 
 
-def test_the_current_context(installed):
+def test_the_current_context(installed) -> None:
     def inside():
         native.set("inside")
         return current_context(), copy_context()
@@ -89,13 +90,13 @@ def test_the_current_context(installed):
     assert current[native] == copy[native] == "inside"
 
 
-def test_other_keys_are_refused(installed, context):
+def test_other_keys_are_refused(installed, context) -> None:
     for look in (context.__getitem__, context.get, context.__contains__):
         with pytest.raises(TypeError, match="a ContextVar key was expected, got 'native'"):
             look("native")
 
 
-def test_what_is_brought_back_item_by_item(installed):
+def test_what_is_brought_back_item_by_item(installed) -> None:
     """As asgiref and pytest-asyncio do it."""
 
     async def in_a_task():
@@ -112,7 +113,7 @@ def test_what_is_brought_back_item_by_item(installed):
     assert copy_context().run(asyncio.run, main()) == (3, "task")
 
 
-def test_our_own_functions_bring_ours_alone(installed, context):
+def test_our_own_functions_bring_ours_alone(installed, context) -> None:
     def applied(only):
         with apply(context, only):
             return ours.get(), native.get(None)
@@ -121,7 +122,7 @@ def test_our_own_functions_bring_ours_alone(installed, context):
     assert context.run(bind, ours.get, only=[ours, native])() == 1
 
 
-def test_without_an_install_they_are_hidden(context):
+def test_without_an_install_they_are_hidden(context) -> None:
     assert dict(context) == {ours: 1} and len(context) == 1
     assert context == context.copy() and context.diff(context.copy()).added == {}
     changed = context.copy()

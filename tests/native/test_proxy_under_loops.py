@@ -1,5 +1,7 @@
 """A proxy and a Local belong to the task that uses them, whatever the event loop."""
 
+from __future__ import annotations
+
 import asyncio
 
 import pytest
@@ -12,7 +14,7 @@ current_user = USER.proxy()
 local = Local()
 
 
-async def work(name, pause, seen):
+async def work(name, pause, seen) -> None:
     USER.set([name])
     local.name = name
     assert local.shared == "by the creator"
@@ -31,7 +33,7 @@ def expected(name):
     ]
 
 
-def check(seen):
+def check(seen) -> None:
     assert sorted(seen) == expected("ada") + expected("grace")
     assert seen != sorted(seen)
     assert vars(local) == {"shared": "by the creator"}
@@ -39,8 +41,8 @@ def check(seen):
         current_user.append(0)
 
 
-def test_asyncio():
-    async def main():
+def test_asyncio() -> None:
+    async def main() -> None:
         local.shared = "by the creator"
         seen = []
         await asyncio.gather(*(work(name, asyncio.sleep, seen) for name in ("grace", "ada")))
@@ -51,8 +53,8 @@ def test_asyncio():
     assert vars(local) == {}
 
 
-def test_trio():
-    async def main():
+def test_trio() -> None:
+    async def main() -> None:
         local.shared = "by the creator"
         seen = []
         async with trio.open_nursery() as nursery:
@@ -65,19 +67,19 @@ def test_trio():
     assert vars(local) == {}
 
 
-def test_with_in_a_task_leaves_what_it_has_entered():
+def test_with_in_a_task_leaves_what_it_has_entered() -> None:
     class Resource:
-        def __init__(self):
+        def __init__(self) -> None:
             self.seen = []
 
-        async def __aenter__(self):
+        async def __aenter__(self) -> None:
             self.seen.append("enter")
 
-        async def __aexit__(self, *error):
+        async def __aexit__(self, *error) -> None:
             await asyncio.sleep(0)
             self.seen.append(error[0])
 
-    async def main():
+    async def main() -> None:
         resource, other = Resource(), Resource()
         USER.set(resource)
         with pytest.raises(asyncio.CancelledError):

@@ -31,7 +31,7 @@ def seen_in_a_thread(function=VAR.get, **options):
 
 
 @pytest.mark.parametrize("form", ["ours", "native"])
-def test_a_thread_runs_in_the_context_that_it_is_given(form):
+def test_a_thread_runs_in_the_context_that_it_is_given(form) -> None:
     context = Context()
     context.run(VAR.set, "given")
     given = context if form == "ours" else context.native
@@ -57,13 +57,13 @@ print(seen, variable.get())
 
 
 @pytest.mark.parametrize("flag, seen", [("1", "'starter'"), ("0", "<Token.MISSING>")])
-def test_threads_inherit_where_the_interpreter_was_told_so(flag, seen):
+def test_threads_inherit_where_the_interpreter_was_told_so(flag, seen) -> None:
     command = [sys.executable, "-X", f"thread_inherit_context={flag}", "-c", INHERITS, flag]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"[{seen}, 'starter'] starter\n", "")
 
 
-def test_the_flag_of_this_interpreter_is_followed():
+def test_the_flag_of_this_interpreter_is_followed() -> None:
     with copy_context():
         VAR.set("starter")
         inherits = sys.flags.thread_inherit_context
@@ -73,7 +73,7 @@ def test_the_flag_of_this_interpreter_is_followed():
 # ---- eager tasks ----
 
 
-def test_an_eager_task_starts_in_its_context_at_once():
+def test_an_eager_task_starts_in_its_context_at_once() -> None:
     context = Context()
     context.run(VAR.set, "given")
 
@@ -83,7 +83,7 @@ def test_an_eager_task_starts_in_its_context_at_once():
         await asyncio.sleep(0)
         return [*seen, VAR.get()]
 
-    async def main():
+    async def main() -> None:
         VAR.set("main")
         task = asyncio.create_task(work("eager"), context=context.native, eager_start=True)
         assert context[VAR] == "eager" and VAR.get() == "main"
@@ -96,14 +96,14 @@ def test_an_eager_task_starts_in_its_context_at_once():
     asyncio.run(main())
 
 
-def test_an_eager_task_that_fails_at_once_leaves_its_context():
+def test_an_eager_task_that_fails_at_once_leaves_its_context() -> None:
     context = Context()
 
-    async def fail():
+    async def fail() -> None:
         VAR.set("failed")
         raise ZeroDivisionError
 
-    async def main():
+    async def main() -> None:
         before = current_context()
         task = asyncio.create_task(fail(), context=context.native, eager_start=True)
         assert current_context() is before and VAR.get() == "default"
@@ -115,11 +115,11 @@ def test_an_eager_task_that_fails_at_once_leaves_its_context():
     asyncio.run(main())
 
 
-def test_a_task_takes_our_context_and_the_native_one_in_it():
+def test_a_task_takes_our_context_and_the_native_one_in_it() -> None:
     async def work():
         return VAR.get()
 
-    async def main():
+    async def main() -> None:
         context = Context()
         context.run(VAR.set, "given")
         for given in (context, context.native):
@@ -156,7 +156,7 @@ def outer():
         yield context
 
 
-def test_watchers_see_run(outer, switches):
+def test_watchers_see_run(outer, switches) -> None:
     context, inner = Context(), Context()
     context.run(inner.run, VAR.get)
     switched = [context, inner, context, outer]
@@ -164,7 +164,7 @@ def test_watchers_see_run(outer, switches):
     assert all(seen is each.native for seen, each in zip(switches, switched))
 
 
-def test_watchers_see_with_and_thread_states(outer, switches):
+def test_watchers_see_with_and_thread_states(outer, switches) -> None:
     context = Context()
     with context:
         pass
@@ -177,7 +177,7 @@ def test_watchers_see_with_and_thread_states(outer, switches):
     assert all(seen is each.native for seen, each in zip(switches, switched))
 
 
-def test_watchers_see_no_switch_where_there_is_none(outer, switches):
+def test_watchers_see_no_switch_where_there_is_none(outer, switches) -> None:
     token = VAR.set(1)
     VAR.reset(token)
     copy_context(), current_context(), Context(), VAR.get()
@@ -187,7 +187,7 @@ def test_watchers_see_no_switch_where_there_is_none(outer, switches):
     assert switches == []
 
 
-def test_a_watcher_finds_our_variables(outer):
+def test_a_watcher_finds_our_variables(outer) -> None:
     seen = []
 
     def watch(event, context):
@@ -210,7 +210,7 @@ def test_a_watcher_finds_our_variables(outer):
 # ---- comparisons ----
 
 
-def test_native_contexts_compared_by_values_that_set_variables():
+def test_native_contexts_compared_by_values_that_set_variables() -> None:
     """CPython issue 142829, which older ones crash of: it lends the snapshots to the comparison."""
 
     class Value:
@@ -227,7 +227,7 @@ def test_native_contexts_compared_by_values_that_set_variables():
     class Other:
         pass
 
-    def set_all():
+    def set_all() -> None:
         for var in variables:
             var.set(Value())
 
@@ -245,7 +245,7 @@ def test_native_contexts_compared_by_values_that_set_variables():
         assert [one[var] for var in others] == ["replaced"] * len(others)
 
 
-def test_watch_is_told_of_switches_that_are_not_our_own():
+def test_watch_is_told_of_switches_that_are_not_our_own() -> None:
     async def main():
         task = asyncio.current_task()
         assert task is not None
@@ -268,12 +268,12 @@ def test_watch_is_told_of_switches_that_are_not_our_own():
     assert set(told) == ({("switch", True)} if backend == "cython" else set())
 
 
-def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it():
-    async def child():
+def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it() -> None:
+    async def child() -> None:
         VAR.set("child")
         await asyncio.sleep(0)
 
-    async def main():
+    async def main() -> None:
         VAR.set("main")
         await asyncio.gather(child(), asyncio.sleep(0))
         # Its own value is the one that was told last: no event.
@@ -295,7 +295,7 @@ def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it():
     assert switches == (steps if backend == "cython" else set())
 
 
-def test_an_error_on_its_way_passes_a_callback_of_watch():
+def test_an_error_on_its_way_passes_a_callback_of_watch() -> None:
     kinds = []
     with watch(lambda event: kinds.append(event.kind)):
         with pytest.raises(ZeroDivisionError):

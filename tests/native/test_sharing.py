@@ -60,8 +60,8 @@ COPIES = [
 
 @pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("natives", [0, 1, 20, 300])
-def test_a_native_copy_keeps_its_values(copied, natives):
-    def check():
+def test_a_native_copy_keeps_its_values(copied, natives) -> None:
+    def check() -> None:
         for var in NATIVE[:natives]:
             var.set("native")
         for number in range(3):
@@ -80,8 +80,8 @@ def test_a_native_copy_keeps_its_values(copied, natives):
     Context().run(check)
 
 
-def test_a_snapshot_that_somebody_holds_stays():
-    def check():
+def test_a_snapshot_that_somebody_holds_stays() -> None:
+    def check() -> None:
         VAR.set(1)
         snapshot = anchor().get()
         walk = current_context().items()
@@ -94,8 +94,8 @@ def test_a_snapshot_that_somebody_holds_stays():
 
 
 @pytest.mark.parametrize("change", ["set", "add", "remove", "assign"])
-def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change):
-    def check():
+def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change) -> None:
+    def check() -> None:
         VAR.set(1)
         token = OTHER.set(2)
         VAR.set(3)
@@ -118,7 +118,7 @@ def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change):
     Context().run(check)
 
 
-def test_contexts_that_branch_at_random():
+def test_contexts_that_branch_at_random() -> None:
     chosen = random.Random(1)
     contexts = [(Context(), {})]
     for _ in range(2000):

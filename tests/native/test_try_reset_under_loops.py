@@ -1,5 +1,7 @@
 """Cleaning up where the loop has closed an async generator in another Context than it began in."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 
@@ -20,17 +22,17 @@ async def scoped(closed):
         closed.append(VAR.try_reset(token))
 
 
-async def consumed(closed):
+async def consumed(closed) -> None:
     async for value in scoped(closed):
         assert value == "inside"
         break
 
 
 @pytest.mark.skipif(not CPYTHON, reason="what nobody holds is finalised at some later time here")
-def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own():
+def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own() -> None:
     closed = []
 
-    async def main():
+    async def main() -> None:
         await asyncio.create_task(consumed(closed))
         for _ in range(3):
             # Where nothing counts references.
@@ -43,10 +45,10 @@ def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own():
 
 # What trio says of a generator that nobody has closed.
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-def test_trio_too():
+def test_trio_too() -> None:
     closed = []
 
-    async def main():
+    async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(consumed, closed)
 
@@ -54,7 +56,7 @@ def test_trio_too():
     assert closed == [False]
 
 
-def test_closed_by_its_own_task_it_is_reset():
+def test_closed_by_its_own_task_it_is_reset() -> None:
     closed = []
 
     async def main():

@@ -1,5 +1,7 @@
 """Being told under event loops: of each task's changes, in that task, and of what a thread does for it."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
 import sys
@@ -13,11 +15,11 @@ from contextvars_cy import MISSING, ContextVar, copy_context, current_context, w
 VAR = ContextVar("VAR", default="default")
 
 
-async def gathered(work):
+async def gathered(work) -> None:
     await asyncio.gather(*(work(number) for number in range(3)))
 
 
-async def nursed(work):
+async def nursed(work) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(3):
             nursery.start_soon(work, number)
@@ -34,17 +36,17 @@ LOOPS = {
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_each_task_is_told_of_its_own_changes(loop):
+def test_each_task_is_told_of_its_own_changes(loop) -> None:
     run, sleep, to_thread = LOOPS[loop]
     events = []
 
-    def note(event):
+    def note(event) -> None:
         # A thread's call is in a Context of its own, which is entered and left as well.
         if event.kind in ("set", "reset"):
             assert event.context is current_context()
             events.append((event.kind, event.old_value, event.value))
 
-    async def work(number):
+    async def work(number) -> None:
         with VAR.set(number):
             await sleep(0)
             await to_thread(VAR.set, f"{number} in a thread")
@@ -62,7 +64,7 @@ class Value:
     """Can be referred to weakly."""
 
 
-def test_a_watcher_keeps_no_value_of_a_task_that_is_done():
+def test_a_watcher_keeps_no_value_of_a_task_that_is_done() -> None:
     async def child():
         value = Value()
         VAR.set(value)
@@ -79,15 +81,15 @@ def test_a_watcher_keeps_no_value_of_a_task_that_is_done():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_callback_that_fails_disturbs_no_task(loop, monkeypatch):
+def test_a_callback_that_fails_disturbs_no_task(loop, monkeypatch: pytest.MonkeyPatch) -> None:
     run, sleep, _ = LOOPS[loop]
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     done = []
 
-    def fail(event):
+    def fail(event) -> None:
         raise ValueError("no")
 
-    async def work(number):
+    async def work(number) -> None:
         with VAR.set(number):
             await sleep(0)
             done.append(VAR.get())

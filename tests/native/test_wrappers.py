@@ -11,10 +11,10 @@ from contextvars_cy import ContextVar, current_context
 VAR = ContextVar("VAR")
 
 
-def test_the_current_context_is_asked_for_while_what_stood_for_it_dies():
+def test_the_current_context_is_asked_for_while_what_stood_for_it_dies() -> None:
     answers = []
 
-    def ask():
+    def ask() -> None:
         VAR.set(1)
         context = current_context()
         reference = weakref.ref(context, lambda _: answers.append(current_context()))

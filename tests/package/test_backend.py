@@ -1,5 +1,7 @@
 """The selector: the environment decides which twin runs on which host, and a missing or broken extension is told."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import sysconfig
@@ -46,7 +48,7 @@ def run_report(cwd, **env):
 
 @pytest.mark.parametrize("host", [None, "", "native", "thread"])
 @pytest.mark.parametrize("backend", [None, "", "cython", "pure"])
-def test_environment_decides(backend, host, tmp_path):
+def test_environment_decides(backend: str, host: str, tmp_path: Path) -> None:
     done = run_report(tmp_path, BACKEND=backend, HOST=host)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
@@ -69,7 +71,7 @@ OPTIONAL = "try:\n    import contextvars_cy\nexcept ImportError:\n    print('wit
         *[("DEBUG", value) for value in ("2", "true", "0, 1")],
     ],
 )
-def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(variable, value, tmp_path):
+def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(variable, value, tmp_path: Path) -> None:
     done = run_python(["-c", OPTIONAL], tmp_path, {f"CONTEXTVARS_CY_{variable}": value})
     assert (done.returncode, done.stdout) == (1, "")
     message = f"ValueError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
@@ -87,7 +89,7 @@ def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(var
         ("", None),
     ],
 )
-def test_a_misspelt_name_is_named_in_a_warning(name, nearest, tmp_path):
+def test_a_misspelt_name_is_named_in_a_warning(name: str, nearest, tmp_path: Path) -> None:
     done = run_report(tmp_path, **{name: "pure"})
     assert (done.returncode, json.loads(done.stdout)["backend"]) == (0, "cython")
     assert done.stderr.count("Warning: ") == 1
@@ -98,7 +100,7 @@ def test_a_misspelt_name_is_named_in_a_warning(name, nearest, tmp_path):
     assert f"RuntimeWarning: the environment variable CONTEXTVARS_CY_{name} does nothing; {hint}" in done.stderr
 
 
-def test_names_that_are_right_or_of_others_are_no_matter(tmp_path):
+def test_names_that_are_right_or_of_others_are_no_matter(tmp_path: Path) -> None:
     env = dict.fromkeys(
         ["CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST", "CONTEXTVARS_CY_DEBUG", "CONTEXTVARS_CYTHON"], ""
     )
@@ -107,7 +109,7 @@ def test_names_that_are_right_or_of_others_are_no_matter(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def installed_package(tmp_path_factory):
+def installed_package(tmp_path_factory: pytest.TempPathFactory):
     program = "import contextvars_cy; print(contextvars_cy.__path__[0])"
     done = run_python(["-c", program], cwd=tmp_path_factory.mktemp("anywhere"))
     assert done.returncode == 0, done.stderr
@@ -117,7 +119,7 @@ def installed_package(tmp_path_factory):
 class Copy:
     """The installed package, copied to a folder where its extension modules can be spoilt."""
 
-    def __init__(self, installed_package, folder):
+    def __init__(self, installed_package, folder) -> None:
         self.folder = folder
         self.package = folder / "contextvars_cy"
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
@@ -129,12 +131,12 @@ class Copy:
     def extension_file(self, module):
         return self.package / f"{module.replace('.', '/')}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
-    def break_modules(self, modules):
+    def break_modules(self, modules) -> None:
         for module in modules:
             assert self.extension_file(module).is_file()
             self.extension_file(module).write_bytes(b"This is no shared library." * 1000)
 
-    def remove_modules(self, modules):
+    def remove_modules(self, modules) -> None:
         for module in modules:
             self.extension_file(module).unlink()
 
@@ -150,7 +152,7 @@ class Copy:
 
 
 @pytest.fixture
-def copy(installed_package, tmp_path):
+def copy(installed_package, tmp_path: Path):
     return Copy(installed_package, tmp_path)
 
 
@@ -159,7 +161,7 @@ def row(name, done):
     return line.split(None, 1)[1]
 
 
-def test_unspoilt_copy_runs_the_compiled_twin(copy):
+def test_unspoilt_copy_runs_the_compiled_twin(copy) -> None:
     done = copy.run("-c", REPORT)
     assert (done.returncode, done.stderr) == (0, "")
     assert copy.report(done)["twins"] == TWINS["cython"]
@@ -171,7 +173,7 @@ MISSING = "no compiled extension is installed for this Python"
 
 
 @SOME
-def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy):
+def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-c", OPTIONAL, backend="cython")
     assert (done.returncode, done.stdout) == (1, "")
@@ -181,7 +183,7 @@ def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy):
 
 
 @SOME
-def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy):
+def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-c", REPORT)
     assert done.returncode == 0, done.stderr
@@ -194,7 +196,7 @@ def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy
 
 
 @SOME
-def test_broken_extension_is_told_by_info(modules, copy):
+def test_broken_extension_is_told_by_info(modules, copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert done.returncode == 0, done.stderr
@@ -202,7 +204,7 @@ def test_broken_extension_is_told_by_info(modules, copy):
     assert row("extension", done) == str(copy.extension_file("_context.context_cy"))
 
 
-def test_broken_extension_is_no_matter_to_the_pure_backend(copy):
+def test_broken_extension_is_no_matter_to_the_pure_backend(copy) -> None:
     copy.break_modules(MODULES)
     done = copy.run("-c", REPORT, backend="pure")
     assert (done.returncode, done.stderr) == (0, "")
@@ -213,7 +215,7 @@ def test_broken_extension_is_no_matter_to_the_pure_backend(copy):
 FAILING = "import contextvars_cy._hamt.hamt_cy\nraise SystemError('made for another Python')\n"
 
 
-def test_half_an_extension_is_not_used(copy):
+def test_half_an_extension_is_not_used(copy) -> None:
     copy.remove_modules(["_context.context_cy"])
     (copy.package / "_context/context_cy.py").write_text(FAILING)
     done = copy.run("-W", "ignore", "-c", REPORT)
@@ -225,7 +227,7 @@ def test_half_an_extension_is_not_used(copy):
 
 
 @SOME
-def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy):
+def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-c", OPTIONAL, backend="cython")
     assert (done.returncode, done.stdout) == (1, "")
@@ -236,7 +238,7 @@ def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy):
 
 
 @SOME
-def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy):
+def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-W", "error", "-c", REPORT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -246,7 +248,7 @@ def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy):
 
 
 @SOME
-def test_missing_extension_is_told_by_info(modules, copy):
+def test_missing_extension_is_told_by_info(modules, copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert (done.returncode, done.stderr) == (0, "")
@@ -256,7 +258,7 @@ def test_missing_extension_is_told_by_info(modules, copy):
 
 
 @SOME
-def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules, copy):
+def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules, copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "run", "--backend", "cython", "-m", "this")
     assert (done.returncode, done.stdout) == (2, "")
@@ -264,7 +266,7 @@ def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules
     assert line.startswith(f"python -m contextvars_cy: --backend cython: {MISSING}; where a C compiler works: ")
 
 
-def test_info_tells_of_an_extension_for_another_python(copy):
+def test_info_tells_of_an_extension_for_another_python(copy) -> None:
     copy.remove_modules(MODULES)
     other = copy.package / f"_context/context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
     other.write_bytes(b"")
@@ -272,14 +274,14 @@ def test_info_tells_of_an_extension_for_another_python(copy):
     assert row("backend", done) == f"pure (the extension that is installed is for another Python: {other.name})"
 
 
-def test_info_tells_of_a_pure_build(copy):
+def test_info_tells_of_a_pure_build(copy) -> None:
     copy.remove_modules(MODULES)
     (copy.package / "_pure_build.txt").write_text("CPython 3.8.1: no C compiler works here\n", encoding="utf-8")
     done = copy.run("-m", "contextvars_cy", "info")
     assert row("backend", done) == "pure (a pure build, made by CPython 3.8.1: no C compiler works here)"
 
 
-def test_info_tells_of_sources_in_front_of_the_installed_package(copy, tmp_path):
+def test_info_tells_of_sources_in_front_of_the_installed_package(copy, tmp_path: Path) -> None:
     """As in a clone's folder, once the package is installed."""
     clone = tmp_path / "clone"
     shutil.copytree(copy.package, clone / "contextvars_cy", ignore=shutil.ignore_patterns("*.so", "*.pyd"))

@@ -4,6 +4,7 @@ those of the C modules too."""
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ if sys.version_info >= (3, 11):
 @pytest.mark.parametrize("library", PROGRAMS)
 @pytest.mark.parametrize("command", [[], ["-m", "contextvars_cy", "run"]], ids=["as it is", "on ours"])
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_values_that_are_brought_back(backend, command, library, tmp_path):
+def test_values_that_are_brought_back(backend: str, command, library, tmp_path: Path) -> None:
     program, arguments, values = PROGRAMS[library]
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
@@ -169,7 +170,7 @@ def run_in_debug_mode(program, arguments, backend, folder, debug="1"):
 
 
 @ON_BOTH
-def test_debug_mode_names_what_was_lost(backend, tmp_path):
+def test_debug_mode_names_what_was_lost(backend: str, tmp_path: Path) -> None:
     done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path)
     assert done.stdout == "('-', 'first', 'sv')\n('ada', '-', 'sv')\n('ada', 'next', 'sv')\n"
     at_get, at_set = (line for line in done.stderr.splitlines() if "RuntimeWarning" in line)
@@ -179,7 +180,7 @@ def test_debug_mode_names_what_was_lost(backend, tmp_path):
 
 
 @ON_BOTH
-def test_an_interrupt_of_what_debug_mode_does_reaches_the_program(backend, tmp_path):
+def test_an_interrupt_of_what_debug_mode_does_reaches_the_program(backend: str, tmp_path: Path) -> None:
     program = """
 from contextvars_cy import ContextVar, assign
 from contextvars_cy._features import brought_back
@@ -202,7 +203,7 @@ for change in (lambda: var.set(3), assignment.undo, lambda: assign({var: 4}), la
 
 
 @ON_BOTH
-def test_without_debug_mode_nothing_is_told(backend, tmp_path):
+def test_without_debug_mode_nothing_is_told(backend: str, tmp_path: Path) -> None:
     done = run_in_debug_mode(ONE_BY_ONE, ["program.py"], backend, tmp_path, debug="0")
     assert done.stderr == ""
 
@@ -210,7 +211,7 @@ def test_without_debug_mode_nothing_is_told(backend, tmp_path):
 if sys.version_info >= (3, 11):
 
     @ON_BOTH
-    def test_what_asgiref_loses(backend, tmp_path):
+    def test_what_asgiref_loses(backend: str, tmp_path: Path) -> None:
         done = run_in_debug_mode(ASGIREF_MEANWHILE, ["program.py"], backend, tmp_path)
         assert done.stdout == "ada -\n"
         assert "RuntimeWarning: tenant was set in this Context and lost since: " in done.stderr
@@ -219,7 +220,7 @@ if sys.version_info >= (3, 11):
         assert (done.stdout, "RuntimeWarning" in done.stderr) == ("ada acme\n", False)
 
     @ON_BOTH
-    def test_what_pytest_asyncio_loses(backend, tmp_path):
+    def test_what_pytest_asyncio_loses(backend: str, tmp_path: Path) -> None:
         done = run_in_debug_mode(FIXTURES, arguments, backend, tmp_path)
         assert "lost\n" in done.stdout
         assert "RuntimeWarning: settings was set in this Context and lost since: " in done.stdout

@@ -1,5 +1,7 @@
 """Another Cython project cimports our types and works on them; Python code sees what it did."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 
@@ -52,7 +54,7 @@ print("ran")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("tenants")
     shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
     built = run_python(["setup.py", "build_ext", "--inplace"], cwd=folder)
@@ -61,7 +63,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("host", ["native", "thread"])
-def test_another_project_works_at_c_speed(folder, host):
+def test_another_project_works_at_c_speed(folder: Path, host: str) -> None:
     (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": host}
     done = run_python(["program.py"], cwd=folder, env=env)

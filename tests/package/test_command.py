@@ -1,5 +1,7 @@
 """`python -m contextvars_cy`: what it tells is true, and what it runs behaves as under plain Python; `install` too."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -43,7 +45,7 @@ def assert_same(program, cwd, way=(), flags=(), **options):
 
 
 @COMBINATIONS
-def test_info_is_true(backend, host, tmp_path):
+def test_info_is_true(backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     program = "import contextvars_cy as c, sys; print(c.__version__, c.__path__[0], sys.executable, sep='\\n')"
     version, package, executable = run_python(["-c", program], tmp_path, env).stdout.splitlines()
@@ -62,7 +64,7 @@ def test_info_is_true(backend, host, tmp_path):
     }
 
 
-def test_info_without_a_choice(tmp_path):
+def test_info_without_a_choice(tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", "info"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\nbackend    cython (the compiled extension works)\nhost       native\n" in done.stdout
@@ -133,14 +135,14 @@ PROGRAMS = {
 SIBLING = "def fail():\n    raise RuntimeError('beside')\n"
 
 
-def write(path, source):
+def write(path, source) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(source if isinstance(source, bytes) else source.encode())
 
 
 @WAYS
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_script_runs_as_under_python(name, way, tmp_path):
+def test_script_runs_as_under_python(name: str, way, tmp_path: Path) -> None:
     write(tmp_path / "program.py", PROGRAMS[name])
     write(tmp_path / "sibling.py", SIBLING)
     assert_same(["program.py", *ARGUMENTS], tmp_path, way, input="a line\nanother ")
@@ -151,12 +153,12 @@ ENDS = {"status": 3, "status and text": 1, "exception": 1, "KeyboardInterrupt": 
 
 @WAYS
 @pytest.mark.parametrize("name", ENDS)
-def test_status_is_the_program_s(name, way, tmp_path):
+def test_status_is_the_program_s(name: str, way, tmp_path: Path) -> None:
     write(tmp_path / "program.py", PROGRAMS[name])
     assert run_ours([*way, "program.py"], tmp_path).returncode == ENDS[name]
 
 
-def test_traceback_starts_in_the_program(tmp_path):
+def test_traceback_starts_in_the_program(tmp_path: Path) -> None:
     write(tmp_path / "program.py", PROGRAMS["exception in a function"])
     done = run_ours(["program.py"], tmp_path)
     lines = re.findall(r'File "(.*)", line (\d+), in (.*)', done.stderr)
@@ -164,7 +166,7 @@ def test_traceback_starts_in_the_program(tmp_path):
     assert lines == [(script, "7", "<module>"), (script, "5", "main"), (script, "2", "fail")]
 
 
-def layout(folder):
+def layout(folder) -> None:
     """One program in all the shapes in which Python runs one."""
     write(folder / "program.py", FACTS)
     write(folder / "below" / "program.py", FACTS)
@@ -197,7 +199,7 @@ SHAPES = {
 
 @WAYS
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_of_program(shape, way, tmp_path):
+def test_every_shape_of_program(shape, way, tmp_path: Path) -> None:
     layout(tmp_path)
     done = assert_same([*SHAPES[shape], *ARGUMENTS], tmp_path, way)
     assert done.returncode == 0
@@ -205,14 +207,14 @@ def test_every_shape_of_program(shape, way, tmp_path):
 
 
 @pytest.mark.parametrize("shape", ["script", "folder", "zip"])
-def test_absolute_path(shape, tmp_path):
+def test_absolute_path(shape, tmp_path: Path) -> None:
     layout(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     done = assert_same([tmp_path / SHAPES[shape][0]], tmp_path / "elsewhere")
     assert done.returncode == 0
 
 
-def test_compiled_script(tmp_path):
+def test_compiled_script(tmp_path: Path) -> None:
     write(tmp_path / "program.py", FACTS)
     program = "import py_compile; py_compile.compile('program.py', 'program.pyc')"
     assert run_python(["-c", program], tmp_path).returncode == 0
@@ -233,7 +235,7 @@ def without_runpy(text):
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("shape", ["folder", "zip", "module", "package", "module of a package"])
-def test_traceback_of_every_shape_starts_in_the_program(shape, failure, tmp_path):
+def test_traceback_of_every_shape_starts_in_the_program(shape, failure, tmp_path: Path) -> None:
     for name in ("program.py", "package/__init__.py", "package/__main__.py", "package/module.py"):
         write(tmp_path / name, "" if "init" in name else FAILURES[failure])
     with zipfile.ZipFile(tmp_path / "program.zip", "w") as archive:
@@ -244,7 +246,7 @@ def test_traceback_of_every_shape_starts_in_the_program(shape, failure, tmp_path
     assert without_runpy(plain.stderr) == ours.stderr.replace("Traceback (most recent call last):\n", "")
 
 
-def test_traceback_of_a_package_that_fails(tmp_path):
+def test_traceback_of_a_package_that_fails(tmp_path: Path) -> None:
     write(tmp_path / "package" / "__init__.py", FAILURES["an exception"])
     write(tmp_path / "package" / "__main__.py", FACTS)
     done = run_ours(["-m", "package"], tmp_path)
@@ -254,7 +256,7 @@ def test_traceback_of_a_package_that_fails(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["missing", "package", "package.missing", "missing.module", "program.missing"])
-def test_missing_module(module, tmp_path):
+def test_missing_module(module, tmp_path: Path) -> None:
     write(tmp_path / "package" / "__init__.py", "")
     write(tmp_path / "program.py", "")
     plain = run_python(["-m", module], tmp_path)
@@ -265,7 +267,7 @@ def test_missing_module(module, tmp_path):
     assert ours.stdout == ""
 
 
-def test_module_that_misses_another_module_says_which(tmp_path):
+def test_module_that_misses_another_module_says_which(tmp_path: Path) -> None:
     write(tmp_path / "package" / "__init__.py", "import no_such_module\n")
     write(tmp_path / "package" / "__main__.py", "")
     done = run_ours(["-m", "package"], tmp_path)
@@ -274,7 +276,7 @@ def test_module_that_misses_another_module_says_which(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing.py", "empty"])
-def test_nothing_to_run(kind, tmp_path):
+def test_nothing_to_run(kind: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     plain = run_python([kind], tmp_path)
     ours = run_ours([kind], tmp_path)
@@ -315,7 +317,7 @@ if sys.version_info >= (3, 11):
     [*((flags, "script") for flags in INTERPRETER_FLAGS), (["-u"], "package"), *SAFE_PATH],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_interpreter_flags_are_kept(flags, shape, way, tmp_path):
+def test_interpreter_flags_are_kept(flags, shape, way, tmp_path: Path) -> None:
     write(tmp_path / "program.py", FLAGS)
     write(tmp_path / "package" / "__main__.py", FLAGS)
     # With -P, `-m` finds only what is on the path anyway.
@@ -325,7 +327,7 @@ def test_interpreter_flags_are_kept(flags, shape, way, tmp_path):
 
 
 @WAYS
-def test_environment_is_not_mangled(way, tmp_path):
+def test_environment_is_not_mangled(way, tmp_path: Path) -> None:
     write(tmp_path / "program.py", "import json, os\nprint(json.dumps(dict(os.environ)))\n")
     env = {"VARIABLE": "a value = with 'signs' and ümlaut", "PYTHONHASHSEED": "7"}
     plain = json.loads(run_python(["program.py"], tmp_path, env).stdout)
@@ -339,7 +341,7 @@ WAITING = "import time\nprint('ready', flush=True) or time.sleep(600)\n"
 
 
 @WAYS
-def test_interrupt_from_outside(way, tmp_path):
+def test_interrupt_from_outside(way, tmp_path: Path) -> None:
     write(tmp_path / "program.py", WAITING)
     ends = []
     for start in ([], ["-m", "contextvars_cy", "run", *way]):
@@ -401,7 +403,7 @@ print(json.dumps({
 """
 
 
-def assert_ours(done, backend, host):
+def assert_ours(done, backend, host) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
         "homes": ["contextvars_cy"],
@@ -416,7 +418,7 @@ def assert_ours(done, backend, host):
 
 
 @pytest.fixture
-def our_program(tmp_path):
+def our_program(tmp_path: Path) -> None:
     write(tmp_path / "program.py", OURS)
     write(tmp_path / "sibling.py", "from contextvars import *\n")
 
@@ -424,20 +426,20 @@ def our_program(tmp_path):
 @pytest.mark.usefixtures("our_program")
 @pytest.mark.parametrize("program", [["program.py"], ["-m", "program"]], ids=["script", "module"])
 @COMBINATIONS
-def test_run_is_on_our_variables(backend, host, program, tmp_path):
+def test_run_is_on_our_variables(backend: str, host: str, program, tmp_path: Path) -> None:
     assert_ours(run_ours(["--backend", backend, "--host", host, *program], tmp_path), backend, host)
 
 
 @pytest.mark.usefixtures("our_program")
 @COMBINATIONS
-def test_environment_chooses_too(backend, host, tmp_path):
+def test_environment_chooses_too(backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     assert_ours(run_ours(["program.py"], tmp_path, env=env), backend, host)
 
 
 @pytest.mark.usefixtures("our_program")
 @COMBINATIONS
-def test_option_wins_over_the_environment(backend, host, tmp_path):
+def test_option_wins_over_the_environment(backend: str, host: str, tmp_path: Path) -> None:
     other = {"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOST": "thread"}
     assert_ours(run_ours([f"--host={host}", f"--backend={backend}", "program.py"], tmp_path, env=other), backend, host)
 
@@ -463,7 +465,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED)
-def test_refused_in_one_line(arguments, tmp_path):
+def test_refused_in_one_line(arguments, tmp_path: Path) -> None:
     write(tmp_path / "program.py", "print('must not run')\n")
     done = run_python(["-m", "contextvars_cy", *arguments], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -483,12 +485,12 @@ def test_refused_in_one_line(arguments, tmp_path):
         (["run", "--host=nonsense"], ["native", "thread"]),
     ],
 )
-def test_a_refusal_says_the_choices(arguments, choices, tmp_path):
+def test_a_refusal_says_the_choices(arguments, choices, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", *arguments], tmp_path)
     assert all(choice in done.stderr for choice in choices)
 
 
-def test_without_a_command_it_shows_how_it_is_used(tmp_path):
+def test_without_a_command_it_shows_how_it_is_used(tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: python -m contextvars_cy info\n")
@@ -500,7 +502,7 @@ HELP = ["--help", "-h", "info --help", "info -h", "run --help", "run -h", "run -
 
 
 @pytest.mark.parametrize("arguments", HELP)
-def test_help(arguments, tmp_path):
+def test_help(arguments, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", *arguments.split()], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     words = ("usage:", "info", "run", "SCRIPT", "-m MODULE", "--backend", "--host", "--version")
@@ -508,14 +510,14 @@ def test_help(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])
-def test_version(option, tmp_path):
+def test_version(option, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", option], tmp_path)
     version = run_python(["-c", "import contextvars_cy as c; print(c.__version__)"], tmp_path).stdout
     assert (done.returncode, done.stdout, done.stderr) == (0, f"contextvars_cy {version}", "")
 
 
 @pytest.mark.parametrize("arguments", ["info", "--help", "--version", "run --help"])
-def test_output_that_nobody_reads_is_no_traceback(arguments, tmp_path):
+def test_output_that_nobody_reads_is_no_traceback(arguments, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "contextvars_cy", *arguments.split()]
@@ -526,7 +528,7 @@ def test_output_that_nobody_reads_is_no_traceback(arguments, tmp_path):
 
 if os.path.exists("/dev/full"):
 
-    def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "contextvars_cy", "info"]
         options = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "text": True}
         with open("/dev/full", "w") as full:
@@ -638,7 +640,7 @@ LATE = ["-W", "ignore:contextvars_cy.install() was called:RuntimeWarning"]
 
 @COMBINATIONS
 @pytest.mark.parametrize("name", INSTALLATIONS)
-def test_install(name, backend, host, tmp_path):
+def test_install(name: str, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     done = run_python(["-W", "error", *LATE, "-c", INSTALLATIONS[name] + "print('done')\n"], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
@@ -678,7 +680,7 @@ print("done")
 
 
 @COMBINATIONS
-def test_a_late_install_names_the_modules_that_keep_what_they_have(backend, host, tmp_path):
+def test_a_late_install_names_the_modules_that_keep_what_they_have(backend: str, host: str, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     for name, source in {**TAKEN, "lazy.py": "raise SystemExit('imported')", "late.py": TOO_LATE}.items():
         (tmp_path / name).write_text(source, encoding="utf-8")
@@ -701,7 +703,7 @@ def test_a_late_install_names_the_modules_that_keep_what_they_have(backend, host
 
 
 @COMBINATIONS
-def test_run_and_an_install_in_time_warn_of_nothing(backend, host, tmp_path):
+def test_run_and_an_install_in_time_warn_of_nothing(backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     (tmp_path / "program.py").write_text("import asyncio, contextvars; print('done')", encoding="utf-8")
     first = "import asyncio, concurrent.futures, decimal, logging, threading, unittest.async_case\n"
@@ -795,7 +797,7 @@ print("done")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("program", [ASYNCIO, ASYNCIO_CONTEXTS], ids=["flow", "contexts"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_asyncio_imported_before_or_after_install(backend, program, order, tmp_path):
+def test_asyncio_imported_before_or_after_install(backend: str, program, order, tmp_path: Path) -> None:
     first, second = ORDERS[order]
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-c", program.format(first=first, second=second)], tmp_path, env)
@@ -818,7 +820,7 @@ print("done")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_uninstall_gives_asyncio_back_as_it_was(order, tmp_path):
+def test_uninstall_gives_asyncio_back_as_it_was(order, tmp_path: Path) -> None:
     first, second = ORDERS[order]
     env = {"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-c", UNINSTALL.format(first=first, second=second)], tmp_path, env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -108,7 +109,7 @@ unittest.main()
 
 
 @ON_ALL
-def test_a_test_that_awaits_within_is_an_error_and_the_others_run(env, tmp_path):
+def test_a_test_that_awaits_within_is_an_error_and_the_others_run(env, tmp_path: Path) -> None:
     (tmp_path / "tests.py").write_text(AWAITS, encoding="utf-8")
     done = run_python(["tests.py"], tmp_path, env=env)
     assert "FAILED (errors=1)" in done.stderr
@@ -119,7 +120,7 @@ def test_a_test_that_awaits_within_is_an_error_and_the_others_run(env, tmp_path)
 if sys.version_info >= (3, 11):
 
     @ON_NATIVE
-    def test_enter_context_of_an_asynchronous_test_is_refused_at_the_line(backend, tmp_path):
+    def test_enter_context_of_an_asynchronous_test_is_refused_at_the_line(backend: str, tmp_path: Path) -> None:
         (tmp_path / "tests.py").write_text(ENTERS, encoding="utf-8")
         done = run_python(["tests.py"], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
         assert "FAILED (errors=3)" in done.stderr
@@ -155,7 +156,7 @@ Context().run(program)
 if find_spec("uvloop"):
 
     @ON_NATIVE
-    def test_uvloop_ends_with_an_error(backend, tmp_path):
+    def test_uvloop_ends_with_an_error(backend: str, tmp_path: Path) -> None:
         """It cannot go on by itself after a step whose Context it could not leave."""
         (tmp_path / "program.py").write_text(PROGRAM_ON_UVLOOP, encoding="utf-8")
         done = run_python(["program.py"], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
@@ -196,7 +197,7 @@ Context().run(program)
 if find_spec("rloop"):
 
     @ON_NATIVE
-    def test_rloop_goes_on(backend, tmp_path):
+    def test_rloop_goes_on(backend: str, tmp_path: Path) -> None:
         (tmp_path / "program.py").write_text(PROGRAM_ON_RLOOP, encoding="utf-8")
         done = run_python(["program.py"], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
         assert done.stdout.count("program.py:7 in within " + STILL_ENTERED) == 3
@@ -240,7 +241,7 @@ finally:
 if find_spec("ipykernel") and find_spec("jupyter_client"):
 
     @ON_ALL
-    def test_a_notebook(env, tmp_path):
+    def test_a_notebook(env, tmp_path: Path) -> None:
         (tmp_path / "notebook.py").write_text(NOTEBOOK, encoding="utf-8")
         env = {**env, "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "HOME": str(tmp_path)}
         done = run_python(["notebook.py"], tmp_path, env=env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -64,7 +65,7 @@ print("done")
 
 
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_loops_that_take_native_contexts_alone(backend, tmp_path):
+def test_loops_that_take_native_contexts_alone(backend: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     flags = ["-W", "error", "-m", "contextvars_cy", "run", "--backend", backend, "--host", "native"]
     done = run_python([*flags, "program.py"], tmp_path, env={"CONTEXTVARS_CY_HOST": None})
@@ -72,7 +73,7 @@ def test_loops_that_take_native_contexts_alone(backend, tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_no_finder_is_left_once_its_module_is_imported(backend, tmp_path):
+def test_no_finder_is_left_once_its_module_is_imported(backend: str, tmp_path: Path) -> None:
     program = "import sys; before = sys.meta_path[:]; import contextvars_cy; contextvars_cy.install()\n"
     program += "contextvars_cy.uninstall(); import asyncio, ctypes; assert sys.meta_path == before\n"
     done = run_python(["-W", "error", "-c", program], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
@@ -194,7 +195,7 @@ print("done")
 @pytest.mark.parametrize("order", IMPORTS)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_every_loop_takes_our_contexts(backend, loop, order, tmp_path):
+def test_every_loop_takes_our_contexts(backend: str, loop, order, tmp_path: Path) -> None:
     program = PLAIN.replace("IMPORT", IMPORTS[order]).replace("LOOP", loop).replace("NEW", LOOPS[loop])
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", *UNCLOSED, "-c", program], tmp_path, env)
@@ -219,7 +220,7 @@ loop.close()
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_on_the_thread_host_loops_call_back(backend, loop, tmp_path):
+def test_on_the_thread_host_loops_call_back(backend: str, loop, tmp_path: Path) -> None:
     """In native Contexts, which that host does not follow."""
     program = CALLS_BACK.replace("LOOP", loop).replace("NEW", LOOPS[loop])
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
@@ -268,16 +269,18 @@ if sys.version_info >= (3, 12):
         return done.stdout
 
     @pytest.mark.parametrize("backend", ["cython", "pure"])
-    def test_on_the_thread_host_eager_tasks_refuse_our_contexts_and_the_loop_goes_on(backend, tmp_path):
+    def test_on_the_thread_host_eager_tasks_refuse_our_contexts_and_the_loop_goes_on(
+        backend: str, tmp_path: Path
+    ) -> None:
         assert eager("(by_class, by_factory)", "", backend, "thread", tmp_path) == 2 * REFUSED
 
-    def test_without_ctypes_the_factories_take_our_contexts(tmp_path):
+    def test_without_ctypes_the_factories_take_our_contexts(tmp_path: Path) -> None:
         begin = "import sys; sys.modules['_ctypes'] = None"
         assert eager("(by_factory,)", begin, "pure", "native", tmp_path) == "done\n"
 
     @pytest.mark.parametrize("other", ["asyncio.tasks._PyTask", "type('Task', (asyncio.Task,), {})", "print"])
     @pytest.mark.parametrize("backend", ["cython", "pure"])
-    def test_the_class_of_tasks_may_have_been_replaced(backend, other, tmp_path):
+    def test_the_class_of_tasks_may_have_been_replaced(backend: str, other, tmp_path: Path) -> None:
         begin = f"import asyncio; asyncio.Task = {other}"
         assert eager("(by_factory,)", begin, backend, "native", tmp_path) == "done\n"
 
@@ -330,7 +333,7 @@ loop.close()
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_an_unchanged_program_on_every_loop(backend, loop, tmp_path):
+def test_an_unchanged_program_on_every_loop(backend: str, loop, tmp_path: Path) -> None:
     program = UNCHANGED.replace("LOOP", loop).replace("NEW", LOOPS[loop])
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
@@ -381,7 +384,7 @@ assert copy_context is contextvars.copy_context is contextvars_cy.copy_context
 
 
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_a_loop_of_the_programs_own(backend, tmp_path):
+def test_a_loop_of_the_programs_own(backend: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(SUBCLASSED, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-m", "contextvars_cy", "run", "program.py"], tmp_path, env)
@@ -410,7 +413,7 @@ except TypeError:
 
 @pytest.mark.parametrize("command", [[], ["-m", "contextvars_cy", "run"]], ids=["as it is", "on ours"])
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_the_c_api_by_way_of_ctypes(backend, command, tmp_path):
+def test_the_c_api_by_way_of_ctypes(backend: str, command, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(CTYPES, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", *command, "program.py"], tmp_path, env)

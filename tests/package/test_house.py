@@ -1,5 +1,7 @@
 """What docs/architecture.md promises of the house: arrows point down, and the hosts offer the same."""
 
+from __future__ import annotations
+
 import ast
 import re
 from pathlib import Path
@@ -33,11 +35,11 @@ def imported(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_wing_imports_what_is_below_it(path):
+def test_a_wing_imports_what_is_below_it(path) -> None:
     assert set(imported(path)) <= BELOW[path.parent.name]
 
 
-def test_there_are_four_wings():
+def test_there_are_four_wings() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(BELOW)
 
 
@@ -51,14 +53,14 @@ def offered(host):
             yield from (target.id for target in node.targets)
 
 
-def test_the_hosts_offer_the_same():
+def test_the_hosts_offer_the_same() -> None:
     native, thread = ({name for name in offered(host) if not name.startswith("_")} for host in ("native", "thread"))
     # What an event loop's C code does is done on the native host alone; and a type variable.
     assert native - {"enter_untold", "leave_untold"} == thread
     assert len(thread) > 15
 
 
-def test_every_file_and_name_of_the_page_exists():
+def test_every_file_and_name_of_the_page_exists() -> None:
     project = PACKAGE.parent
     page = (project / "docs" / "architecture.md").read_text(encoding="utf-8")
     paths = [

@@ -113,13 +113,13 @@ STEPS = st.tuples(st.sampled_from([*MAP_CALLS, *MUTATION_CALLS]), NUMBERS, NUMBE
 class Machine:
     """One implementation, the maps and mutations that a program has made on it, and a log of what came back."""
 
-    def __init__(self, kind, pairs):
+    def __init__(self, kind, pairs) -> None:
         self.kind = kind
         self.maps = [kind(), kind(pairs)]
         self.mutations = [self.maps[1].mutate()]
         self.log = []
 
-    def step(self, name, number, other, key, value, pairs):
+    def step(self, name, number, other, key, value, pairs) -> None:
         hamt = self.maps[other % len(self.maps)]
         try:
             if name in MAP_CALLS:
@@ -148,7 +148,7 @@ def content(hamt):
 
 
 @given(PAIRS, of_any_length(STEPS, 30))
-def test_programs_run_in_lockstep(pairs, program):
+def test_programs_run_in_lockstep(pairs, program) -> None:
     machines = [Machine(kind, pairs) for kind in (Map, *TWINS)]
     for step in program:
         for machine in machines:
@@ -162,7 +162,7 @@ def test_programs_run_in_lockstep(pairs, program):
             hamt._check()
 
 
-def test_the_oracle_has_no_method_that_is_not_run():
+def test_the_oracle_has_no_method_that_is_not_run() -> None:
     names = " ".join([*MAP_CALLS, *MUTATION_CALLS])
     for kind in (Map, type(Map().mutate())):
         for name in dir(kind):
@@ -175,7 +175,7 @@ def test_the_oracle_has_no_method_that_is_not_run():
 
 
 @both_twins
-def test_what_changes_nothing_gives_the_same_map(Hamt):
+def test_what_changes_nothing_gives_the_same_map(Hamt) -> None:
     def unchanged(kind):
         hamt = kind(a=1)
         made = (hamt.set("a", 1), hamt.update(), hamt.update({}), hamt.update(a=1), hamt.mutate().finish(), kind(hamt))
@@ -186,7 +186,7 @@ def test_what_changes_nothing_gives_the_same_map(Hamt):
 
 
 @both_twins
-def test_a_mutation_finished_twice_gives_one_map(Hamt):
+def test_a_mutation_finished_twice_gives_one_map(Hamt) -> None:
     def finished_twice(kind):
         mutation = kind().mutate()
         mutation["a"] = 1
@@ -196,7 +196,7 @@ def test_a_mutation_finished_twice_gives_one_map(Hamt):
 
 
 @both_twins
-def test_nobody_enters_a_finished_mutation(Hamt):
+def test_nobody_enters_a_finished_mutation(Hamt) -> None:
     for kind, refused in ((Hamt, True), (Map, False)):
         mutation = kind().mutate()
         mutation.finish()
@@ -208,7 +208,7 @@ def test_nobody_enters_a_finished_mutation(Hamt):
 
 
 @both_twins
-def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt):
+def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt) -> None:
     def left_by_a_failure(kind):
         mutation = kind(a=0).mutate()
         mutation["a"] = 1
@@ -221,7 +221,7 @@ def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt):
 
 
 @both_twins
-def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt):
+def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt) -> None:
     with pytest.raises(TypeError):
         [] in {}
     with pytest.raises(TypeError):
@@ -230,7 +230,7 @@ def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt):
 
 
 @both_twins
-def test_errors_of_sources_are_those_of_dict(Hamt):
+def test_errors_of_sources_are_those_of_dict(Hamt) -> None:
     for source in ([1], [(1,)], [(1, 2, 3)]):
         with pytest.raises((TypeError, ValueError)) as of_dict:
             dict(source)
@@ -243,7 +243,7 @@ def test_errors_of_sources_are_those_of_dict(Hamt):
 
 
 @both_twins
-def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt):
+def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt) -> None:
     class OnlyKeys:
         def keys(self):
             return ["a"]
@@ -257,21 +257,21 @@ def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt):
 
 
 @both_twins
-def test_reprs_name_their_types(Hamt):
+def test_reprs_name_their_types(Hamt) -> None:
     assert repr(Hamt(a=1)) == "Hamt({'a': 1})" and repr(Map(a=1)) == "immutables.Map({'a': 1})"
     mutations = Hamt(a=1).mutate(), Map(a=1).mutate()
     assert list(map(repr, mutations)) == ["HamtMutation({'a': 1})", "immutables.MapMutation({'a': 1})"]
 
 
 @both_twins
-def test_a_nodes_entries_come_before_its_children(Hamt):
+def test_a_nodes_entries_come_before_its_children(Hamt) -> None:
     keys = [Key("a", 0), Key("b", 32), Key("c", 1)]
     assert [key.name for key in Hamt.fromkeys(keys)] == ["c", "a", "b"]
     assert [key.name for key in Map(dict.fromkeys(keys))] == ["a", "b", "c"]
 
 
 @both_twins
-def test_what_there_was_none_of(Hamt):
+def test_what_there_was_none_of(Hamt) -> None:
     for name in ("find", "discard", "fromkeys", "diff", "merge"):
         assert hasattr(Hamt, name) and not hasattr(Map, name)
     assert Hamt(a=1) | {"b": 2} == Hamt(a=1, b=2)

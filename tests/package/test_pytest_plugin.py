@@ -29,7 +29,7 @@ outside = current_context()
 
 
 @pytest.fixture
-def run(pytester):
+def run(pytester: pytest.Pytester):
     def run(source, *options, plugins=ALONE, **outcomes):
         pytester.makepyfile(COMMON + source)
         done = pytester.runpytest_subprocess(*plugins, "-W", "error", "-p", "no:cacheprovider", *options)
@@ -39,7 +39,7 @@ def run(pytester):
     return run
 
 
-def test_it_is_inert_until_a_test_asks(pytester):
+def test_it_is_inert_until_a_test_asks(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -56,13 +56,17 @@ def test_it_is_inert_until_a_test_asks(pytester):
     done.assert_outcomes(passed=2)
 
 
-def test_it_does_no_harm_where_the_package_cannot_be_imported(pytester, monkeypatch):
+def test_it_does_no_harm_where_the_package_cannot_be_imported(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONTEXTVARS_CY_BACKEND", "nonsense")
     pytester.makepyfile("def test(): pass")
     pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=1)
 
 
-def test_pytest_does_not_warn_that_the_package_was_there_before(pytester, monkeypatch):
+def test_pytest_does_not_warn_that_the_package_was_there_before(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed = pytester.mkdir("installed-1.dist-info")
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: installed\nVersion: 1\n", encoding="utf-8")
     (installed / "RECORD").write_text("contextvars_cy/__init__.py,,\n", encoding="utf-8")
@@ -74,14 +78,14 @@ def test_pytest_does_not_warn_that_the_package_was_there_before(pytester, monkey
     done.assert_outcomes(passed=1)
 
 
-def test_the_mark_and_the_fixture_are_told(pytester):
+def test_the_mark_and_the_fixture_are_told(pytester: pytest.Pytester) -> None:
     assert "@pytest.mark.isolated_context:" in pytester.runpytest_subprocess(*ALONE, "--markers").stdout.str()
     fixtures = pytester.runpytest_subprocess(*ALONE, "--fixtures").stdout.str()
     assert "isolated_context -- " in fixtures
     assert "The fresh Context, a copy of the current one" in fixtures
 
 
-def test_without_the_mark_values_leak_as_ever(run):
+def test_without_the_mark_values_leak_as_ever(run) -> None:
     run(
         """
 def test_one():
@@ -102,7 +106,7 @@ def test_two():
         "@pytest.fixture(autouse=True)\ndef all_tests(isolated_context): pass",
     ],
 )
-def test_values_do_not_leak(run, how):
+def test_values_do_not_leak(run, how) -> None:
     run(
         how
         + """
@@ -159,7 +163,7 @@ def teardown_function():
 
 
 @pytest.mark.parametrize("asked", ["@pytest.mark.isolated_context\ndef test(user", "def test(user, isolated_context"])
-def test_fixtures_the_test_and_their_teardown_share_one_context(run, asked):
+def test_fixtures_the_test_and_their_teardown_share_one_context(run, asked) -> None:
     run(
         FIXTURES
         + asked
@@ -178,7 +182,7 @@ def teardown_module():
     )
 
 
-def test_the_fixture_s_value_is_the_context(run):
+def test_the_fixture_s_value_is_the_context(run) -> None:
     run(
         """
 def test(isolated_context):
@@ -191,7 +195,7 @@ def test(isolated_context):
     )
 
 
-def test_the_fixture_cannot_be_asked_for_late(run):
+def test_the_fixture_cannot_be_asked_for_late(run) -> None:
     done = run(
         """
 def test(request):
@@ -220,7 +224,7 @@ def asks_late(request):
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
-def test_fixtures_of_a_wider_scope_stay_outside_and_are_seen(run, scope):
+def test_fixtures_of_a_wider_scope_stay_outside_and_are_seen(run, scope) -> None:
     run(
         WIDER.replace("SCOPE", scope)
         + """
@@ -242,7 +246,7 @@ def test_three(wide):
 
 
 @pytest.mark.parametrize("scope", ["module", "session"])
-def test_a_wider_fixture_that_a_test_asks_for_late(run, scope):
+def test_a_wider_fixture_that_a_test_asks_for_late(run, scope) -> None:
     run(
         WIDER.replace("SCOPE", scope)
         + """
@@ -258,7 +262,7 @@ def test_two(wide):
     )
 
 
-def test_errors_and_skips_anywhere_leave_nothing_behind(run):
+def test_errors_and_skips_anywhere_leave_nothing_behind(run) -> None:
     run(
         """
 @pytest.fixture
@@ -295,7 +299,7 @@ def test_afterwards():
     )
 
 
-def test_a_context_that_a_test_leaves_entered_is_its_error(run):
+def test_a_context_that_a_test_leaves_entered_is_its_error(run) -> None:
     done = run(
         """
 @pytest.mark.isolated_context
@@ -313,7 +317,7 @@ def test_after():
     assert "has entered a Context and not left it" in done.stdout.str()
 
 
-def test_unittest(run):
+def test_unittest(run) -> None:
     run(
         """
 import unittest
@@ -337,7 +341,7 @@ def test_afterwards():
     )
 
 
-def test_a_fixture_of_that_name_that_a_project_has_itself(run):
+def test_a_fixture_of_that_name_that_a_project_has_itself(run) -> None:
     run(
         """
 @pytest.fixture
@@ -411,7 +415,7 @@ ASYNCIO = [*PLUGIN, "-p", "no:anyio", "-p", "no:trio", "-o", "asyncio_default_fi
 
 
 @pytest.mark.parametrize("loop_scope", ["function", "session"])
-def test_pytest_asyncio(run, loop_scope):
+def test_pytest_asyncio(run, loop_scope) -> None:
     mark = f"pytest.mark.asyncio(loop_scope={loop_scope!r})"
     fixture = f"pytest_asyncio.fixture(loop_scope={loop_scope!r})"
     source = "import pytest_asyncio\n" + write(mark, fixture, "asyncio.sleep")
@@ -420,14 +424,14 @@ def test_pytest_asyncio(run, loop_scope):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_anyio(run, backend):
+def test_anyio(run, backend: str) -> None:
     source = "import anyio\n" + write("pytest.mark.anyio", "pytest.fixture", "anyio.sleep")
     source += f"\n@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\n"
     run(source, plugins=[*PLUGIN, "-p", "no:asyncio", "-p", "no:trio"], passed=4)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_anyio_where_tests_share_a_task(run, backend):
+def test_anyio_where_tests_share_a_task(run, backend: str) -> None:
     run(
         f"""
 import anyio
@@ -512,7 +516,7 @@ def teardown_module():
     ).stdout.fnmatch_lines("*LookupError: as it should")
 
 
-def test_the_example(pytester):
+def test_the_example(pytester: pytest.Pytester) -> None:
     source = EXAMPLE.read_text(encoding="utf-8")
     pytester.makepyfile(source)
     pytester.runpytest_subprocess(*ALONE, "-W", "error").assert_outcomes(passed=3)

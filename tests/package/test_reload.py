@@ -1,5 +1,9 @@
 """Reloading the package, and importing it once more after it was taken out of `sys.modules`, as some tools do."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from helpers import run_python
@@ -35,7 +39,7 @@ for_both = pytest.mark.parametrize("backend, host", [(b, h) for b in ("pure", "c
 
 
 @for_both
-def test_a_reload_changes_nothing(backend, host, tmp_path):
+def test_a_reload_changes_nothing(backend: str, host: str, tmp_path: Path) -> None:
     """The environment was read at the first import."""
     program = f"""
 os.environ["CONTEXTVARS_CY_HOST"] = {other(host)!r}
@@ -50,7 +54,7 @@ assert var not in contextvars_cy.copy_context()
 
 
 @for_both
-def test_imported_once_more(backend, host, tmp_path):
+def test_imported_once_more(backend: str, host: str, tmp_path: Path) -> None:
     """What the program holds of the first import goes on working. The reference is a second system then, with types
     and values of its own; the interpreter loads an extension once, so the compiled backend is the same one."""
     program = f"""
@@ -81,7 +85,7 @@ assert contextvars_cy.bind(second.get)() == 3
 
 
 @for_both
-def test_imported_once_more_for_another_host(backend, host, tmp_path):
+def test_imported_once_more_for_another_host(backend: str, host: str, tmp_path: Path) -> None:
     program = f"""
 os.environ["CONTEXTVARS_CY_HOST"] = {other(host)!r}
 {AFRESH}

@@ -1,5 +1,7 @@
 """The interpreter's end: whatever still runs, holds or finalises something then, its exit is silent and successful."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -108,7 +110,7 @@ TIMES = 3
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_exit_is_silent(program, backend, host, tmp_path):
+def test_the_exit_is_silent(program, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     for _ in range(TIMES):
         done = run_python(["-X", "dev", "-c", BEGIN + PROGRAMS[program]], cwd=tmp_path, env=env)
@@ -118,7 +120,7 @@ def test_the_exit_is_silent(program, backend, host, tmp_path):
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("seed", range(15))
-def test_random_finalisers_are_silent(seed, backend, host, tmp_path):
+def test_random_finalisers_are_silent(seed: int, backend: str, host: str, tmp_path: Path) -> None:
     env = {
         "CONTEXTVARS_CY_BACKEND": backend,
         "CONTEXTVARS_CY_HOST": host,
@@ -266,7 +268,7 @@ del hook
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_is_finalised_late_may_use_everything(holder, backend, host, tmp_path):
+def test_what_is_finalised_late_may_use_everything(holder, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     done = run_python(["-X", "dev", "-c", LATE + HOLDERS[holder]], cwd=tmp_path, env=env)
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY), "")
@@ -275,7 +277,7 @@ def test_what_is_finalised_late_may_use_everything(holder, backend, host, tmp_pa
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("holder", LAST_HOLDERS)
-def test_what_is_finalised_last_may_use_all_that_can_be_then(holder, backend, host, tmp_path):
+def test_what_is_finalised_last_may_use_all_that_can_be_then(holder, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     done = run_python(["-X", "dev", "-c", LATE + LAST_HOLDERS[holder]], cwd=tmp_path, env=env)
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY[:-2]), "")

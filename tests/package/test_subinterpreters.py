@@ -1,6 +1,9 @@
 """Subinterpreters: the pure backend works in them, the compiled one serves one interpreter of a process and says so."""
 
+from __future__ import annotations
+
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +69,7 @@ def run_in_subinterpreter(tmp_path, kind, program, before="", **env):
 @pytest.mark.parametrize("before", ["", "import contextvars_cy"], ids=["there only", "in both"])
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pure_backend_works(kind, host, before, tmp_path):
+def test_the_pure_backend_works(kind: str, host: str, before, tmp_path: Path) -> None:
     done = run_in_subinterpreter(tmp_path, kind, WORK, before, BACKEND="pure", HOST=host)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"pure {host}\n", "")
 
@@ -79,7 +82,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_compiled_backend_is_an_error_that_says_so(kind, tmp_path):
+def test_the_compiled_backend_is_an_error_that_says_so(kind: str, tmp_path: Path) -> None:
     done = run_in_subinterpreter(tmp_path, kind, ERROR, "import contextvars_cy", BACKEND="cython")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
@@ -89,7 +92,7 @@ def test_the_compiled_backend_is_an_error_that_says_so(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pure_backend_runs_there_where_nothing_was_asked_for(kind, tmp_path):
+def test_the_pure_backend_runs_there_where_nothing_was_asked_for(kind: str, tmp_path: Path) -> None:
     before = "import contextvars_cy; assert contextvars_cy.backend == 'cython'"
     done = run_in_subinterpreter(tmp_path, kind, WORK, before)
     assert (done.returncode, done.stdout) == (0, "pure native\n")

@@ -1,7 +1,10 @@
 """A copy of the package inside of another one, under a name of its own, beside the installed one and without it."""
 
+from __future__ import annotations
+
 import shutil
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +103,7 @@ print(one.backend, other.backend, one.host, other.host)
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def app(tmp_path_factory: pytest.TempPathFactory):
     """A folder with an `app` that has a copy of the installed package."""
     folder = tmp_path_factory.mktemp("vendored")
     program = "import contextvars_cy; print(contextvars_cy.__path__[0])"
@@ -126,7 +129,7 @@ HOSTS = pytest.mark.parametrize("host", ["native", "thread"])
 
 
 @FOUR
-def test_alone(backend, host, app):
+def test_alone(backend: str, host: str, app) -> None:
     """-S: nothing is installed."""
     begin = f"{BEGIN}\none = other = load('app._vendor.contextvars_cy', {backend!r})"
     end = "assert not [name for name in sys.modules if name.startswith('contextvars_cy')]"
@@ -136,7 +139,7 @@ def test_alone(backend, host, app):
 @HOSTS
 @BACKENDS
 @pytest.mark.parametrize("order", ["first", "second", "in the place of contextvars"])
-def test_beside_an_installed_one(order, mine, installed, host, app):
+def test_beside_an_installed_one(order, mine, installed, host: str, app) -> None:
     load_installed = f"other = load('contextvars_cy', {installed!r})"
     load_mine = f"one = load('app._vendor.contextvars_cy', {mine!r})"
     if order == "first":
@@ -149,7 +152,7 @@ def test_beside_an_installed_one(order, mine, installed, host, app):
 
 
 @FOUR
-def test_the_command(backend, host, app, tmp_path):
+def test_the_command(backend: str, host: str, app, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(app)}
     command = ["-S", "-m", "app._vendor.contextvars_cy"]
     done = run_python([*command, "info"], tmp_path, env)
@@ -169,7 +172,7 @@ def test_the_command(backend, host, app, tmp_path):
 
 
 @FOUR
-def test_debug_mode_tells_the_program_s_line(backend, host, app, tmp_path):
+def test_debug_mode_tells_the_program_s_line(backend: str, host: str, app, tmp_path: Path) -> None:
     program = """
 from app._vendor.contextvars_cy import Context, ContextVar
 var = ContextVar("var")

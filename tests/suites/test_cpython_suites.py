@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +31,7 @@ MODULES = [module for module in CPYTHON_MODULES if present(module)]
 
 
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)
-def test_test_context_passes_on_the_thread_host(backend, tmp_path):
+def test_test_context_passes_on_the_thread_host(backend: str, tmp_path: Path) -> None:
     flags = ["-m", "contextvars_cy", "run", "--backend", backend, "--host", "thread"]
     done = run_python([*flags, "-m", "unittest", "test.test_context"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -38,7 +39,7 @@ def test_test_context_passes_on_the_thread_host(backend, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def on_the_standard_library(tmp_path_factory):
+def on_the_standard_library(tmp_path_factory: pytest.TempPathFactory):
     runs = {}
 
     def run(suite):
@@ -49,14 +50,16 @@ def on_the_standard_library(tmp_path_factory):
     return run
 
 
-def test_the_suites_are_there():
+def test_the_suites_are_there() -> None:
     assert {"test.test_context", "test.test_asyncio.test_tasks", "test.test_asyncio.test_futures2"} <= set(MODULES)
     assert sum("test_async_case" in module for module in MODULES) == 1
 
 
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)
-def test_each_test_comes_out_as_on_the_standard_library(backend, module, on_the_standard_library, tmp_path):
+def test_each_test_comes_out_as_on_the_standard_library(
+    backend: str, module, on_the_standard_library, tmp_path: Path
+) -> None:
     suite = conformance_runs.unittest_suite(module, sys.executable, [module], tmp_path)
     stock = on_the_standard_library(suite)
     ours, differing = conformance_runs.compare(suite, backend, stock, tmp_path)
@@ -68,7 +71,7 @@ def test_each_test_comes_out_as_on_the_standard_library(backend, module, on_the_
 
 
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)
-def test_hamttest_runs_on_our_map(backend, tmp_path, monkeypatch):
+def test_hamttest_runs_on_our_map(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = conformance_runs.unittest_suite("HamtTest", sys.executable, ["test.test_context.HamtTest"], tmp_path)
     outcomes = conformance_runs.run(suite, backend, tmp_path / backend).outcomes
     assert len(outcomes) >= 20

@@ -1,5 +1,7 @@
 """The Context of a thread in which nothing was entered belongs to that thread, for as long as it lives."""
 
+from __future__ import annotations
+
 import gc
 import threading
 
@@ -13,24 +15,24 @@ VAR = ContextVar("VAR", default="default")
 class Lender(threading.Thread):
     """Sets the variable in its base Context, lends that out, and lives until it is told to end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.lent, self.done = threading.Event(), threading.Event()
         self.start()
         self.lent.wait()
 
-    def run(self):
+    def run(self) -> None:
         VAR.set("the lender's")
         self.context, self.copy = current_context(), copy_context()
         self.lent.set()
         self.done.wait()
 
-    def end(self):
+    def end(self) -> None:
         self.done.set()
         self.join()
 
 
-def test_another_thread_is_refused_while_the_thread_lives():
+def test_another_thread_is_refused_while_the_thread_lives() -> None:
     lender = Lender()
     try:
         with pytest.raises(RuntimeError, match="cannot enter context: .* is already entered"):
@@ -43,7 +45,7 @@ def test_another_thread_is_refused_while_the_thread_lives():
         lender.end()
 
 
-def test_after_the_thread_anyone_may_run_in_it():
+def test_after_the_thread_anyone_may_run_in_it() -> None:
     lender = Lender()
     lender.end()
     # PyPy calls the thread's finaliser when it collects, and frees what that had when it collects again.
@@ -53,8 +55,8 @@ def test_after_the_thread_anyone_may_run_in_it():
     assert VAR.get() == "default"
 
 
-def test_the_thread_itself_may_enter_it():
-    def run():
+def test_the_thread_itself_may_enter_it() -> None:
+    def run() -> None:
         result.append(current_context().run(VAR.set, 1).old_value)
         result.append(VAR.get())
 

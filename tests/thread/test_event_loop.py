@@ -29,7 +29,7 @@ def refused():
 
 
 @pytest.mark.parametrize("set_before", [False, True])
-def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before):
+def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before) -> None:
     async def main():
         for _ in range(3):
             with refused():
@@ -46,12 +46,12 @@ def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before):
     assert in_a_fresh_thread(program) == (value, value)
 
 
-def test_a_callback_of_the_loop_is_refused_too():
+def test_a_callback_of_the_loop_is_refused_too() -> None:
     async def main():
         loop = asyncio.get_running_loop()
         outcome = loop.create_future()
 
-        def callback():
+        def callback() -> None:
             with refused():
                 VAR.set("callback")
             outcome.set_result(True)
@@ -62,11 +62,11 @@ def test_a_callback_of_the_loop_is_refused_too():
     assert in_a_fresh_thread(lambda: asyncio.run(main()))
 
 
-def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good():
+def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good() -> None:
     def program():
         token = VAR.set("before")
 
-        async def main():
+        async def main() -> None:
             with refused():
                 VAR.reset(token)
 
@@ -78,7 +78,7 @@ def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good():
     assert in_a_fresh_thread(program) == ("before", "default")
 
 
-def test_entering_the_base_context_does_not_make_it_another():
+def test_entering_the_base_context_does_not_make_it_another() -> None:
     async def main():
         with refused():
             VAR.set("task")
@@ -91,7 +91,7 @@ def test_entering_the_base_context_does_not_make_it_another():
     assert in_a_fresh_thread(program) == "default"
 
 
-def test_a_set_while_asyncio_is_being_imported():
+def test_a_set_while_asyncio_is_being_imported() -> None:
     program = """
         import sys, types
         from contextvars_cy import ContextVar
@@ -102,7 +102,7 @@ def test_a_set_while_asyncio_is_being_imported():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_context_of_ones_own_may_be_set_in_a_task():
+def test_a_context_of_ones_own_may_be_set_in_a_task() -> None:
     async def main():
         with Context():
             VAR.set("mine")
@@ -113,7 +113,7 @@ def test_a_context_of_ones_own_may_be_set_in_a_task():
     assert in_a_fresh_thread(lambda: asyncio.run(main())) == ("mine", "default")
 
 
-def test_reading_in_a_task_is_fine():
+def test_reading_in_a_task_is_fine() -> None:
     def program():
         VAR.set("before")
 
@@ -125,7 +125,7 @@ def test_reading_in_a_task_is_fine():
     assert in_a_fresh_thread(program) == "before"
 
 
-def test_after_the_loop_the_base_context_may_be_set_again():
+def test_after_the_loop_the_base_context_may_be_set_again() -> None:
     def program():
         asyncio.run(asyncio.sleep(0))
         VAR.set("after")
@@ -134,6 +134,6 @@ def test_after_the_loop_the_base_context_may_be_set_again():
     assert in_a_fresh_thread(program) == "after"
 
 
-def test_the_native_context_is_not_there():
+def test_the_native_context_is_not_there() -> None:
     with pytest.raises(AttributeError, match="CONTEXTVARS_CY_HOST=native"):
         Context().native

@@ -44,7 +44,7 @@ def contexts_table(python, values):
     return Table({"python": python}, contexts.rows_of(results))
 
 
-def test_the_table_of_the_contexts_and_its_file(tmp_path):
+def test_the_table_of_the_contexts_and_its_file(tmp_path: Path) -> None:
     file = tmp_path / "new" / "contexts.json"
     names = ["stdlib", *OURS, "threading.local"]
     done = run_bench("contexts", "--quick", "--group", "set", "switch", "--impl", *names, "--output", file)
@@ -76,7 +76,7 @@ def test_the_table_of_the_contexts_and_its_file(tmp_path):
     ]
 
 
-def test_the_programs_run_where_asyncio_follows():
+def test_the_programs_run_where_asyncio_follows() -> None:
     done = run_bench("contexts", "--quick", "--group", "programs", "--impl", "stdlib", "cython-thread", "pure-native")
     assert done.returncode == 0, done.stderr
     table = {row: columns for row, *columns in map(cells, done.stdout.splitlines())}
@@ -88,7 +88,7 @@ def test_the_programs_run_where_asyncio_follows():
     assert "service and tasks are for what rides in Python's own contexts" in done.stdout
 
 
-def test_every_statement_of_every_implementation_runs():
+def test_every_statement_of_every_implementation_runs() -> None:
     """Each does what it says once, also those of the groups that no other test measures."""
     program = """
 from benchmarks.context_operations import OPERATIONS
@@ -114,7 +114,7 @@ for name, implementation in IMPLEMENTATIONS.items():
         assert done.stdout.count(f"{name}: ") == len(OPERATIONS) - 2
 
 
-def test_each_implementation_is_the_one_it_is_named_after():
+def test_each_implementation_is_the_one_it_is_named_after() -> None:
     program = f"""
 import contextvars
 types = {{}}
@@ -131,7 +131,7 @@ assert "contextvars_cy" not in sys.modules and sys.modules["contextvars"] is con
     assert done.stdout.splitlines() == [f"{name} {name.replace('-', ' ')}" for name in OURS], done.stderr
 
 
-def test_the_programs_notice_what_is_mixed_up():
+def test_the_programs_notice_what_is_mixed_up() -> None:
     """On the thread host asyncio's tasks share a Context."""
     program = """
 for name in ("pure-native", "pure-thread"):
@@ -149,7 +149,7 @@ for name in ("pure-native", "pure-thread"):
     assert re.match(r"the request request-\d was answered with b'HTTP/1.1 ", lines[3])
 
 
-def test_what_is_missing_is_left_out_or_an_error(tmp_path):
+def test_what_is_missing_is_left_out_or_an_error(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nsys.modules['immutables'] = sys.modules['extracontext'] = None\n"
     )
@@ -164,7 +164,7 @@ def test_what_is_missing_is_left_out_or_an_error(tmp_path):
     assert "run pip install contextvars_cy[bench]" in done.stderr
 
 
-def test_the_goals_of_the_contexts_are_the_ratios():
+def test_the_goals_of_the_contexts_are_the_ratios() -> None:
     values = {
         ("set", "stdlib"): [2.0, 4.0, 6.0],
         ("set", "cython-thread"): [1.0, 1.0, 3.0],
@@ -182,7 +182,7 @@ def test_the_goals_of_the_contexts_are_the_ratios():
     assert goal == "pure-native everything 1.000: missed at 1 of 1, set (0.250)"
 
 
-def test_a_get_after_a_switch_is_what_it_adds_to_the_switch():
+def test_a_get_after_a_switch_is_what_it_adds_to_the_switch() -> None:
     values = {
         ("switch", "stdlib"): [5.0, 50.0, 500.0],
         ("switch, get", "stdlib"): [7.0, 52.0, 400.0],
@@ -197,7 +197,7 @@ def test_a_get_after_a_switch_is_what_it_adds_to_the_switch():
     assert contexts.format_tables(table)[-1].startswith("| get after a switch | 2,000,000,000 | 1,000,000,000 (2.00) |")
 
 
-def test_the_table_of_the_maps_and_its_file(tmp_path):
+def test_the_table_of_the_maps_and_its_file(tmp_path: Path) -> None:
     file = tmp_path / "map.json"
     options = ["--quick", "--size", "10", "--keys", "int", "--impl", "dict", "pure", "cython", "--output", file]
     done = run_bench("map", *options)
@@ -211,7 +211,7 @@ def test_the_table_of_the_maps_and_its_file(tmp_path):
     assert page[1:3] == ["## int keys", ""] and len(page) == 5 + len(maps.STATEMENTS)
 
 
-def test_the_goals_of_the_maps_are_the_ratios():
+def test_the_goals_of_the_maps_are_the_ratios() -> None:
     values = {
         "get": {"cython": [1.0, 1.0, 2.0], "immutables": [1.5, 1.0, 4.0]},
         "set": {"cython": [2.0], "immutables": [2.0]},
@@ -227,7 +227,7 @@ PAGES = sorted((BENCH.parents[1] / "docs" / "benchmarks").glob("*.json"))
 
 
 @pytest.mark.parametrize("file", PAGES, ids=[file.stem for file in PAGES])
-def test_the_pages_show_what_their_files_hold(file):
+def test_the_pages_show_what_their_files_hold(file) -> None:
     table = Table.load(file)
     kind = {"map": maps, "contexts": contexts}[table.about["kind"]]
     page = file.with_suffix(".md").read_text(encoding="utf-8")
@@ -236,7 +236,7 @@ def test_the_pages_show_what_their_files_hold(file):
         assert f"- {goal}\n" in page
 
 
-def test_nothing_to_measure_is_an_error():
+def test_nothing_to_measure_is_an_error() -> None:
     done = run_bench("contexts", "--quick", "--group", "context", "--impl", "threading.local")
     assert done.returncode == 1
     assert done.stderr == "bench.py contexts: error: none of these implementations has one of these operations\n"
@@ -251,7 +251,7 @@ def test_nothing_to_measure_is_an_error():
         ([], "arguments are required: command"),
     ],
 )
-def test_wrong_options_are_refused(arguments, words):
+def test_wrong_options_are_refused(arguments, words) -> None:
     done = run_bench(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,25 +92,25 @@ def pytest_suite(folder, text):
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory):
+def row(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("fake")
     return conformance.check(pytest_suite(folder, PYTEST_SUITE), "3.9.1", folder / "records")
 
 
-def test_a_difference_counts_when_it_comes_a_second_time(row):
+def test_a_difference_counts_when_it_comes_a_second_time(row) -> None:
     assert row.problem == ""
     assert [row.runs[way].summary() for way in ("stock", "pure", "cython")] == ["4/1/1", "2/3/1", "2/3/1"]
     assert row.differing == {"pure": DIFFERENT, "cython": DIFFERENT}
 
 
 @pytest.fixture
-def explain(monkeypatch):
+def explain(monkeypatch: pytest.MonkeyPatch):
     known = []
     monkeypatch.setattr(conformance, "EXPLAINED", known)
     return lambda suite, test, **since: known.append(Explained(suite, test, "it looks at the type", **since))
 
 
-def test_a_difference_without_a_reason_fails(row, capsys, explain):
+def test_a_difference_without_a_reason_fails(row, capsys: pytest.CaptureFixture[str], explain) -> None:
     assert conformance.report([row]) == 1
     told = capsys.readouterr().out
     assert "| 3.9.1  | fake  | 6     | 4/1/1 | 2/3/1 | 2/3/1  | 2          |" in told.splitlines()
@@ -125,14 +126,14 @@ def test_a_difference_without_a_reason_fails(row, capsys, explain):
     assert "2 (2 explained)" in told and "NO REASON" not in told
 
 
-def test_a_reason_is_for_one_suite_and_from_one_python_on(row, explain):
+def test_a_reason_is_for_one_suite_and_from_one_python_on(row, explain) -> None:
     for test in ("test_different", "test_its_end"):
         explain("other", test)
         explain("fake", test, since=(3, 10))
     assert conformance.report([row]) == 1
 
 
-def test_the_same_outcomes_pass(tmp_path, capsys):
+def test_the_same_outcomes_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = conformance.check(pytest_suite(tmp_path, "def test_same(): pass"), "3.9.1", tmp_path)
     assert conformance.report([row]) == 0
     assert "| 3.9.1  | fake  | 1     | 1/0/0 | 1/0/0 | 1/0/0  | 0          |" in capsys.readouterr().out.splitlines()
@@ -152,20 +153,20 @@ def test_the_same_outcomes_pass(tmp_path, capsys):
     ],
     ids=["crash", "nothing passes", "no tests", "cannot be collected"],
 )  # fmt: skip
-def test_a_suite_that_says_nothing_fails(text, told, tmp_path, capsys):
+def test_a_suite_that_says_nothing_fails(text: str, told, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = conformance.check(pytest_suite(tmp_path, text), "3.9.1", tmp_path)
     assert told in row.problem
     assert conformance.report([row]) == 1
     assert "no result" in capsys.readouterr().out
 
 
-def test_a_run_that_hangs_is_stopped(tmp_path, monkeypatch):
+def test_a_run_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformance_runs, "LIMIT_SECONDS", 3)
     suite = pytest_suite(tmp_path, "import time\ndef test_hangs(): time.sleep(600)")
     assert conformance_runs.run(suite, "stock", tmp_path / "stock").trouble == "stopped after 3 s"
 
 
-def test_a_suite_can_interrupt_itself(tmp_path):
+def test_a_suite_can_interrupt_itself(tmp_path: Path) -> None:
     suite = pytest_suite(
         tmp_path,
         "import pytest, signal\n"
@@ -181,7 +182,7 @@ def test_a_suite_can_interrupt_itself(tmp_path):
     assert done.outcomes == {"test_fake.py::test_interrupt": "passed"}
 
 
-def test_outcomes_of_unittest(tmp_path, monkeypatch):
+def test_outcomes_of_unittest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fake.py").write_text(UNITTEST_SUITE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     suite = conformance_runs.unittest_suite("fake", sys.executable, ["fake"], tmp_path)
@@ -214,11 +215,11 @@ def pretender(folder, *said):
     return str(path)
 
 
-def test_the_wheel_is_built_with_the_plugin_that_every_pytest_loads():
+def test_the_wheel_is_built_with_the_plugin_that_every_pytest_loads() -> None:
     assert conformance.REPOSITORY / "pytest_contextvars_cy.py" in conformance.project_files()
 
 
-def test_an_unknown_suite_is_refused():
+def test_an_unknown_suite_is_refused() -> None:
     done = run_python([conformance.__file__, "--only", "nonsense"], cwd=".")
     assert done.returncode == 2
     assert "invalid choice: 'nonsense'" in done.stderr
@@ -234,7 +235,9 @@ def test_an_unknown_suite_is_refused():
     ],
     ids=["none", "PyPy", "old", "without tests"],
 )
-def test_a_python_that_does_not_serve_is_refused(said, told, tmp_path, capsys):
+def test_a_python_that_does_not_serve_is_refused(
+    said, told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     python = pretender(tmp_path, *said) if said else str(tmp_path / "none")
     with pytest.raises(SystemExit) as refusal:
         conformance.main(["--python", python])
@@ -242,20 +245,22 @@ def test_a_python_that_does_not_serve_is_refused(said, told, tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_a_python_without_its_tests_runs_the_packages_suites(tmp_path):
+def test_a_python_without_its_tests_runs_the_packages_suites(tmp_path: Path) -> None:
     options = conformance.parse(
         ["--only", "trio", "--python", str(pretender(tmp_path, "CPython", [3, 11, 1], "p", []))]
     )
     assert [interpreter.name for interpreter in options.interpreters] == ["3.11.1"]
 
 
-def test_what_needs_a_newer_python_fails(tmp_path, capsys):
+def test_what_needs_a_newer_python_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     python = pretender(tmp_path, "CPython", [3, 9, 1], "python", [])
     assert conformance.main(["--only", "trio", "--python", python, "--work", str(tmp_path)]) == 1
     assert "need Python 3.10; name one with --python" in capsys.readouterr().out
 
 
-def test_what_cannot_be_downloaded_fails(tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_downloaded_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setattr(conformance, "build_wheel", lambda python, folder, log: ["pip"])
@@ -266,13 +271,15 @@ def test_what_cannot_be_downloaded_fails(tmp_path, monkeypatch, capsys):
     assert "no result" in told
 
 
-def test_no_python_with_its_tests_fails(tmp_path, monkeypatch, capsys):
+def test_no_python_with_its_tests_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(conformance, "find_interpreters", list)
     assert conformance.main(["--only", "asyncio", "--work", str(tmp_path)]) == 1
     assert "every CPython from 3.9 up that was found comes without its own test suite" in capsys.readouterr().out
 
 
-def test_one_interpreter_of_each_series_is_found():
+def test_one_interpreter_of_each_series_is_found() -> None:
     series = [interpreter.version[:2] for interpreter in conformance.find_interpreters()]
     assert sys.version_info[:2] in series
     assert len(set(series)) == len(series)

@@ -23,7 +23,7 @@ def run_fuzz(*arguments, path=None, **variables):
 
 
 @pytest.fixture
-def planted(tmp_path):
+def planted(tmp_path: Path):
     """Plants a bug in a copy of the package, the pure twin alone, and returns the folder to import it from."""
 
     def plant(old, new):
@@ -45,7 +45,7 @@ def replay_command(output):
 
 
 @pytest.mark.parametrize("host", ["native", "thread"])
-def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host):
+def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host: str) -> None:
     path = planted("if token._used:", "if False:")
     found = run_fuzz("--host", host, "--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1, found.stderr
@@ -64,7 +64,7 @@ def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host):
     assert (without.returncode, without.stdout) == (0, "The logs are the same.\n")
 
 
-def test_what_kills_the_process_is_shrunk_and_replayed(planted):
+def test_what_kills_the_process_is_shrunk_and_replayed(planted) -> None:
     path = planted("return copy_of(self)", "import os; os._exit(7)")
     found = run_fuzz("--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1
@@ -87,7 +87,7 @@ LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Ev
     ],
     ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
 )
-def test_what_never_ends_is_reported(planted, tmp_path, copy, lines):
+def test_what_never_ends_is_reported(planted, tmp_path: Path, copy, lines) -> None:
     path = planted("return copy_of(self)", copy)
     program = f"""
 import json, sys
@@ -108,7 +108,7 @@ print(json.dumps([outcome.program, outcome.wrong]))
 
 
 @pytest.mark.parametrize("host, kinds", [("native", 9), ("thread", 2)])
-def test_nothing_is_found_where_nothing_is_planted(host, kinds):
+def test_nothing_is_found_where_nothing_is_planted(host: str, kinds) -> None:
     done = run_fuzz("--host", host, "--seconds", str(kinds))
     assert done.returncode == 0, done.stdout + done.stderr
     first, _, *rows, total = done.stdout.splitlines()
@@ -119,7 +119,7 @@ def test_nothing_is_found_where_nothing_is_planted(host, kinds):
     assert total.split() == ["total", str(sum(int(programs) for _, programs, *_ in ran)), "0"]
 
 
-def test_a_library_that_is_missing_is_named(tmp_path):
+def test_a_library_that_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['uvloop'] = sys.modules['trio'] = None\n")
     done = run_fuzz("--only", "plain,uvloop,anyio-trio", "--seconds", "1", path=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def test_a_library_that_is_missing_is_named(tmp_path):
     assert "\nplain " in done.stdout
 
 
-def test_a_kind_that_cannot_run_does_not_stop_the_others(tmp_path):
+def test_a_kind_that_cannot_run_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "greenlet.py").write_text("raise ImportError('broken')\n")
     done = run_fuzz("--only", "greenlet,plain", "--seconds", "2", path=tmp_path)
     assert done.returncode == 1
@@ -139,7 +139,7 @@ def test_a_kind_that_cannot_run_does_not_stop_the_others(tmp_path):
     assert total == ["total", plain[1], "1"]
 
 
-def test_the_same_seed_makes_the_same_programs():
+def test_the_same_seed_makes_the_same_programs() -> None:
     program = f"""
 import sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
@@ -158,7 +158,7 @@ for kind in ("plain", "asyncio"):
 
 
 @pytest.mark.parametrize("answers, differs", [("'always'", True), ("next(numbers)", False)])
-def test_only_an_oracle_that_agrees_with_itself_is_differed_from(answers, differs):
+def test_only_an_oracle_that_agrees_with_itself_is_differed_from(answers, differs) -> None:
     program = f"""
 import itertools, sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
@@ -187,7 +187,7 @@ print(bool(runner.difference([])))
         (["--only", "plain", "--replay", '"run"'], "a program is a list of operations, as printed after a difference"),
     ],
 )
-def test_wrong_options_are_refused(arguments, words):
+def test_wrong_options_are_refused(arguments, words) -> None:
     done = run_fuzz(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
@@ -201,7 +201,7 @@ def test_wrong_options_are_refused(arguments, words):
         ([["get", 1, 2]], "get takes 1 arguments: variable"),
     ],
 )
-def test_a_program_of_no_operations_is_refused(program, words):
+def test_a_program_of_no_operations_is_refused(program, words) -> None:
     done = run_fuzz("--only", "plain", "--replay", json.dumps(program))
     assert done.returncode == 1
     assert words in done.stderr

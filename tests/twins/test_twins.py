@@ -82,19 +82,19 @@ def members(kind):
     return {name: value for name, value in found.items() if name not in incidental}
 
 
-def test_both_are_there():
+def test_both_are_there() -> None:
     assert all(Path(compiled.__file__).suffix in (".so", ".pyd") for _, compiled in MODULES)
     assert all(Path(pure.__file__).suffix == ".py" for pure, _ in MODULES)
 
 
 @pytest.mark.parametrize(("pure", "compiled"), MODULES)
-def test_the_public_names_are_the_same(pure, compiled):
+def test_the_public_names_are_the_same(pure, compiled) -> None:
     assert public(pure) == public(compiled)
     assert public(pure) <= {*contextvars_cy.__all__, *OF_THE_MAP}
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_members_are_the_same(pure, compiled):
+def test_the_members_are_the_same(pure, compiled) -> None:
     ours = {name for name in members(pure) if not re.fullmatch("_[a-z][a-z_]*", name)}
     theirs = {name for name in members(compiled) if not re.fullmatch("_[a-z][a-z_]*", name)}
     # Or inherited from a type of C, as the iterator's from itertools.
@@ -116,33 +116,33 @@ def compiled_signature(function):
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_signatures_of_methods_are_the_same(pure, compiled):
+def test_the_signatures_of_methods_are_the_same(pure, compiled) -> None:
     for name, value in members(pure).items():
         if inspect.isfunction(value) and not name.startswith("_"):
             assert pure_signature(value) == compiled_signature(getattr(compiled, name)), name
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_signatures_of_functions_are_the_same(name):
+def test_the_signatures_of_functions_are_the_same(name: str) -> None:
     assert pure_signature(getattr(context_py, name)) == getattr(context_cy, name).__text_signature__
 
 
 @pytest.mark.parametrize("name", ["Hamt", "Context", "ContextVar"])
-def test_the_signatures_of_types_are_the_same(name):
+def test_the_signatures_of_types_are_the_same(name: str) -> None:
     pure, compiled = next(pair for pair in TYPES if pair[0].__name__ == name)
     assert pure_signature(pure).replace("=Ellipsis", "=...") == compiled_signature(compiled)
     inspect.signature(compiled)
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_inspect_reads_the_signatures(pure, compiled):
+def test_inspect_reads_the_signatures(pure, compiled) -> None:
     for name, value in vars(compiled).items():
         if callable(value) and not name.startswith("_"):
             assert inspect.signature(value), name
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_docstrings_are_the_same(pure, compiled):
+def test_the_docstrings_are_the_same(pure, compiled) -> None:
     assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
     for name, value in members(pure).items():
         if not name.startswith("_") or name in ("_dump", "_check"):
@@ -152,7 +152,7 @@ def test_the_docstrings_are_the_same(pure, compiled):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_docstrings_of_functions_are_the_same(name):
+def test_the_docstrings_of_functions_are_the_same(name: str) -> None:
     pure, compiled = getattr(context_py, name), getattr(context_cy, name)
     assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
     assert pure.__module__ == "contextvars_cy"
@@ -167,7 +167,7 @@ def definitions(path, pattern):
 
 
 @pytest.mark.parametrize("module", ["_hamt/trie", "_hamt/hamt", "_context/context"])
-def test_the_definitions_stand_in_the_same_order(module):
+def test_the_definitions_stand_in_the_same_order(module) -> None:
     path = Path(__file__).parents[2] / "contextvars_cy" / module
     ours = definitions(path.with_name(f"{path.name}_py.py"), r"^ {0,4}(?:class |def )(\w+)")
     pattern = r"^ {0,4}(?:cdef class |def |cdef (?:inline )?\w+ \*?)(\w+)[(:]"
@@ -188,7 +188,7 @@ def slots(kind):
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_operands_are_not_named(pure, compiled):
+def test_operands_are_not_named(pure, compiled) -> None:
     for name, operands in slots(pure):
         assert all(operand.kind is not operand.POSITIONAL_OR_KEYWORD for operand in operands), name
 
@@ -200,7 +200,7 @@ NATIVE = contextvars.ContextVar("NATIVE")
 
 
 class Twin:
-    def __init__(self, suffix):
+    def __init__(self, suffix) -> None:
         self.context = importlib.import_module(f"contextvars_cy._context.context_{suffix}")
         self.hamt = importlib.import_module(f"contextvars_cy._hamt.hamt_{suffix}")
         self.var = self.context.ContextVar("var", default=[1])
@@ -219,13 +219,13 @@ def outcome(call, twin):
     return re.sub(r"0x[0-9a-f]+", "0x", repr(result)).replace("contextvars_cy.", "")
 
 
-def entered_twice(twin):
+def entered_twice(twin) -> None:
     context = twin.context.Context()
     with context:
         context.run(int)
 
 
-def left_out_of_order(twin):
+def left_out_of_order(twin) -> None:
     first, second = twin.context.Context(), twin.context.Context()
     with first:
         with second:
@@ -257,7 +257,7 @@ def finished(twin):
     return mutation
 
 
-def used_by_its_own_key(twin):
+def used_by_its_own_key(twin) -> None:
     mutation = twin.hamt.Hamt().mutate()
     watch = Watch()
     watch.restart(acts=mutation.finish)
@@ -384,7 +384,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_errors_and_reprs_are_the_same(name):
+def test_errors_and_reprs_are_the_same(name: str) -> None:
     if name == "setting the name":
         # The text is the interpreter's own, and names its kind of attribute.
         for twin in TWINS:
@@ -404,7 +404,7 @@ def test_errors_and_reprs_are_the_same(name):
         )
     )
 )
-def test_the_same_operations_give_the_same_tree(steps):
+def test_the_same_operations_give_the_same_tree(steps) -> None:
     maps = [twin.hamt.Hamt() for twin in TWINS]
     for name, number, key_hash in steps:
         key = Key((number, key_hash), key_hash)
@@ -415,7 +415,7 @@ def test_the_same_operations_give_the_same_tree(steps):
 
 
 @given(HISTORIES)
-def test_any_history_gives_the_same_maps(history):
+def test_any_history_gives_the_same_maps(history) -> None:
     maps = [twin.hamt.Hamt() for twin in TWINS]
     for name, keys, value in history:
         before, maps = maps, [step(hamt, name, keys, value) for hamt in maps]
@@ -429,14 +429,14 @@ def test_any_history_gives_the_same_maps(history):
 
 
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
-def test_the_hash_is_folded_by_one_formula(key_hash):
+def test_the_hash_is_folded_by_one_formula(key_hash) -> None:
     # Where the formulas differ, one of the keys is out of place in one of the trees.
     key = Key("a", key_hash)
     for twin in TWINS:
         twin.hamt.Hamt().set(key, 1).set(Key("b", 0), 2)._check()
 
 
-def test_contexts_list_their_variables_in_the_same_order():
+def test_contexts_list_their_variables_in_the_same_order() -> None:
     numbers = [hash(twin.context.ContextVar("probe")) for twin in TWINS]
     orders = []
     for twin, number in zip(TWINS, numbers):
@@ -455,14 +455,14 @@ def test_contexts_list_their_variables_in_the_same_order():
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-def test_variables_and_tokens_are_not_weakly_referenceable(twin):
+def test_variables_and_tokens_are_not_weakly_referenceable(twin) -> None:
     for value in (twin.var, twin.context.Context().run(twin.var.set, 1)):
         with pytest.raises(TypeError, match="cannot create weak reference"):
             weakref.ref(value)
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-def test_references_to_keys_and_values_are_counted_right(twin):
+def test_references_to_keys_and_values_are_counted_right(twin) -> None:
     key, value = Key("a", 1), object()
     before = sys.getrefcount(key), sys.getrefcount(value)
     for _ in range(100):
@@ -480,7 +480,7 @@ def test_references_to_keys_and_values_are_counted_right(twin):
 if sys.version_info >= (3, 10):
 
     @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-    def test_match_takes_maps_and_contexts_for_mappings(twin):
+    def test_match_takes_maps_and_contexts_for_mappings(twin) -> None:
         context = twin.context.Context()
         context.run(twin.var.set, 1)
         # As text, because older Pythons cannot read it.
@@ -498,7 +498,7 @@ match context:
         assert names["matched"]
 
 
-def test_the_collector_follows_a_tree_only_where_a_cycle_could_pass():
+def test_the_collector_follows_a_tree_only_where_a_cycle_could_pass() -> None:
     def root(hamt):
         (node,) = gc.get_referents(hamt)
         return node
