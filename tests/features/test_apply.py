@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextvars
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,16 +29,17 @@ from interpreters import counts_on_the_gil, crashes_without_the_gil
 from refusals import refuses
 
 # As many as give a Context's tree more than one node.
-MANY = [ContextVar(f"variable {number}") for number in range(40)]
+MANY: list[ContextVar[Any]] = [ContextVar(f"variable {number}") for number in range(40)]
 ONE, TWO, THREE = MANY[:3]
+Values = dict[ContextVar[Any], Any]
 VALUES = st.dictionaries(st.sampled_from(MANY), st.integers())
 
 
-def values():
+def values() -> Values:
     return {var: value for var, value in copy_context().items() if var in MANY}
 
 
-def context_of(values):
+def context_of(values: Values) -> Context:
     context = Context()
     context.run(assign, values)
     return context
@@ -50,7 +52,9 @@ def fresh_context() -> Iterator[None]:
 
 
 @given(VALUES, VALUES, st.none() | st.sets(st.sampled_from(MANY)))
-def test_the_values_of_the_other_are_laid_over_those_here(here, there, only) -> None:
+def test_the_values_of_the_other_are_laid_over_those_here(
+    here: Values, there: Values, only: set[ContextVar[Any]] | None
+) -> None:
     def check() -> None:
         assign(here)
         assignment = apply(other, only)
@@ -105,7 +109,7 @@ def test_the_other_may_be_in_use_and_change_afterwards() -> None:
 
 
 def test_the_other_is_seen_at_one_moment() -> None:
-    def only():
+    def only() -> Iterator[ContextVar[Any]]:
         yield ONE
         other.run(TWO.set, "later")
         yield TWO
@@ -116,17 +120,17 @@ def test_the_other_is_seen_at_one_moment() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, None, Hamt(), contextvars.Context()], ids=lambda wrong: type(wrong).__name__)
-def test_only_a_context_is_applied(wrong) -> None:
+def test_only_a_context_is_applied(wrong: Any) -> None:
     with pytest.raises(TypeError, match=re.escape(f"apply() takes a Context of contextvars_cy, not {wrong!r}")):
         apply(wrong)
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None], ids=repr)
-def test_an_error_changes_nothing(wrong) -> None:
+def test_an_error_changes_nothing(wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
         apply(context_of({ONE: 1}), only=[ONE, wrong])
     with pytest.raises(TypeError):
-        apply(context_of({ONE: 1}), only=ONE)
+        apply(context_of({ONE: 1}), only=ONE)  # type: ignore[arg-type]
     assert values() == {}
 
 
@@ -144,7 +148,7 @@ def test_values_set_in_a_thread_are_brought_back() -> None:
 
 
 @given(VALUES, VALUES)
-def test_diff_is_that_of_the_maps(one, two) -> None:
+def test_diff_is_that_of_the_maps(one: Values, two: Values) -> None:
     assert context_of(one).diff(context_of(two)) == Hamt(one).diff(Hamt(two))
     assert context_of(one).diff(context_of(dict(one))) == HamtDiff({}, {}, {})
 
@@ -170,7 +174,7 @@ def test_of_a_native_context_it_says_how_to_find_ours() -> None:
         "; of the standard library's, give it context.run(contextvars_cy.current_context)" if host == "native" else ""
     )
     with refuses(TypeError, f"apply() takes a Context of contextvars_cy, not {native!r}{hint}"):
-        apply(native)
+        apply(native)  # type: ignore[arg-type]
     if host == "native":
         native.run(ONE.set, "theirs")
         with apply(native.run(current_context)):
@@ -185,24 +189,24 @@ def test_diff_of_the_current_context() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, None, Hamt(), contextvars.Context()], ids=lambda wrong: type(wrong).__name__)
-def test_only_contexts_are_compared(wrong) -> None:
+def test_only_contexts_are_compared(wrong: Any) -> None:
     with pytest.raises(TypeError, match="^an instance of Context was expected"):
         Context().diff(wrong)
     with pytest.raises(TypeError):
-        Context().diff()
+        Context().diff()  # type: ignore[call-arg]
 
 
 class Acting:
     """A value that does something while it is compared."""
 
-    def __init__(self, act) -> None:
+    def __init__(self, act: Callable[[], object]) -> None:
         self.act = act
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         self.act()
         return False
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def test_an_error_of_a_comparison_passes() -> None:
@@ -226,14 +230,15 @@ def test_both_contexts_may_change_while_they_are_compared() -> None:
 
 @counts_on_the_gil
 @crashes_without_the_gil
-def test_another_threads_context_is_compared(quick_switches) -> None:
+def test_another_threads_context_is_compared(quick_switches: None) -> None:
     def work() -> None:
         for number in range(20_000):
             ONE.set(number)
             TWO.set(number)
         stop.append(True)
 
-    child, before, stop = copy_context(), copy_context(), []
+    child, before = copy_context(), copy_context()
+    stop: list[bool] = []
     thread = threading.Thread(target=child.run, args=[work])
     thread.start()
     while not stop:

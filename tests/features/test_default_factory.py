@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_unset_takes_the_value_away_and_its_token_brings_it_back() -> None:
 
 
 def test_unset_scopes_as_set_does() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     with copy_context():
         var.set(1)
         with var.unset() as token:
@@ -39,7 +40,7 @@ def test_unset_scopes_as_set_does() -> None:
 
 
 def test_unset_of_a_variable_without_a_value_is_undone_to_nothing() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     with copy_context() as context:
         token = var.unset()
         assert token.old_value is Token.MISSING and var not in context
@@ -49,7 +50,7 @@ def test_unset_of_a_variable_without_a_value_is_undone_to_nothing() -> None:
 
 
 def test_unset_in_a_copy_leaves_the_original() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     with copy_context() as context:
         var.set(1)
         copy = copy_context()
@@ -58,7 +59,7 @@ def test_unset_in_a_copy_leaves_the_original() -> None:
 
 
 def test_is_set_asks_for_a_value_and_not_for_a_default() -> None:
-    var = ContextVar("var", default=1)
+    var: ContextVar[int | None] = ContextVar("var", default=1)
     made = ContextVar("made", default_factory=pytest.fail)
     with copy_context():
         assert not var.is_set() and not made.is_set()
@@ -69,8 +70,8 @@ def test_is_set_asks_for_a_value_and_not_for_a_default() -> None:
 
 
 def test_a_value_is_made_at_the_first_get_and_once() -> None:
-    calls = []
-    var = ContextVar("var", default_factory=lambda: calls.append(len(calls)) or calls)
+    calls: list[int] = []
+    var = ContextVar("var", default_factory=lambda: calls.append(len(calls)) or calls)  # type: ignore[func-returns-value]
     with copy_context() as context:
         assert not calls and var not in context
         assert var.get() is var.get() is context[var]
@@ -78,7 +79,7 @@ def test_a_value_is_made_at_the_first_get_and_once() -> None:
 
 
 def test_no_value_is_made_where_there_is_one_or_an_argument() -> None:
-    var = ContextVar("var", default_factory=pytest.fail)
+    var: ContextVar[int] = ContextVar("var", default_factory=pytest.fail)
     with copy_context() as context:
         assert var.get(None) is None
         assert context.get(var) is None and var not in context
@@ -89,7 +90,7 @@ def test_no_value_is_made_where_there_is_one_or_an_argument() -> None:
 
 
 def test_contexts_that_branched_before_have_each_their_own_and_those_after_share_it() -> None:
-    var = ContextVar("var", default_factory=list)
+    var: ContextVar[list[object]] = ContextVar("var", default_factory=list)
     with copy_context():
         before = copy_context()
         mine = var.get()
@@ -99,7 +100,7 @@ def test_contexts_that_branched_before_have_each_their_own_and_those_after_share
 
 
 def test_after_unset_a_new_value_is_made() -> None:
-    var = ContextVar("var", default_factory=list)
+    var: ContextVar[list[object]] = ContextVar("var", default_factory=list)
     with copy_context():
         first = var.get()
         with var.unset():
@@ -120,7 +121,7 @@ def test_a_factory_that_fails_leaves_the_variable_unset() -> None:
 
 
 def test_a_factory_that_sets_the_variable_has_its_say() -> None:
-    def factory():
+    def factory() -> str:
         var.set("set within")
         return "returned"
 
@@ -130,7 +131,7 @@ def test_a_factory_that_sets_the_variable_has_its_say() -> None:
 
 
 def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error() -> None:
-    var = ContextVar("var", default_factory=lambda: var.get())
+    var: ContextVar[object] = ContextVar("var", default_factory=lambda: var.get())
     with copy_context():
         with pytest.raises(RecursionError):
             var.get()
@@ -138,15 +139,15 @@ def test_a_factory_that_asks_for_its_own_variable_ends_in_a_recursion_error() ->
 
 
 @pytest.mark.parametrize("factory", [1, "list", []], ids=repr)
-def test_a_factory_must_be_callable(factory) -> None:
+def test_a_factory_must_be_callable(factory: Any) -> None:
     with pytest.raises(TypeError, match="default_factory must be callable, not "):
         ContextVar("var", default_factory=factory)
 
 
 def test_a_default_and_a_factory_are_one_too_many() -> None:
     with pytest.raises(TypeError, match="takes a default or a default_factory, not both"):
-        ContextVar("var", default=None, default_factory=list)
-    assert ContextVar("var", default=1, default_factory=None).get() == 1
+        ContextVar("var", default=None, default_factory=list)  # type: ignore[call-overload]
+    assert ContextVar("var", default=1, default_factory=None).get() == 1  # type: ignore[call-overload]
 
 
 def test_the_repr_shows_the_factory() -> None:
@@ -156,7 +157,7 @@ def test_the_repr_shows_the_factory() -> None:
 
 
 def test_each_thread_makes_its_own() -> None:
-    var = ContextVar("var", default_factory=list)
+    var: ContextVar[list[int]] = ContextVar("var", default_factory=list)
     found = []
 
     def work() -> None:
@@ -188,7 +189,7 @@ ContextVar("own", default_factory=list), ContextVar("fixed", default=()), Contex
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])
-def test_debug_mode_warns_of_a_default_that_every_context_shares(debug, tmp_path: Path) -> None:
+def test_debug_mode_warns_of_a_default_that_every_context_shares(debug: str, tmp_path: Path) -> None:
     script = tmp_path / "shared.py"
     script.write_text(SHARED, encoding="utf-8")
     choices = {"BACKEND": backend, "HOST": host, "DEBUG": debug}

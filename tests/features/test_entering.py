@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
 
@@ -14,25 +15,25 @@ DIFFERENT = "^cannot exit context: thread state references a different context o
 
 
 @pytest.fixture
-def signed_in():
+def signed_in() -> Iterator[Context]:
     with copy_context() as context:
         USER.set("ada")
         yield context
 
 
 @pytest.fixture
-def in_a_second(signed_in):
+def in_a_second(signed_in: Context) -> Iterator[Context]:
     with copy_context() as context:
         USER.set("grace")
         yield context
 
 
-def test_a_fixture_that_enters_one_gives_the_test_its_values(signed_in) -> None:
+def test_a_fixture_that_enters_one_gives_the_test_its_values(signed_in: Context) -> None:
     assert current_context() is signed_in
     assert USER.get() == "ada"
 
 
-def test_such_fixtures_are_nested(signed_in, in_a_second) -> None:
+def test_such_fixtures_are_nested(signed_in: Context, in_a_second: Context) -> None:
     assert current_context() is in_a_second
     assert (USER.get(), signed_in[USER]) == ("grace", "ada")
 
@@ -76,12 +77,12 @@ def test_an_exception_leaves_it_and_goes_on() -> None:
 
 def test_in_the_body_of_an_async_with() -> None:
     @contextlib.asynccontextmanager
-    async def connection():
+    async def connection() -> AsyncIterator[None]:
         await asyncio.sleep(0)
         yield
         await asyncio.sleep(0)
 
-    async def main():
+    async def main() -> str:
         async with connection():
             with copy_context() as context:
                 token = USER.set("ada")
@@ -97,7 +98,7 @@ def test_in_the_body_of_an_async_with() -> None:
 
 def test_it_is_no_asynchronous_context_manager() -> None:
     async def main() -> None:
-        async with copy_context():
+        async with copy_context():  # type: ignore[attr-defined]
             pass
 
     with pytest.raises((TypeError, AttributeError), match="asynchronous context manager protocol|__aenter__|__aexit__"):
@@ -105,7 +106,7 @@ def test_it_is_no_asynchronous_context_manager() -> None:
 
 
 def test_a_generator_that_is_suspended_in_one_leaves_its_caller_in_it() -> None:
-    def numbers():
+    def numbers() -> Generator[int, None, None]:
         with Context():
             yield 1
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from contextvars_cy import Context, ContextVar, Token, backend, copy_context, ho
 
 
 def test_a_token_from_here_is_used() -> None:
-    var = ContextVar("var", default="default")
+    var: ContextVar[int | str] = ContextVar("var", default="default")
     with copy_context():
         token = var.set(1)
         assert var.try_reset(token) is True
@@ -25,7 +26,7 @@ def test_a_token_from_here_is_used() -> None:
 
 
 def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_at_home() -> None:
-    var = ContextVar("var", default="default")
+    var: ContextVar[int | str] = ContextVar("var", default="default")
     with copy_context():
         token = var.set(1)
         with copy_context():
@@ -38,10 +39,10 @@ def test_a_token_from_another_context_is_refused_quietly_and_can_still_be_used_a
 
 
 def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_under_a_loop() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     token = Context().run(var.set, 1)
 
-    async def clean_up():
+    async def clean_up() -> bool:
         with pytest.raises(ValueError, match="different Context"):
             var.reset(token)
         return var.try_reset(token)
@@ -54,7 +55,7 @@ def test_a_token_from_another_context_is_refused_for_that_in_the_base_context_un
 
 
 def test_a_token_from_another_thread_is_refused_quietly() -> None:
-    var = ContextVar("var", default="default")
+    var: ContextVar[int | str] = ContextVar("var", default="default")
     with copy_context():
         tokens = [var.set(1)]
         found = []
@@ -66,7 +67,8 @@ def test_a_token_from_another_thread_is_refused_quietly() -> None:
 
 
 def test_what_is_a_mistake_stays_an_error() -> None:
-    var, other = ContextVar("var"), ContextVar("other")
+    var: ContextVar[int] = ContextVar("var")
+    other: ContextVar[int] = ContextVar("other")
     with copy_context():
         token = other.set(1)
         with pytest.raises(ValueError, match="was created by a different ContextVar"):
@@ -74,7 +76,7 @@ def test_what_is_a_mistake_stays_an_error() -> None:
         with pytest.raises(ValueError, match="was created by a different ContextVar"):
             Context().run(var.try_reset, token)
         with pytest.raises(TypeError, match="expected an instance of Token, got None"):
-            var.try_reset(None)
+            var.try_reset(None)  # type: ignore[arg-type]
         other.reset(token)
         with pytest.raises(RuntimeError, match="already been used once"):
             Context().run(other.try_reset, token)
@@ -84,7 +86,7 @@ def test_a_generator_closed_in_another_context_cleans_up_without_noise() -> None
     var = ContextVar("var", default="default")
     closed = []
 
-    def scoped():
+    def scoped() -> Generator[None, None, None]:
         token = var.set("inside")
         try:
             yield
@@ -135,7 +137,7 @@ tell(assignment.undo)
 """
 
 
-def run_elsewhere(tmp_path, options=(), **changes):
+def run_elsewhere(tmp_path: Path, options: Iterable[str] = (), **changes: str) -> list[str]:
     script = tmp_path / "made.py"
     script.write_text(MADE_ELSEWHERE, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if name != "CONTEXTVARS_CY_DEBUG"}
@@ -148,7 +150,7 @@ def run_elsewhere(tmp_path, options=(), **changes):
 
 
 @pytest.mark.parametrize("asked", ["by -X dev", "by the variable"])
-def test_in_debug_mode_an_error_says_where_the_token_was_made(asked, tmp_path: Path) -> None:
+def test_in_debug_mode_an_error_says_where_the_token_was_made(asked: str, tmp_path: Path) -> None:
     lines = (
         run_elsewhere(tmp_path, ("-X", "dev"))
         if asked == "by -X dev"
@@ -168,7 +170,7 @@ def test_in_debug_mode_an_error_says_where_the_token_was_made(asked, tmp_path: P
 
 
 @pytest.mark.parametrize("options", [(), ("-X", "dev")], ids=["plain", "-X dev"])
-def test_without_debug_mode_it_is_what_the_standard_library_says(options, tmp_path: Path) -> None:
+def test_without_debug_mode_it_is_what_the_standard_library_says(options: tuple[str, ...], tmp_path: Path) -> None:
     lines = run_elsewhere(tmp_path, options, CONTEXTVARS_CY_DEBUG="0")
     assert len(lines) == 5 and not [line for line in lines if "made at" in line or "worker" in line]
 
