@@ -10,14 +10,16 @@ import inspect
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, apply, assign, bind, copy_context
 from refusals import refuses
 
-ONE, TWO, THREE = (ContextVar(name, default=f"{name} unset") for name in ("one", "two", "three"))
+VARIABLES: list[ContextVar[Any]] = [ContextVar(name, default=f"{name} unset") for name in ("one", "two", "three")]
+ONE, TWO, THREE = VARIABLES
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +28,8 @@ def fresh_context() -> Iterator[None]:
         yield
 
 
-def in_a_thread(function):
-    results = []
+def in_a_thread(function: Callable[[], object]) -> object:
+    results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
     thread.join()
@@ -51,9 +53,9 @@ def test_nothing_comes_back_and_no_call_sees_another() -> None:
 
 def test_calls_at_once_have_copies_of_their_own() -> None:
     barrier = threading.Barrier(8)
-    seen = {}
+    seen: dict[int, list[object]] = {}
 
-    def call(number) -> None:
+    def call(number: int) -> None:
         seen[number] = [TWO.get()]
         TWO.set(number)
         barrier.wait()
@@ -70,7 +72,7 @@ def test_calls_at_once_have_copies_of_their_own() -> None:
 
 
 def test_it_may_call_itself() -> None:
-    def count(number):
+    def count(number: int) -> list[object]:
         found = ONE.get()
         ONE.set(number)
         return [found] if number == 0 else [found, *bound(number - 1), ONE.get()]
@@ -81,7 +83,7 @@ def test_it_may_call_itself() -> None:
 
 
 def test_an_error_passes_and_the_next_call_is_as_the_first() -> None:
-    def fail(value) -> None:
+    def fail(value: int) -> None:
         ONE.set(value)
         raise ZeroDivisionError(value)
 
@@ -120,7 +122,7 @@ def test_only_some_values_are_kept_alive() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None], ids=repr)
-def test_only_what_is_a_variable(wrong) -> None:
+def test_only_what_is_a_variable(wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
         bind(ONE.get, only=[ONE, wrong])
 
@@ -128,7 +130,7 @@ def test_only_what_is_a_variable(wrong) -> None:
 @pytest.mark.parametrize(
     "wrong", [ONE, 1, "name", contextvars.ContextVar("theirs")], ids=["ours", "1", "name", "theirs"]
 )
-def test_only_takes_many_variables(wrong) -> None:
+def test_only_takes_many_variables(wrong: Any) -> None:
     for name, call in (("bind", lambda: bind(ONE.get, only=wrong)), ("apply", lambda: apply(Context(), only=wrong))):
         refusal = f"{name}() takes an iterable of variables as only, not {wrong!r}: write only=[variable]"
         with refuses(TypeError, refusal):
@@ -137,17 +139,17 @@ def test_only_takes_many_variables(wrong) -> None:
 
 def test_only_what_can_be_called() -> None:
     with pytest.raises(TypeError, match=r"^bind\(\) takes a callable, not Context$"):
-        bind(copy_context())
+        bind(copy_context())  # type: ignore[arg-type]
 
 
 class Greeter:
-    def greet(self, name):
+    def greet(self, name: str) -> str:
         """Say who greets whom."""
         return f"{ONE.get()} greets {name}"
 
     greet_from_nowhere = bind(greet)
 
-    def __call__(self, name):
+    def __call__(self, name: str) -> str:
         return self.greet(name)
 
 
@@ -156,7 +158,7 @@ class Greeter:
     [Greeter().greet, functools.partial(Greeter.greet, Greeter()), Greeter()],
     ids=["method", "partial", "object"],
 )
-def test_whatever_can_be_called(callee) -> None:
+def test_whatever_can_be_called(callee: Callable[[str], str]) -> None:
     with ONE.set("ada"):
         bound = bind(callee)
     assert bound("bob") == "ada greets bob"
@@ -169,7 +171,7 @@ def test_a_bound_function_is_a_method_of_its_class() -> None:
 
 def test_a_class_can_be_bound() -> None:
     class Seen:
-        def __init__(self, number, *, word) -> None:
+        def __init__(self, number: int, *, word: str) -> None:
             self.seen = ONE.get(), number, word
 
     with ONE.set("ada"):
@@ -182,18 +184,18 @@ def test_it_looks_like_the_function() -> None:
         """Add two numbers."""
         return left + right
 
-    add.mark = "kept"
-    bound = bind(add)
+    add.mark = "kept"  # type: ignore[attr-defined]
+    bound: Any = bind(add)
     assert (bound.__name__, bound.__doc__, bound.mark) == ("add", "Add two numbers.", "kept")
     assert inspect.signature(bound) == inspect.signature(add)
     assert bound.__wrapped__ is add
 
 
 def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound() -> None:
-    async def coroutine():
+    async def coroutine() -> object:
         return ONE.get()
 
-    def generator():
+    def generator() -> Iterator[object]:
         yield ONE.get()
 
     with ONE.set("bound"):
@@ -207,8 +209,9 @@ def test_of_what_makes_a_coroutine_or_a_generator_the_making_alone_is_bound() ->
 
 
 def test_callbacks_of_an_event_loop() -> None:
-    async def main():
-        loop, seen = asyncio.get_running_loop(), []
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        seen: list[object] = []
         with ONE.set("bound"):
             see = bind(lambda *_: seen.append(ONE.get()))
         loop.call_soon(see)
@@ -223,7 +226,7 @@ def test_callbacks_of_an_event_loop() -> None:
     assert asyncio.run(main()) == ["bound"] * 4
 
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, Callable[[asyncio.AbstractEventLoop, Callable[..., object]], object]] = {
     "call_soon": lambda loop, bound: loop.call_soon(bound),
     "call_soon_threadsafe": lambda loop, bound: loop.call_soon_threadsafe(bound),
     "call_later": lambda loop, bound: loop.call_later(1000, bound),
@@ -234,11 +237,11 @@ SCHEDULERS = {
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_context(scheduler) -> None:
+def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_context(scheduler: str) -> None:
     class Value:
         pass
 
-    async def main():
+    async def main() -> tuple[object, object]:
         value = Value()
         found = weakref.ref(value)
         threads = threading.enumerate()
@@ -248,7 +251,7 @@ def test_what_calls_later_keeps_no_other_value_where_it_is_called_in_an_empty_co
         gc.collect()
         kept = found()
         for thread in set(threading.enumerate()) - set(threads):
-            thread.cancel()
+            thread.cancel()  # type: ignore[attr-defined]
         return handle, kept
 
     assert asyncio.run(main())[1] is None

@@ -14,18 +14,34 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
 
 import pytest
 
 from collected import at_each_allocation
-from contextvars_cy import Context, ContextVar, assign, bind, copy_context, current_context, executors, host, watch
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    WatchEvent,
+    assign,
+    bind,
+    copy_context,
+    current_context,
+    executors,
+    host,
+    watch,
+)
 from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
 from interpreters import sets_a_trace_function
 from refusals import refuses
 
-ONE, TWO = (ContextVar(name, default=f"{name} unset") for name in ("one", "two"))
+T = TypeVar("T", bound=threading.Thread)
+
+VARIABLES: list[ContextVar[Any]] = [ContextVar(name, default=f"{name} unset") for name in ("one", "two")]
+ONE, TWO = VARIABLES
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +51,7 @@ def fresh_context() -> Iterator[None]:
 
 
 @pytest.fixture
-def pool():
+def pool() -> Iterator[ThreadPoolExecutor]:
     """A pool whose only thread was started by somebody with other values."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         with assign({ONE: "another's", TWO: "another's"}):
@@ -46,9 +62,9 @@ def pool():
 # ---- the pool ----
 
 
-def test_a_call_sees_the_values_of_when_it_was_submitted(pool) -> None:
+def test_a_call_sees_the_values_of_when_it_was_submitted(pool: ThreadPoolExecutor) -> None:
     started, go_on = threading.Event(), threading.Event()
-    pool.submit(lambda: [started.set(), go_on.wait()])
+    pool.submit(lambda: [started.set(), go_on.wait()])  # type: ignore[func-returns-value]
     started.wait()
     ONE.set("submitted")
     waiting = pool.submit(ONE.get)
@@ -58,12 +74,12 @@ def test_a_call_sees_the_values_of_when_it_was_submitted(pool) -> None:
     assert pool.submit(TWO.get).result() == "two unset"
 
 
-def test_nothing_comes_back_and_no_call_sees_another(pool) -> None:
+def test_nothing_comes_back_and_no_call_sees_another(pool: ThreadPoolExecutor) -> None:
     assert pool.submit(ONE.set, 1).result().old_value is pool.submit(ONE.set, 2).result().old_value
     assert ONE.get() == "one unset"
 
 
-def test_arguments_and_errors_pass(pool) -> None:
+def test_arguments_and_errors_pass(pool: ThreadPoolExecutor) -> None:
     assert pool.submit(dict, [("a", 1)], fn=2, self=3).result() == {"a": 1, "fn": 2, "self": 3}
     with pytest.raises(ZeroDivisionError):
         pool.submit(divmod, 1, 0).result()
@@ -72,8 +88,8 @@ def test_arguments_and_errors_pass(pool) -> None:
         pool.submit(int)
 
 
-def test_a_pool_in_a_pool(pool) -> None:
-    def outer():
+def test_a_pool_in_a_pool(pool: ThreadPoolExecutor) -> None:
+    def outer() -> object:
         ONE.set("outer")
         with ThreadPoolExecutor(1) as inner:
             return inner.submit(ONE.get).result()
@@ -81,7 +97,7 @@ def test_a_pool_in_a_pool(pool) -> None:
     assert pool.submit(outer).result() == "outer"
 
 
-def test_a_context_is_let_go_when_the_call_is_done(pool) -> None:
+def test_a_context_is_let_go_when_the_call_is_done(pool: ThreadPoolExecutor) -> None:
     class Value:
         pass
 
@@ -97,8 +113,8 @@ def test_a_context_is_let_go_when_the_call_is_done(pool) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 60}, {"chunksize": 2}])
-def test_map_has_a_copy_for_each_call(pool, options) -> None:
-    def exchange(left, right):
+def test_map_has_a_copy_for_each_call(pool: ThreadPoolExecutor, options: dict[str, Any]) -> None:
+    def exchange(left: int, right: str) -> tuple[object, str]:
         return ONE.set(left).old_value, right
 
     ONE.set("mapped")
@@ -108,8 +124,8 @@ def test_map_has_a_copy_for_each_call(pool, options) -> None:
 
 
 @pytest.mark.parametrize("options", [{}] + [{"buffersize": 1}] * (sys.version_info >= (3, 14)), ids=repr)
-def test_map_is_of_the_context_in_which_it_was_called(pool, options) -> None:
-    def numbers():
+def test_map_is_of_the_context_in_which_it_was_called(pool: ThreadPoolExecutor, options: dict[str, Any]) -> None:
+    def numbers() -> Iterator[int]:
         for number in range(3):
             yield number
             ONE.set("set by the iterable")
@@ -122,7 +138,7 @@ def test_map_is_of_the_context_in_which_it_was_called(pool, options) -> None:
 def test_the_initializer_runs_where_the_pool_was_made() -> None:
     seen = []
 
-    def start(word) -> None:
+    def start(word: str) -> None:
         seen.append((word, ONE.get(), TWO.get()))
         TWO.set("initialized")
 
@@ -137,17 +153,17 @@ def test_the_initializer_runs_where_the_pool_was_made() -> None:
 
 def test_an_initializer_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(TypeError, match="initializer must be a callable"):
-        ThreadPoolExecutor(1, initializer="no function")
+        ThreadPoolExecutor(1, initializer="no function")  # type: ignore[arg-type]
 
 
-def test_an_initializer_that_fails_breaks_the_pool(caplog) -> None:
+def test_an_initializer_that_fails_breaks_the_pool(caplog: pytest.LogCaptureFixture) -> None:
     with ThreadPoolExecutor(1, initializer=divmod, initargs=(1, 0)) as pool:
         with pytest.raises(concurrent.futures.thread.BrokenThreadPool):
             pool.submit(int).result()
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_callbacks_of_futures_are_bound(pool) -> None:
+def test_callbacks_of_futures_are_bound(pool: ThreadPoolExecutor) -> None:
     go_on, seen = threading.Event(), []
     future = pool.submit(go_on.wait)
     with ONE.set("bound"):
@@ -157,14 +173,14 @@ def test_callbacks_of_futures_are_bound(pool) -> None:
     assert seen == ["bound"]
 
 
-def test_tasks_of_two_threads_are_not_mixed_up(quick_switches) -> None:
-    def client(name) -> None:
+def test_tasks_of_two_threads_are_not_mixed_up(quick_switches: None) -> None:
+    def client(name: str) -> None:
         for number in range(100):
             ONE.set((name, number))
             assert pool.submit(ONE.get).result() == (name, number)
         done.append(name)
 
-    done = []
+    done: list[str] = []
     with ThreadPoolExecutor(3) as pool:
         threads = [threading.Thread(target=client, args=[name]) for name in "abcd"]
         for thread in threads:
@@ -177,7 +193,7 @@ def test_tasks_of_two_threads_are_not_mixed_up(quick_switches) -> None:
 # ---- the thread ----
 
 
-def run_thread(thread):
+def run_thread(thread: T) -> T:
     thread.start()
     thread.join()
     assert not thread.is_alive()
@@ -217,9 +233,9 @@ def test_arguments_are_those_of_the_thread() -> None:
 
 
 class Worker(Thread):
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.seen = []
+        self.seen: list[object] = []
 
     def run(self) -> None:
         super().run()
@@ -228,8 +244,8 @@ class Worker(Thread):
 
 class MixedIn:
     def run(self) -> None:
-        self.seen.append("mixed in")
-        super().run()
+        self.seen.append("mixed in")  # type: ignore[attr-defined]
+        super().run()  # type: ignore[misc]
 
 
 class MixedWorker(MixedIn, Worker):
@@ -241,7 +257,7 @@ def test_the_run_of_a_subclass_runs_there() -> None:
     assert run_thread(Worker()).seen == ["starter"]
     assert run_thread(MixedWorker(target=ONE.set, args=["target"])).seen == ["mixed in", "target"]
     worker = Worker()
-    worker.run = lambda: worker.seen.append(("assigned", ONE.get()))
+    worker.run = lambda: worker.seen.append(("assigned", ONE.get()))  # type: ignore[method-assign]
     assert run_thread(worker).seen == [("assigned", "starter")]
 
 
@@ -250,14 +266,14 @@ def test_threads_of_threads() -> None:
         ONE.set("outer")
         run_thread(Thread(target=lambda: seen.append(ONE.get())))
 
-    seen = []
+    seen: list[object] = []
     run_thread(Thread(target=outer))
     assert seen == ["outer"]
 
 
 def test_a_thread_starts_once() -> None:
     go_on, seen = threading.Event(), []
-    thread = Thread(target=lambda: [go_on.wait(), seen.append(ONE.get())])
+    thread = Thread(target=lambda: [go_on.wait(), seen.append(ONE.get())])  # type: ignore[func-returns-value]
     ONE.set("first")
     thread.start()
     ONE.set("second")
@@ -271,13 +287,13 @@ def test_a_thread_starts_once() -> None:
     assert "run" not in vars(thread)
 
 
-def interrupt(function, moment):
+def interrupt(function: Callable[[], object], moment: int) -> bool:
     """Call the function, with a KeyboardInterrupt before a line of our module, or a call of its; whether one came."""
 
-    def trace(frame, event, argument):
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
         nonlocal moment
         ours = frame.f_code.co_filename == executors.__file__
-        if event == "line" or event == "call" and frame.f_back.f_code.co_filename == executors.__file__:
+        if event == "line" or event == "call" and frame.f_back.f_code.co_filename == executors.__file__:  # type: ignore[union-attr]
             moment -= 1
             if moment == 0:
                 raise KeyboardInterrupt
@@ -296,9 +312,9 @@ def interrupt(function, moment):
 
 @sets_a_trace_function
 @pytest.mark.parametrize("given", [False, True])
-def test_a_start_that_was_interrupted_can_be_tried_again(given) -> None:
+def test_a_start_that_was_interrupted_can_be_tried_again(given: bool) -> None:
     for moment in itertools.count(1):
-        seen = []
+        seen: list[object] = []
         ONE.set("first")
         context = copy_context() if given else None
         thread = Thread(target=lambda seen=seen: seen.append(ONE.get()), context=context)
@@ -317,8 +333,8 @@ def test_a_start_that_was_interrupted_can_be_tried_again(given) -> None:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_start_that_failed_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, given) -> None:
-    def fail(thread) -> None:
+def test_a_start_that_failed_can_be_tried_again(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
+    def fail(thread: Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     seen = []
@@ -338,16 +354,16 @@ def test_start_may_be_wrapped_by_others(monkeypatch: pytest.MonkeyPatch) -> None
     """As error trackers do it: they look for the function behind `run`, and put one of theirs there."""
     start, seen = threading.Thread.start, []
 
-    def wrap(run):
+    def wrap(run: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(run)
-        def wrapper(*args, **kwargs):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             seen.append("wrapped")
             return run(threading.current_thread(), *args[1:], **kwargs)
 
         return wrapper
 
-    def start_wrapped(thread) -> None:
-        thread.run = wrap(getattr(thread.run, "__func__", thread.run))
+    def start_wrapped(thread: Thread) -> None:
+        thread.run = wrap(getattr(thread.run, "__func__", thread.run))  # type: ignore[method-assign]
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start_wrapped)
@@ -358,13 +374,13 @@ def test_start_may_be_wrapped_by_others(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch):
-    errors = []
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    errors: list[str] = []
     monkeypatch.setattr(threading, "excepthook", lambda arguments: errors.append(repr(arguments.exc_value)))
     return errors
 
 
-def test_errors_are_reported(reported) -> None:
+def test_errors_are_reported(reported: list[str]) -> None:
     context = Context()
     run_thread(Thread(target=divmod, args=(1, 0), context=context))
     run_thread(Thread(target=int, context=current_context()))
@@ -375,14 +391,14 @@ def test_errors_are_reported(reported) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{}, 1, "context"], ids=repr)
-def test_only_a_context_is_a_context(wrong) -> None:
+def test_only_a_context_is_a_context(wrong: Any) -> None:
     refusal = f"Thread() takes a Context of contextvars_cy as context, not {wrong!r}"
     with pytest.raises(TypeError, match=re.escape(refusal)):
         Thread(context=wrong)
 
 
 @pytest.mark.parametrize("wrong", [1, "target"], ids=repr)
-def test_only_what_can_be_called_is_called(wrong, pool) -> None:
+def test_only_what_can_be_called_is_called(wrong: Any, pool: ThreadPoolExecutor) -> None:
     for refused, call in [
         ("submit() takes a callable", lambda: pool.submit(wrong)),
         ("map() takes a callable", lambda: pool.map(wrong, [1])),
@@ -391,11 +407,13 @@ def test_only_what_can_be_called_is_called(wrong, pool) -> None:
         ("run_in_executor() takes an executor, or None for the loop's own, first", lambda: run_in_executor(wrong, int)),
     ]:
         with refuses(TypeError, f"{refused}, not {wrong!r}"):
-            call()
+            call()  # type: ignore[no-untyped-call]
 
 
 def test_executors_of_other_processes_are_refused() -> None:
-    kinds = [("process", concurrent.futures.ProcessPoolExecutor)]
+    kinds: list[tuple[str, Callable[[int], concurrent.futures.Executor]]] = [
+        ("process", concurrent.futures.ProcessPoolExecutor)
+    ]
     if sys.version_info >= (3, 14):
         kinds += [("interpreter", concurrent.futures.InterpreterPoolExecutor)]
     for kind, executor in kinds:
@@ -425,9 +443,9 @@ def test_a_thread_that_is_done_is_collected_with_its_context() -> None:
 
 
 @pytest.mark.parametrize("kind", [None, concurrent.futures.ThreadPoolExecutor, ThreadPoolExecutor])
-def test_run_in_executor(kind: str) -> None:
-    async def main():
-        executor = kind and kind(1)
+def test_run_in_executor(kind: type[concurrent.futures.ThreadPoolExecutor] | None) -> None:
+    async def main() -> list[object]:
+        executor: Any = kind and kind(1)
         ONE.set("awaited")
         future = run_in_executor(executor, lambda word: (word, ONE.set("thread").old_value), "hello")
         assert asyncio.isfuture(future)
@@ -443,7 +461,7 @@ def test_run_in_executor(kind: str) -> None:
 
 
 def test_the_default_executor_of_a_loop() -> None:
-    async def main():
+    async def main() -> tuple[object, object]:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(1))
         ONE.set("awaited")
@@ -453,7 +471,7 @@ def test_the_default_executor_of_a_loop() -> None:
 
 
 def test_whoever_waits_may_be_cancelled() -> None:
-    async def main():
+    async def main() -> object:
         with ThreadPoolExecutor(1) as pool:
             go_on = threading.Event()
             running = pool.submit(go_on.wait)
@@ -477,37 +495,38 @@ def test_without_a_loop() -> None:
 # ---- decimal, whose context is mutable, and rides in a native Context ----
 
 
-def change_precision(precision):
+def change_precision(precision: int) -> int:
     before = decimal.getcontext().prec
     decimal.getcontext().prec = precision
     return before
 
 
-def in_a_pool(function, *args):
+def in_a_pool(function: Callable[..., object], *args: object) -> object:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function, *args).result()
 
 
-def by_map(function, *args):
+def by_map(function: Callable[..., object], *args: object) -> object:
     with ThreadPoolExecutor(1) as pool:
         return list(pool.map(function, *([argument] for argument in args)))[0]
 
 
-def in_a_thread(function, *args):
-    seen = []
+def in_a_thread(function: Callable[..., object], *args: object) -> object:
+    seen: list[object] = []
     run_thread(Thread(target=lambda: seen.append(function(*args))))
     return seen[0]
 
 
-def under_a_loop(function, *args):
-    async def main():
+def under_a_loop(function: Callable[..., object], *args: object) -> object:
+    async def main() -> object:
         return await run_in_executor(None, function, *args)
 
     return asyncio.run(main())
 
 
-def by_bind(function, *args):
-    bound, seen = bind(function), []
+def by_bind(function: Callable[..., object], *args: object) -> object:
+    bound = bind(function)
+    seen: list[object] = []
     for _ in range(2):
         thread = threading.Thread(target=lambda: seen.append(bound(*args)))
         run_thread(thread)
@@ -516,15 +535,15 @@ def by_bind(function, *args):
     return seen[0]
 
 
-def in_an_initializer(function, *args):
-    seen = []
+def in_an_initializer(function: Callable[..., object], *args: object) -> object:
+    seen: list[object] = []
     with ThreadPoolExecutor(1, initializer=lambda: seen.append(function(*args))) as pool:
         pool.submit(int).result()
     return seen[0]
 
 
 @pytest.mark.parametrize("way", [in_a_pool, by_map, in_a_thread, under_a_loop, by_bind, in_an_initializer])
-def test_a_thread_has_a_copy_of_the_context_of_decimal(way) -> None:
+def test_a_thread_has_a_copy_of_the_context_of_decimal(way: Callable[..., object]) -> None:
     with decimal.localcontext() as context:
         context.prec = 50
         # On the thread host nothing native is inherited.
@@ -533,7 +552,7 @@ def test_a_thread_has_a_copy_of_the_context_of_decimal(way) -> None:
     assert decimal.getcontext().prec == decimal.DefaultContext.prec
 
 
-def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool) -> None:
+def test_the_context_of_decimal_is_that_of_when_it_was_submitted(pool: ThreadPoolExecutor) -> None:
     go_on = threading.Event()
     pool.submit(go_on.wait)
     with decimal.localcontext() as context:
@@ -565,8 +584,8 @@ def test_a_finaliser_that_sets_while_the_context_of_decimal_is_copied() -> None:
     assert bound() == [1] and TWO.get() == 1
 
 
-def test_nobody_is_told_of_it(pool) -> None:
-    events = []
+def test_nobody_is_told_of_it(pool: ThreadPoolExecutor) -> None:
+    events: list[WatchEvent] = []
     with watch(events.append):
         bound = bind(int)
         kinds = [event.kind for event in events]
@@ -597,7 +616,7 @@ print(*seen, variable.get())
 
 
 @pytest.mark.parametrize("flag", ["0", "1"] if sys.version_info >= (3, 14) else [None])
-def test_it_is_the_same_where_the_interpreter_has_threads_inherit(flag) -> None:
+def test_it_is_the_same_where_the_interpreter_has_threads_inherit(flag: str | None) -> None:
     options = [] if flag is None else ["-X", f"thread_inherit_context={flag}"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, *options, "-W", "error", "-c", PROGRAM]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
@@ -25,7 +27,7 @@ MODULES = [contextvars_cy, executors]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_a_module_completes_its_public_names_alone(module) -> None:
+def test_a_module_completes_its_public_names_alone(module: ModuleType) -> None:
     names = {name for name in dir(module) if not name.startswith("_")}
     assert names - {"executors"} == set(module.__all__)
     assert {"__doc__", "__file__", "__name__"} <= set(dir(module))
@@ -33,7 +35,7 @@ def test_a_module_completes_its_public_names_alone(module) -> None:
     assert contextvars_cy._backend.backend == contextvars_cy.backend
 
 
-def signature(function):
+def signature(function: Callable[..., object]) -> str:
     """Without annotations, which the compiled functions have none of."""
     found = inspect.signature(function)
     bare = [parameter.replace(annotation=parameter.empty) for parameter in found.parameters.values()]
@@ -41,7 +43,7 @@ def signature(function):
 
 
 class Request(Local):
-    def __init__(self, path, *, user=None) -> None:
+    def __init__(self, path: object, *, user: object = None) -> None:
         self.path, self.user = path, user
 
 
@@ -50,7 +52,7 @@ class Below(Request):
 
 
 class Made(Local):
-    def __new__(cls, size):
+    def __new__(cls, size: int) -> Made:
         return super().__new__(cls)
 
 
@@ -76,6 +78,6 @@ SIGNATURES = [
 
 
 @pytest.mark.parametrize("function, text", SIGNATURES, ids=[text for _, text in SIGNATURES])
-def test_signatures(function, text: str) -> None:
+def test_signatures(function: Callable[..., object], text: str) -> None:
     # A constant is all that a function of C can show as a default.
     assert signature(function).replace("=Ellipsis", "=...") == text
