@@ -10,8 +10,10 @@ import random
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 import attrs
 import pytest
@@ -59,16 +61,16 @@ names = st.sampled_from(["one", "two", "three", "_variable", "_values"])
 
 
 @given(st.lists(st.tuples(names, st.none() | st.integers())))
-def test_it_is_an_object_with_attributes(steps) -> None:
+def test_it_is_an_object_with_attributes(steps: list[tuple[str, int | None]]) -> None:
     class Plain:
         pass
 
     local, plain = Local(), Plain()
     for name, value in steps:
-        outcomes = []
+        outcomes: list[object] = []
         for thing in (local, plain):
             try:
-                outcomes.append(delattr(thing, name) if value is None else setattr(thing, name, value))
+                outcomes.append(delattr(thing, name) if value is None else setattr(thing, name, value))  # type: ignore[func-returns-value]
             except AttributeError:
                 outcomes.append(AttributeError)
         assert outcomes[0] == outcomes[1]
@@ -117,27 +119,27 @@ def test_vars_is_read_only_and_stays_as_it_was() -> None:
 class Request(Local):
     locale = "en"
 
-    def __init__(self, user="nobody") -> None:
+    def __init__(self, user: str = "nobody") -> None:
         calls.append(user)
         self.user = user
 
     @property
-    def shout(self):
+    def shout(self) -> str:
         return self.user.upper()
 
     @shout.setter
-    def shout(self, value) -> None:
+    def shout(self, value: str) -> None:
         self.user = value.lower()
 
     @property
-    def broken(self):
+    def broken(self) -> object:
         return self.nothing_there
 
-    def greet(self):
+    def greet(self) -> str:
         return f"Hello {self.user}"
 
 
-calls = []
+calls: list[str] = []
 
 
 def test_a_subclass() -> None:
@@ -154,7 +156,7 @@ def test_a_subclass() -> None:
     request.shout = "GRACE"
     assert (request.user, request.shout) == ("grace", "GRACE")
     with pytest.raises(AttributeError):
-        request.broken = 1
+        request.broken = 1  # type: ignore[misc]
     with pytest.raises(AttributeError, match="^'Request' object has no attribute 'nothing_there' in the current C"):
         request.broken
     assert vars(request) == {"user": "grace"}
@@ -176,7 +178,7 @@ def test_arguments_are_for_a_subclass() -> None:
 
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_it_is_neither_copied_nor_pickled(how) -> None:
+def test_it_is_neither_copied_nor_pickled(how: Callable[[object], object]) -> None:
     with pytest.raises(TypeError, match="^cannot copy or pickle 'Local' object: its attributes are each Context's"):
         how(Local())
 
@@ -194,15 +196,15 @@ def test_one_variable_is_all_that_a_context_keeps() -> None:
 class Slots(Local):
     __slots__ = ("__private", "user")
 
-    def __init__(self, user) -> None:
+    def __init__(self, user: str) -> None:
         self.__private = user
         self.user = user
 
-    def private(self):
+    def private(self) -> str:
         return self.__private
 
 
-def at_least_one(instance, attribute, value) -> None:
+def at_least_one(instance: object, attribute: object, value: str) -> None:
     if not value:
         raise ValueError("at least one")
 
@@ -253,7 +255,7 @@ if sys.version_info >= (3, 10):
 
 
 @pytest.mark.parametrize("kind", WITH_SLOTS, ids=lambda kind: kind.__name__)
-def test_a_slot_is_each_context_s_own(kind: str) -> None:
+def test_a_slot_is_each_context_s_own(kind: type[Any]) -> None:
     outside, inside = copy_context(), copy_context()
     request = kind("nobody")
     text = f"{kind.__name__!r} object has no attribute 'user' in the current Context"
@@ -276,12 +278,12 @@ def test_a_slot_is_each_context_s_own(kind: str) -> None:
 def test_the_rules_of_attrs_hold() -> None:
     checked = Checked(1)
     assert checked.user == "1"
-    checked.user = 2
+    checked.user = 2  # type: ignore[assignment]
     assert checked.user == "2"
     with pytest.raises(ValueError, match="at least one"):
         checked.user = ""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        Frozen("ada").user = "grace"
+        Frozen("ada").user = "grace"  # type: ignore[misc]
 
 
 def test_a_private_slot() -> None:
@@ -299,12 +301,12 @@ class SharedDefined(Local):
 
 
 class Shared(Local):
-    def __init__(self, user) -> None:
+    def __init__(self, user: str) -> None:
         object.__setattr__(self, "user", user)
 
 
 @pytest.mark.parametrize("kind", [SharedDataClass, SharedDefined, Shared], ids=lambda kind: kind.__name__)
-def test_what_would_be_shared_is_refused(kind: str) -> None:
+def test_what_would_be_shared_is_refused(kind: type[Any]) -> None:
     # Those of attrs themselves look.
     with refuses(
         TypeError,
@@ -319,7 +321,7 @@ class Sub(Local):
 
 
 @pytest.mark.parametrize("kind", [Local, Sub])
-def test_what_every_object_has_is_not_the_context_s(kind: str) -> None:
+def test_what_every_object_has_is_not_the_context_s(kind: type[Local]) -> None:
     local = kind()
     before = vars(local)
 
@@ -334,7 +336,7 @@ def test_what_every_object_has_is_not_the_context_s(kind: str) -> None:
     for value in (1, dict, Request):
         if kind is Local or value is not Request:
             with pytest.raises(TypeError):
-                local.__class__ = value
+                local.__class__ = value  # type: ignore[assignment]
     # PyPy's is the second.
     with pytest.raises((TypeError, AttributeError), match="__class__"):
         delete_class()
@@ -343,7 +345,7 @@ def test_what_every_object_has_is_not_the_context_s(kind: str) -> None:
 
 
 def test_a_class_that_fits_may_be_taken_as_of_any_object() -> None:
-    local = Sub()
+    local: Local = Sub()
     local.__class__ = Request
     assert type(local) is Request
     assert local.locale == "en"
@@ -351,12 +353,12 @@ def test_a_class_that_fits_may_be_taken_as_of_any_object() -> None:
 
 def test_a_descriptor_that_shows_its_class_something_else() -> None:
     class Descriptor:
-        def __get__(self, instance, kind=None):
+        def __get__(self, instance: object, kind: object = None) -> int:
             if instance is None:
                 raise AttributeError
             return seen[-1]
 
-        def __set__(self, instance, value) -> None:
+        def __set__(self, instance: object, value: int) -> None:
             seen.append(value)
 
     class Described(Local):
@@ -384,7 +386,7 @@ def test_values_are_freed_with_their_context_and_with_what_replaces_them() -> No
         local.old.context = copy_context()
         local.old.local = local
 
-    found = []
+    found: list[weakref.ref[Value]] = []
     Context().run(work)
     gc.collect()
     assert [reference() for reference in found] == [None, None]
@@ -392,7 +394,7 @@ def test_values_are_freed_with_their_context_and_with_what_replaces_them() -> No
 
 
 def test_a_local_and_its_values_are_freed() -> None:
-    def work():
+    def work() -> tuple[weakref.ref[Any], ...]:
         local = Local()
         local.value = Value()
         local.value.local = local
@@ -404,9 +406,9 @@ def test_a_local_and_its_values_are_freed() -> None:
 
 
 @pytest.mark.parametrize("first", [{}, {"first": 1}])
-def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first) -> None:
+def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first: dict[str, int]) -> None:
     class Name(str):
-        def __hash__(self):
+        def __hash__(self) -> int:
             hashes.append(None)
             if len(hashes) == interrupted:
                 local.other = True
@@ -414,7 +416,7 @@ def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first) ->
 
     # At each place where the hash is asked for, until there is none.
     for interrupted in range(1, 100):
-        hashes = []
+        hashes: list[None] = []
         local = Local()
         for name, value in first.items():
             setattr(local, name, value)
@@ -428,7 +430,7 @@ def test_an_attribute_set_in_the_middle_of_setting_another_is_not_lost(first) ->
 class Interrupts:
     """Calls a function, and interrupters before certain lines of the module: what signal handlers and finalisers do."""
 
-    def __init__(self, interrupters, function) -> None:
+    def __init__(self, interrupters: Mapping[int, Callable[[], object]], function: Callable[[], object]) -> None:
         # By the number of the line, counted as they come.
         self.interrupters = dict(interrupters)
         self.count = 0
@@ -439,7 +441,7 @@ class Interrupts:
         finally:
             sys.settrace(before)
 
-    def trace(self, frame, event, argument):
+    def trace(self, frame: FrameType, event: str, argument: object) -> Callable[..., Any] | None:
         if frame.f_code.co_filename != local_module.__file__:
             return None
         if event == "line":
@@ -453,7 +455,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.local = Local()
-        self.equal = []
+        self.equal: list[object] = []
         self.local.gone = self.local.exchanged = self.local.third_gone = self.equal
 
     def set(self) -> None:
@@ -480,7 +482,7 @@ class Scene:
         del self.local.third_gone
 
 
-def some_combinations(end, count):
+def some_combinations(end: int, count: int) -> list[tuple[int, ...]]:
     """All pairs of moments; of the triples, which take long, some."""
     every = [*itertools.combinations(range(1, end), count)]
     return random.Random(1).sample(every, min(len(every), 1500))
@@ -488,7 +490,7 @@ def some_combinations(end, count):
 
 @sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
-def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation) -> None:
+def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation: str) -> None:
     lines = Interrupts({}, getattr(Scene(), operation)).count
     tried = 0
     for moments in some_combinations(2 * lines, 3):
@@ -499,7 +501,11 @@ def test_no_change_is_lost_wherever_it_is_interrupted_and_how_often(operation) -
         tried += 1
         found = dict(vars(scene.local))
         assert found.pop("exchanged") is not scene.equal
-        ours = {"set": {"user": "ada", "gone": scene.equal}, "set_again": {"gone": scene.equal}, "delete": {}}
+        ours: dict[str, dict[str, object]] = {
+            "set": {"user": "ada", "gone": scene.equal},
+            "set_again": {"gone": scene.equal},
+            "delete": {},
+        }
         assert found == {**ours[operation], "second": True, "unsettled": 3}
     assert tried > 100
 
@@ -514,7 +520,7 @@ def interrupt() -> None:
 
 @sets_a_trace_function
 @pytest.mark.parametrize("operation", ["set", "set_again", "delete"])
-def test_no_change_is_lost_if_one_is_interrupted_for_good(operation) -> None:
+def test_no_change_is_lost_if_one_is_interrupted_for_good(operation: str) -> None:
     lines = Interrupts({}, getattr(Scene(), operation)).count
     tried = 0
     for interrupters in (("first",), ("first", "second")):
@@ -522,7 +528,7 @@ def test_no_change_is_lost_if_one_is_interrupted_for_good(operation) -> None:
             scene = Scene()
             called = [getattr(scene, name) for name in interrupters] + [interrupt]
             try:
-                Interrupts(zip(moments, called), getattr(scene, operation))
+                Interrupts(dict(zip(moments, called)), getattr(scene, operation))
             except Interrupt:
                 tried += 1
                 found = dict(vars(scene.local))
@@ -537,16 +543,17 @@ def test_no_change_is_lost_if_one_is_interrupted_for_good(operation) -> None:
 def test_the_last_to_set_an_attribute_has_set_it() -> None:
     # The second one sees what it replaces.
     for moments in itertools.combinations(range(1, 40), 2):
-        local, seen = Local(), []
+        local = Local()
+        seen: list[object] = []
 
-        def answer(local=local, seen=seen) -> None:
+        def answer(local: Local = local, seen: list[object] = seen) -> None:
             seen.append(getattr(local, "user", None))
             local.user = f"after {seen[-1]}"
 
-        def set_mark(local=local) -> None:
+        def set_mark(local: Local = local) -> None:
             local.mark = True
 
-        Interrupts({moments[0]: set_mark, moments[1]: answer}, lambda local=local: setattr(local, "user", "ada"))
+        Interrupts({moments[0]: set_mark, moments[1]: answer}, lambda local=local: setattr(local, "user", "ada"))  # type: ignore[misc]
         assert local.user == ("after ada" if seen == ["ada"] else "ada")
 
 
@@ -555,7 +562,7 @@ if hasattr(gc, "set_threshold"):
 
     def test_no_change_is_lost_to_finalisers_within_finalisers() -> None:
         class Cycle:
-            def __init__(self, left) -> None:
+            def __init__(self, left: int) -> None:
                 self.me, self.left = self, left
 
             def __del__(self) -> None:
@@ -564,7 +571,8 @@ if hasattr(gc, "set_threshold"):
                 if self.left:
                     Cycle(self.left - 1)
 
-        local, done = Local(), []
+        local = Local()
+        done: list[str] = []
         threshold = gc.get_threshold()
         gc.set_threshold(1)
         try:

@@ -20,7 +20,8 @@ import sys
 import threading
 import types
 import unittest.mock
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from contextvars_cy import Context, ContextVar, Proxy, copy_context
 from interpreters import DEBUG_BUILD
 from refusals import refuses
 
-VAR = ContextVar("thing")
+VAR: ContextVar[Any] = ContextVar("thing")
 PROXY = VAR.proxy()
 
 
@@ -42,46 +43,46 @@ class Everything:
     """A value with all that only a class of one's own has."""
 
     def __init__(self) -> None:
-        self.seen = []
+        self.seen: list[object] = []
 
-    def method(self, *args, **kwargs):
+    def method(self, *args: object, **kwargs: object) -> tuple[object, object]:
         return args, kwargs
 
     __call__ = method
 
-    def __matmul__(self, other):
+    def __matmul__(self, other: object) -> tuple[str, object]:
         return ("matmul", other)
 
-    def __rmatmul__(self, other):
+    def __rmatmul__(self, other: object) -> tuple[str, object]:
         return ("rmatmul", other)
 
-    def __length_hint__(self):
+    def __length_hint__(self) -> int:
         return 7
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         return iter([1, 2])
 
-    def __fspath__(self):
+    def __fspath__(self) -> str:
         return "a/path"
 
-    def __bytes__(self):
+    def __bytes__(self) -> bytes:
         return b"bytes"
 
-    def __complex__(self):
+    def __complex__(self) -> complex:
         return 1j
 
-    def __enter__(self):
+    def __enter__(self) -> Everything:
         self.seen.append("enter")
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind: object, error: object, traceback: object) -> bool:
         self.seen.append(("exit", kind))
         return True
 
     __slots__ = ("__dict__",)
 
 
-def outcome(call, value):
+def outcome(call: Callable[[Any], object], value: object) -> object:
     try:
         result = call(value)
     except Exception as error:
@@ -89,7 +90,7 @@ def outcome(call, value):
     return result
 
 
-USES = {
+USES: dict[str, tuple[Callable[[], object], Callable[[Any], object]]] = {
     "attribute": (Everything, lambda x: x.method(1, a=2)),
     "missing attribute": (dict, lambda x: x.nothing),
     "getattr with a default": (dict, lambda x: getattr(x, "nothing", 1)),
@@ -159,7 +160,7 @@ def test_a_use_of_the_value_is_one_of_the_proxy(name: str) -> None:
 
 
 def test_no_special_method_of_a_builtin_type_was_forgotten() -> None:
-    async def coroutine():
+    async def coroutine() -> AsyncIterator[None]:
         yield
 
     kinds = [int, float, complex, str, bytes, bytearray, list, dict, set, range, slice, io.StringIO]
@@ -200,15 +201,15 @@ def test_a_default_that_is_made() -> None:
     proxy.append(1)
     assert proxy == [1]
 
-    def fail():
-        return {}["no such key"]
+    def fail() -> Any:
+        return {}["no such key"]  # type: ignore[index]
 
     with pytest.raises(KeyError, match="no such key"):
         ContextVar("fails", default_factory=fail).proxy().name
 
 
 def test_attributes_are_set_and_deleted_on_the_value() -> None:
-    value = Everything()
+    value: Any = Everything()
     VAR.set(value)
     PROXY.colour = "blue"
     assert value.colour == PROXY.colour == "blue"
@@ -221,7 +222,7 @@ def test_attributes_are_set_and_deleted_on_the_value() -> None:
 
 
 def test_items_are_set_and_deleted_on_the_value() -> None:
-    value = {}
+    value: dict[str, int] = {}
     VAR.set(value)
     PROXY["a"] = 1
     PROXY["b"] = 2
@@ -240,7 +241,7 @@ def test_an_in_place_operator_sets_the_variable(name: str) -> None:
 
 
 def test_an_in_place_operator_keeps_the_name_and_a_mutable_value() -> None:
-    value = [1]
+    value: object = [1]
     VAR.set(value)
     name = PROXY
     name += [2]
@@ -296,17 +297,17 @@ def test_with_of_what_has_no_enter() -> None:
 
 def test_what_is_awaited() -> None:
     class Resource:
-        async def __aenter__(self):
+        async def __aenter__(self) -> str:
             return "entered"
 
-        async def __aexit__(self, *error) -> None:
+        async def __aexit__(self, *error: object) -> None:
             seen.append(error)
 
-    async def numbers():
+    async def numbers() -> AsyncIterator[int]:
         yield 1
         yield 2
 
-    async def answer():
+    async def answer() -> int:
         await asyncio.sleep(0)
         return 42
 
@@ -318,8 +319,9 @@ def test_what_is_awaited() -> None:
         async with contextlib.AsyncExitStack() as stack:
             assert await stack.enter_async_context(resource_var.proxy()) == "entered"
 
-    seen = []
-    numbers_var, resource_var = ContextVar("numbers"), ContextVar("resource")
+    seen: list[object] = []
+    numbers_var: ContextVar[AsyncIterator[int]] = ContextVar("numbers")
+    resource_var: ContextVar[Resource] = ContextVar("resource")
     VAR.set(answer())
     numbers_var.set(numbers())
     resource_var.set(Resource())
@@ -328,14 +330,14 @@ def test_what_is_awaited() -> None:
 
 
 def test_the_value_itself_is_at_hand() -> None:
-    value = []
+    value: list[object] = []
     VAR.set(value)
     assert PROXY.__wrapped__ is value
     assert inspect.unwrap(PROXY) is value
 
 
 def test_a_value_within_itself() -> None:
-    value = []
+    value: list[object] = []
     VAR.set(value)
     value.append(PROXY)
     assert repr(PROXY) == "[[...]]"
@@ -346,7 +348,7 @@ def test_a_value_within_itself() -> None:
 
 
 def test_a_proxy_of_a_proxy() -> None:
-    outer = ContextVar("outer")
+    outer: ContextVar[Any] = ContextVar("outer")
     VAR.set([1])
     outer.set(PROXY)
     proxy = outer.proxy()
@@ -355,7 +357,7 @@ def test_a_proxy_of_a_proxy() -> None:
     assert proxy + [3] == [1, 2, 3]
     assert isinstance(proxy, list)
     VAR.set(Everything())
-    with proxy as entered:
+    with proxy as entered:  # type: ignore[attr-defined]
         assert entered is VAR.get()
 
 
@@ -385,14 +387,14 @@ TEXT = (
         lambda: PROXY == PROXY,
         lambda: PROXY + 1,
         lambda: 1 + PROXY,
-        lambda: operator.iadd(PROXY, 1),
+        lambda: operator.iadd(PROXY, 1),  # type: ignore[no-untyped-call]
         lambda: contextlib.ExitStack().enter_context(PROXY),
         lambda: copy.copy(PROXY),
         lambda: copy.deepcopy(PROXY),
         lambda: pickle.dumps(PROXY),
     ],
 )
-def test_every_use_says_what_is_missing(use) -> None:
+def test_every_use_says_what_is_missing(use: Callable[[], object]) -> None:
     with pytest.raises(LookupError, match=TEXT):
         use()
 
@@ -434,13 +436,13 @@ def test_what_looks_at_all_objects_alike_takes_it_for_one_of_no_kind() -> None:
 
 def test_doctest_finds_its_way_past_one() -> None:
     module = types.ModuleType("module", "A module.\n\n>>> 1 + 1\n2\n")
-    module.request = PROXY
+    module.request = PROXY  # type: ignore[attr-defined]
     (test,) = doctest.DocTestFinder().find(module)
     assert test.name == "module"
 
 
 @pytest.mark.parametrize("value", [None, "text", Everything])
-def test_mock_puts_something_in_its_place(value) -> None:
+def test_mock_puts_something_in_its_place(value: object) -> None:
     if value is not None:
         VAR.set(value() if callable(value) else value)
     namespace = types.SimpleNamespace(request=PROXY)
@@ -453,7 +455,7 @@ def test_mock_puts_something_in_its_place(value) -> None:
 
 
 def test_mock_patches_an_attribute_of_the_value() -> None:
-    value = Everything()
+    value: Any = Everything()
     VAR.set(value)
     with unittest.mock.patch.object(PROXY, "method", return_value=3):
         assert value.method() == 3
@@ -464,17 +466,17 @@ def test_it_is_only_what_it_is() -> None:
     with pytest.raises(TypeError):
         type("Mine", (Proxy,), {})
     with pytest.raises(TypeError):
-        Proxy()
+        Proxy()  # type: ignore[call-arg]
 
 
 def test_a_variable_of_the_standard_library() -> None:
     import contextvars
 
     proxy = Proxy(contextvars.ContextVar("theirs", default=1))
-    assert proxy + 1 == 2
+    assert proxy + 1 == 2  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("wrong", ["x", {}, None, ContextVar], ids=repr)
-def test_of_a_variable_alone(wrong) -> None:
+def test_of_a_variable_alone(wrong: Any) -> None:
     with refuses(TypeError, f"Proxy() takes a ContextVar, not {wrong!r}"):
         Proxy(wrong)

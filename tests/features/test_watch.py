@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import weakref
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from contextvars_cy import (
     MISSING,
     Context,
     ContextVar,
+    WatchEvent,
     assign,
     backend,
     copy_context,
@@ -32,21 +34,22 @@ class Value:
     """Can be referred to weakly."""
 
 
-VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER")
+VAR: ContextVar[Any] = ContextVar("VAR")
+OTHER: ContextVar[Any] = ContextVar("OTHER")
 
 
 @pytest.fixture
-def home():
+def home() -> Iterator[Context]:
     with copy_context() as context:
         yield context
 
 
 @pytest.fixture
-def events():
+def events() -> list[WatchEvent]:
     return []
 
 
-def told(events):
+def told(events: list[WatchEvent]) -> list[tuple[object, ...]]:
     """The events without their Contexts, the variables by name."""
     return [
         (event.kind, event.variable and event.variable.name, event.old_value, event.value)
@@ -55,7 +58,7 @@ def told(events):
     ]
 
 
-def test_each_change_is_told_with_what_was_and_what_is(home: Path, events) -> None:
+def test_each_change_is_told_with_what_was_and_what_is(home: Context, events: list[WatchEvent]) -> None:
     with watch(events.append):
         token = VAR.set(1)
         with VAR.set(2):
@@ -74,7 +77,7 @@ def test_each_change_is_told_with_what_was_and_what_is(home: Path, events) -> No
     assert all(event.context is home for event in events)
 
 
-def test_assign_and_its_undo_are_told_for_each_variable(home: Path, events) -> None:
+def test_assign_and_its_undo_are_told_for_each_variable(home: Context, events: list[WatchEvent]) -> None:
     VAR.set(1)
     with watch(events.append):
         assignment = assign({VAR: 2, OTHER: 3})
@@ -91,7 +94,7 @@ def test_assign_and_its_undo_are_told_for_each_variable(home: Path, events) -> N
     assert [event.kind for event in events] == ["set", "set", "reset", "reset"]
 
 
-def test_a_value_made_on_demand_is_told(home: Path, events) -> None:
+def test_a_value_made_on_demand_is_told(home: Context, events: list[WatchEvent]) -> None:
     var = ContextVar("var", default_factory=int)
     with watch(events.append):
         var.get()
@@ -99,7 +102,7 @@ def test_a_value_made_on_demand_is_told(home: Path, events) -> None:
     assert told(events) == [("set", "var", MISSING, 0)]
 
 
-def test_what_changes_nothing_is_not_told(home: Path, events) -> None:
+def test_what_changes_nothing_is_not_told(home: Context, events: list[WatchEvent]) -> None:
     var = ContextVar("var", default=1)
     used = var.set(1)
     var.reset(used)
@@ -110,9 +113,9 @@ def test_what_changes_nothing_is_not_told(home: Path, events) -> None:
         copy_context()
         for refused in (
             lambda: var.reset(used),
-            lambda: var.reset(None),
-            lambda: assign({1: 1}),
-            lambda: home.run(len),
+            lambda: var.reset(None),  # type: ignore[arg-type]
+            lambda: assign({1: 1}),  # type: ignore[dict-item]
+            lambda: home.run(len),  # type: ignore[call-arg]
         ):
             with pytest.raises((RuntimeError, TypeError)):
                 refused()
@@ -121,7 +124,7 @@ def test_what_changes_nothing_is_not_told(home: Path, events) -> None:
 
 
 @pytest.mark.parametrize("way", ["run", "with", "thread state"])
-def test_entering_and_leaving_a_context_is_told(way, home: Path, events) -> None:
+def test_entering_and_leaving_a_context_is_told(way: str, home: Context, events: list[WatchEvent]) -> None:
     context = Context()
     with watch(events.append):
         if way == "run":
@@ -137,7 +140,7 @@ def test_entering_and_leaving_a_context_is_told(way, home: Path, events) -> None
 
 
 @pytest.mark.parametrize("way", ["run", "with"])
-def test_what_was_left_is_let_go(way, home: Path, events) -> None:
+def test_what_was_left_is_let_go(way: str, home: Context, events: list[WatchEvent]) -> None:
     values = [Value() for _ in range(3)]
     references = [weakref.ref(value) for value in values]
     with VAR.watch(lambda event: None):
@@ -154,28 +157,30 @@ def test_what_was_left_is_let_go(way, home: Path, events) -> None:
         assert [reference() for reference in references] == [None] * 3
 
 
-def test_the_callback_runs_in_the_current_context(home: Path) -> None:
+def test_the_callback_runs_in_the_current_context(home: Context) -> None:
     context, seen = Context(), []
     with watch(lambda event: seen.append((event.kind, current_context() is context))):
         context.run(VAR.set, 1)
     assert [entry for entry in seen if entry[0] != "switch"] == [("enter", True), ("set", True), ("exit", False)]
 
 
-def test_a_context_that_cannot_be_entered_or_left_is_not_told(home: Path, events) -> None:
+def test_a_context_that_cannot_be_entered_or_left_is_not_told(home: Context, events: list[WatchEvent]) -> None:
     with watch(events.append):
-        for refused in (lambda: home.run(len), home.__enter__, lambda: thread_state().exit(Context())):
+        for refused in (lambda: home.run(len), home.__enter__, lambda: thread_state().exit(Context())):  # type: ignore[call-arg]
             with pytest.raises(RuntimeError):
                 refused()
     assert told(events) == []
 
 
-def test_a_call_that_fails_has_left_its_context_and_the_error_is_the_callables(home: Path, events) -> None:
+def test_a_call_that_fails_has_left_its_context_and_the_error_is_the_callables(
+    home: Context, events: list[WatchEvent]
+) -> None:
     with watch(events.append), pytest.raises(ZeroDivisionError):
         Context().run(lambda: 1 / 0)
     assert [event[0] for event in told(events)] == ["enter", "exit"]
 
 
-def test_a_variable_is_watched_alone_and_through_contexts(home: Path, events) -> None:
+def test_a_variable_is_watched_alone_and_through_contexts(home: Context, events: list[WatchEvent]) -> None:
     VAR.set("outside")
     inside, same = Context(), copy_context()
     inside.run(VAR.set, "inside")
@@ -195,7 +200,7 @@ def test_a_variable_is_watched_alone_and_through_contexts(home: Path, events) ->
     ]
 
 
-def test_watching_ends_by_cancel_or_with_its_block(home: Path, events) -> None:
+def test_watching_ends_by_cancel_or_with_its_block(home: Context, events: list[WatchEvent]) -> None:
     watcher = watch(events.append)
     with VAR.watch(events.append) as other:
         VAR.set(1)
@@ -209,7 +214,7 @@ def test_watching_ends_by_cancel_or_with_its_block(home: Path, events) -> None:
     assert len(events) == 3
 
 
-def test_a_watcher_that_was_cancelled_keeps_no_value(home: Path) -> None:
+def test_a_watcher_that_was_cancelled_keeps_no_value(home: Context) -> None:
     watcher = VAR.watch(lambda event: None)
     value = Value()
     reference = weakref.ref(value)
@@ -223,7 +228,9 @@ def test_a_watcher_that_was_cancelled_keeps_no_value(home: Path) -> None:
     assert reference() is None
 
 
-def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(home: Path, events) -> None:
+def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_itself(
+    home: Context, events: list[WatchEvent]
+) -> None:
     first, second = watch(events.append), watch(events.append)
     VAR.set(1)
     first.cancel()
@@ -233,8 +240,8 @@ def test_a_callback_that_watches_twice_is_called_twice_and_each_is_cancelled_by_
     assert [event.value for event in events] == [1, 1, 2]
 
 
-def test_a_callback_may_cancel_itself(home: Path, events) -> None:
-    def once(event) -> None:
+def test_a_callback_may_cancel_itself(home: Context, events: list[WatchEvent]) -> None:
+    def once(event: WatchEvent) -> None:
         watcher.cancel()
         events.append(event)
 
@@ -244,8 +251,8 @@ def test_a_callback_may_cancel_itself(home: Path, events) -> None:
     assert [event.value for event in events] == [1]
 
 
-def test_a_callback_that_sets_variables_does_not_tell_itself(home: Path, events) -> None:
-    def answer(event) -> None:
+def test_a_callback_that_sets_variables_does_not_tell_itself(home: Context, events: list[WatchEvent]) -> None:
+    def answer(event: WatchEvent) -> None:
         events.append(event)
         VAR.set(event.value + 1)
         assign({OTHER: event.value})
@@ -256,8 +263,8 @@ def test_a_callback_that_sets_variables_does_not_tell_itself(home: Path, events)
     assert (VAR.get(), OTHER.get()) == (2, 1)
 
 
-def test_two_callbacks_that_answer_each_other_come_to_an_end(home: Path, events) -> None:
-    def answer(event) -> None:
+def test_two_callbacks_that_answer_each_other_come_to_an_end(home: Context, events: list[object]) -> None:
+    def answer(event: WatchEvent) -> None:
         events.append(event.value)
         VAR.set(event.value + 1)
 
@@ -269,12 +276,12 @@ def test_two_callbacks_that_answer_each_other_come_to_an_end(home: Path, events)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), MemoryError()], ids=repr)
 def test_an_error_in_a_callback_goes_to_the_hook_and_the_change_stays(
-    error, home: Path, monkeypatch: pytest.MonkeyPatch, events
+    error: BaseException, home: Context, monkeypatch: pytest.MonkeyPatch, events: list[WatchEvent]
 ) -> None:
     seen = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
 
-    def fail(event) -> None:
+    def fail(event: WatchEvent) -> None:
         raise error
 
     with watch(fail), watch(events.append):
@@ -293,13 +300,13 @@ if backend == "cython":
 
     @pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
     def test_an_interrupt_before_the_watchers_are_told_goes_to_that_hook_alone(
-        error, home: Path, monkeypatch: pytest.MonkeyPatch
+        error: BaseException, home: Context, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen, printed = [], []
         monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_value))
         monkeypatch.setattr(sys, "excepthook", lambda *error: printed.append(error))
 
-        def interrupt(*told) -> None:
+        def interrupt(*told: object) -> None:
             raise error
 
         with watch(print):
@@ -311,10 +318,10 @@ if backend == "cython":
         assert (seen, printed) == ([error], [])
 
 
-def test_an_error_in_a_callback_keeps_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_callback_keeps_nothing(home: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
-    def fail(event) -> None:
+    def fail(event: WatchEvent) -> None:
         raise ValueError
 
     value = Value()
@@ -333,7 +340,7 @@ def test_an_error_in_a_callback_keeps_nothing(home: Path, monkeypatch: pytest.Mo
         gc.enable()
 
 
-def with_block(context) -> None:
+def with_block(context: Context) -> None:
     with context:
         pass
 
@@ -346,7 +353,7 @@ NO_ROOM = (RecursionError, MemoryError)
 @needs_room_to_leave
 @pytest.mark.parametrize("enter", [lambda context: context.run(int), with_block], ids=["run", "with"])
 def test_no_room_left_on_the_stack_leaves_no_context_entered(
-    enter, home: Path, monkeypatch: pytest.MonkeyPatch
+    enter: Callable[[Context], object], home: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
     entered = []
@@ -378,7 +385,9 @@ def test_no_room_left_on_the_stack_leaves_no_context_entered(
     assert not entered
 
 
-def test_who_is_cancelled_by_another_callback_is_not_told_of_the_same_event(home: Path, events) -> None:
+def test_who_is_cancelled_by_another_callback_is_not_told_of_the_same_event(
+    home: Context, events: list[WatchEvent]
+) -> None:
     with VAR.watch(lambda event: later.cancel()), VAR.watch(events.append) as later:
         VAR.set(1)
     assert not events
@@ -409,13 +418,13 @@ def test_a_finaliser_may_cancel_while_its_thread_does() -> None:
     subprocess.run([sys.executable, "-c", FINALISER], check=True, timeout=60)
 
 
-def test_a_change_in_another_thread_is_told_there(home: Path, events) -> None:
+def test_a_change_in_another_thread_is_told_there(home: Context, events: list[WatchEvent]) -> None:
     names = []
 
     def work() -> None:
         Context().run(VAR.set, 1)
 
-    with watch(lambda event: (events.append(event), names.append(threading.current_thread().name))):
+    with watch(lambda event: (events.append(event), names.append(threading.current_thread().name))):  # type: ignore[func-returns-value]
         thread = threading.Thread(target=work, name="worker")
         thread.start()
         thread.join()
@@ -423,7 +432,7 @@ def test_a_change_in_another_thread_is_told_there(home: Path, events) -> None:
     assert set(names) == {"worker"}
 
 
-def test_threads_that_watch_and_cancel_disturb_nobody(home: Path) -> None:
+def test_threads_that_watch_and_cancel_disturb_nobody(home: Context) -> None:
     stop, errors = threading.Event(), []
 
     def work() -> None:
@@ -447,21 +456,21 @@ def test_threads_that_watch_and_cancel_disturb_nobody(home: Path) -> None:
 
 
 @pytest.mark.parametrize("callback", [None, 1, "callback"], ids=repr)
-def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback, home: Path) -> None:
+def test_what_cannot_be_called_is_refused_and_nothing_is_watched(callback: Any, home: Context) -> None:
     with pytest.raises(TypeError, match=f"watch\\(\\) takes a callable, not {callback!r}"):
         watch(callback)
     with pytest.raises(TypeError, match="takes a callable"):
         VAR.watch(callback)
 
 
-def test_a_signature_that_cannot_be_read_does_not_matter(home: Path, events) -> None:
+def test_a_signature_that_cannot_be_read_does_not_matter(home: Context, events: list[WatchEvent]) -> None:
     class Follow:
         @property
         def __signature__(self) -> None:
             # What an annotation that names nothing raises from Python 3.14 on.
             raise NameError
 
-        def __call__(self, event) -> None:
+        def __call__(self, event: WatchEvent) -> None:
             events.append(event)
 
     with watch(Follow()):
@@ -469,26 +478,26 @@ def test_a_signature_that_cannot_be_read_does_not_matter(home: Path, events) -> 
     assert told(events) == [("set", "VAR", MISSING, 1)]
 
 
-def test_the_repr_tells_what_is_watched(home: Path) -> None:
+def test_the_repr_tells_what_is_watched(home: Context) -> None:
     with watch(print) as everything, VAR.watch(print) as one:
         assert repr(everything) == f"<Watcher of everything by {print!r}>"
         assert repr(one) == f"<Watcher of {VAR!r} by {print!r}>"
 
 
 @pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_watcher_is_not_copied(act) -> None:
-    var = ContextVar("var")
+def test_a_watcher_is_not_copied(act: Callable[[object], object]) -> None:
+    var: ContextVar[object] = ContextVar("var")
     with var.watch(print) as watcher, pytest.raises(TypeError, match="^cannot pickle 'contextvars_cy.Watcher' object"):
         act(watcher)
 
 
 @pytest.mark.parametrize("callback", [lambda: None, lambda one, two: None, lambda *, event: None, dict.get])
-def test_a_callback_of_another_arity_is_refused(callback) -> None:
+def test_a_callback_of_another_arity_is_refused(callback: Any) -> None:
     for begin in watch, ContextVar("var").watch:
         with pytest.raises(TypeError, match="^watch\\(\\) takes a callable of one argument, the WatchEvent"):
             begin(callback)
 
 
 @pytest.mark.parametrize("callback", [print, lambda event, *more: None, lambda *events: None, [].append, type])
-def test_callbacks_of_one_argument(callback) -> None:
+def test_callbacks_of_one_argument(callback: Callable[[object], object]) -> None:
     watch(callback).cancel()
