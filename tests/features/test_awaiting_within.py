@@ -7,6 +7,8 @@ import contextlib
 import linecache
 import sys
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,14 @@ USER = ContextVar("user", default="nobody")
 STILL_ENTERED = "was still entered when the event loop went on"
 
 
-def outcome_of(body, step=contextlib.nullcontext):
+def outcome_of(
+    body: Callable[[], Awaitable[object]],
+    step: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+) -> tuple[Any, list[str]]:
     """Its result or error, what the loop's exception handler was told of it, and whether all is as it was."""
 
-    async def main():
-        told = []
+    async def main() -> tuple[Any, list[str]]:
+        told: list[str] = []
         loop = asyncio.get_running_loop()
         # asyncio's own message comes first, on Pythons where it does not fail.
         loop.set_exception_handler(lambda loop, about: told.append(about["message"]))
@@ -35,7 +40,7 @@ def outcome_of(body, step=contextlib.nullcontext):
     # On the thread host a task cannot set anything in the thread's own Context.
     outside = Context()
 
-    def program():
+    def program() -> tuple[Any, list[str]]:
         assert thread_state().context is outside
         outcome = asyncio.run(main())
         assert current_context() is outside
@@ -45,7 +50,7 @@ def outcome_of(body, step=contextlib.nullcontext):
     return outside.run(program)
 
 
-def lines_of(messages):
+def lines_of(messages: Iterable[str]) -> Iterator[str]:
     for message in messages:
         place = message.partition("entered at ")[2].partition(" in ")[0]
         name, _, number = place.rpartition(":")
@@ -71,7 +76,7 @@ async def on_an_exit_stack() -> None:
 
 
 async def in_an_async_generator() -> None:
-    async def numbers():
+    async def numbers() -> AsyncIterator[int]:
         with copy_context():
             await asyncio.sleep(60)
             yield 1
@@ -81,13 +86,13 @@ async def in_an_async_generator() -> None:
 
 
 @contextlib.contextmanager
-def signed_in():
+def signed_in() -> Iterator[None]:
     with copy_context():
         yield
 
 
 @contextlib.asynccontextmanager
-async def connected():
+async def connected() -> AsyncIterator[None]:
     with copy_context():
         yield
 
@@ -97,7 +102,7 @@ class Session:
         self.context = copy_context()
         self.context.__enter__()
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: Any) -> None:
         self.context.__exit__(*error)
 
 
@@ -159,7 +164,7 @@ async def and_swallows_the_cancellation() -> None:
     ],
     ids=lambda body: body.__name__,
 )
-def test_it_is_an_error_that_names_the_line(body) -> None:
+def test_it_is_an_error_that_names_the_line(body: Callable[[], Awaitable[object]]) -> None:
     error, told = outcome_of(body)
     assert type(error) is RuntimeError
     assert [*lines_of(told)] == [*lines_of([str(error)])]
@@ -175,7 +180,7 @@ def test_the_error_shows_where_it_waited() -> None:
     error, _ = outcome_of(in_a_with)
     assert type(error.__cause__) is asyncio.CancelledError
     traceback = error.__cause__.__traceback__
-    assert linecache.getline(__file__, traceback.tb_lineno).strip() == "await asyncio.sleep(60)"
+    assert linecache.getline(__file__, traceback.tb_lineno).strip() == "await asyncio.sleep(60)"  # type: ignore[union-attr]
 
 
 def test_several_in_one_another() -> None:
@@ -194,7 +199,7 @@ def test_several_in_one_another() -> None:
 
 
 def test_several_tasks_at_once() -> None:
-    async def body():
+    async def body() -> set[type[object]]:
         errors = await asyncio.gather(*(in_a_with() for _ in range(5)), return_exceptions=True)
         return {type(error) for error in errors}
 
@@ -204,12 +209,12 @@ def test_several_tasks_at_once() -> None:
 
 
 def test_a_task_that_has_caught_it_goes_on() -> None:
-    async def body():
+    async def body() -> int:
         for _ in range(3):
             with pytest.raises(RuntimeError, match=STILL_ENTERED):
                 await in_a_with()
             await asyncio.sleep(0)
-        task = asyncio.current_task()
+        task: Any = asyncio.current_task()
         return task.cancelling() if sys.version_info >= (3, 11) else 0
 
     cancelling, told = outcome_of(body)
@@ -224,7 +229,7 @@ def test_what_is_entered_for_good_is_left_and_the_program_goes_on() -> None:
         context.__enter__()
         USER.set("ada")
 
-    async def body():
+    async def body() -> tuple[str, str]:
         cell()
         await asyncio.sleep(0)
         seen = USER.get()
@@ -244,8 +249,8 @@ def test_what_is_entered_for_good_is_left_and_the_program_goes_on() -> None:
     [lambda: copy_context().__enter__(), lambda: thread_state().enter(copy_context())],
     ids=["__enter__", "thread state"],
 )
-def test_a_context_that_nobody_holds(enter) -> None:
-    async def body():
+def test_a_context_that_nobody_holds(enter: Callable[[], object]) -> None:
+    async def body() -> str:
         enter()
         await asyncio.sleep(0)
         return "goes on"
@@ -258,7 +263,7 @@ def test_within_a_context_that_something_is_run_in() -> None:
     def enter() -> None:
         copy_context().__enter__()
 
-    async def body():
+    async def body() -> str:
         with pytest.raises(RuntimeError, match="different context object"):
             Context().run(enter)
         await asyncio.sleep(0)
@@ -269,7 +274,7 @@ def test_within_a_context_that_something_is_run_in() -> None:
 
 
 def test_in_a_callback() -> None:
-    async def body():
+    async def body() -> str:
         asyncio.get_running_loop().call_soon(lambda: copy_context().__enter__())
         await asyncio.sleep(0.001)
         return "goes on"
@@ -283,9 +288,9 @@ def test_in_the_last_step_of_a_program() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, about: told.append(about["message"]))
         copy_context().__enter__()
 
-    told = []
+    told: list[str] = []
 
-    def program():
+    def program() -> bool:
         outside = current_context()
         asyncio.run(main())
         return current_context() is outside
@@ -305,7 +310,7 @@ def test_in_threads() -> None:
 
 
 def test_what_ends_in_its_step_is_left_in_peace() -> None:
-    async def body():
+    async def body() -> str:
         for number in range(3):
             with copy_context() as context:
                 USER.set(str(number))
@@ -322,9 +327,10 @@ def test_what_ends_in_its_step_is_left_in_peace() -> None:
 def test_a_loop_within_a_step() -> None:
     """As nest_asyncio has it: the step, and the body, go on after it."""
 
-    async def body():
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        seen = []
+    async def body() -> tuple[list[str], str]:
+        loop: Any = asyncio.get_running_loop()
+        task: Any = asyncio.current_task()
+        seen: list[str] = []
         with Context() as context:
             USER.set("ada")
             loop.call_soon(lambda: seen.append(USER.get()))
@@ -340,7 +346,7 @@ def test_a_loop_within_a_step() -> None:
 if host == "native":
 
     def test_a_context_around_the_loop_stays_entered() -> None:
-        def program():
+        def program() -> tuple[tuple[Any, list[str]], bool]:
             outside = current_context()
             return outcome_of(in_a_with), current_context() is outside
 
@@ -351,7 +357,7 @@ if host == "native":
     if sys.version_info >= (3, 12):
 
         def test_a_task_that_is_started_eagerly() -> None:
-            async def body():
+            async def body() -> str:
                 asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
                 try:
                     # The interpreter refuses to start it. After a RuntimeError ensure_future() would close the

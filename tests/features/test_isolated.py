@@ -14,8 +14,9 @@ import traceback
 import types
 import warnings
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,9 @@ from hypothesis import strategies as st
 from contextvars_cy import Context, ContextVar, current_context, isolated
 from interpreters import needs_room_at_the_end, needs_room_to_leave
 
-VAR = ContextVar("VAR", default="default")
+Stepped = Generator[Any, Any, Any]
+
+VAR: ContextVar[Any] = ContextVar("VAR", default="default")
 
 
 @pytest.fixture(autouse=True)
@@ -34,23 +37,23 @@ def fresh_context() -> Iterator[None]:
 
 
 @pytest.fixture
-def unraisable(monkeypatch: pytest.MonkeyPatch):
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The errors of finalisers, which have nobody to be raised to."""
-    errors = []
+    errors: list[object] = []
     monkeypatch.setattr(
         sys, "unraisablehook", lambda about: errors.append((type(about.exc_value), str(about.exc_value)))
     )
     return errors
 
 
-def outcome(call, *args):
+def outcome(call: Callable[..., object], *args: object) -> object:
     try:
         return call(*args)
     except BaseException as error:
         return type(error), error.args
 
 
-def finish(awaitable):
+def finish(awaitable: Awaitable[object]) -> Any:
     """Run what does not wait."""
     steps = awaitable.__await__()
     try:
@@ -60,7 +63,7 @@ def finish(awaitable):
     raise AssertionError("it waits")
 
 
-def in_thread(function, *args):
+def in_thread(function: Callable[..., object], *args: object) -> object:
     results = []
     thread = threading.Thread(target=lambda: results.append(outcome(function, *args)))
     thread.start()
@@ -71,10 +74,10 @@ def in_thread(function, *args):
 class Wait:
     """Awaited, it gives the value to whoever runs the steps, and returns what that one sends."""
 
-    def __init__(self, value) -> None:
+    def __init__(self, value: object) -> None:
         self.values = [value]
 
-    def __await__(self):
+    def __await__(self) -> Stepped:
         return (yield self.values.pop())
 
 
@@ -82,7 +85,7 @@ class Wait:
 
 
 @isolated
-def set_and_get(value):
+def set_and_get(value: object) -> Any:
     """Set it."""
     before = VAR.get()
     VAR.set(value)
@@ -98,7 +101,7 @@ def test_what_a_function_sets_stays_inside() -> None:
 
 def test_each_call_has_its_own_copy() -> None:
     @isolated
-    def nested(depth):
+    def nested(depth: int) -> list[int]:
         VAR.set(depth)
         deeper = nested(depth - 1) if depth else []
         return [*deeper, VAR.get()]
@@ -110,13 +113,13 @@ def test_each_call_has_its_own_copy() -> None:
 def test_a_function_keeps_its_name_and_signature() -> None:
     assert set_and_get.__name__ == "set_and_get"
     assert set_and_get.__doc__ == "Set it."
-    assert str(inspect.signature(set_and_get)) == "(value)"
+    assert str(inspect.signature(set_and_get)) == "(value: 'object') -> 'Any'"
     assert pickle.loads(pickle.dumps(set_and_get)) is set_and_get
 
 
 def test_an_error_of_a_function_passes() -> None:
     with pytest.raises(TypeError, match="set_and_get"):
-        set_and_get()
+        set_and_get()  # type: ignore[call-arg]
 
     @isolated
     def fail() -> None:
@@ -132,27 +135,27 @@ def test_an_error_of_a_function_passes() -> None:
 
 class Methods:
     @isolated
-    def method(self, value):
+    def method(self, value: object) -> tuple[object, object]:
         return self, set_and_get(value)
 
     @classmethod
     @isolated
-    def of_class(cls, value):
+    def of_class(cls, value: object) -> tuple[object, object]:
         return cls, set_and_get(value)
 
     @staticmethod
     @isolated
-    def static(value):
+    def static(value: object) -> object:
         return set_and_get(value)
 
     @property
     @isolated
-    def attribute(self):
+    def attribute(self) -> object:
         return set_and_get("attribute")
 
     @contextmanager
     @isolated
-    def manager(self):
+    def manager(self) -> Iterator[tuple[object, object]]:
         with VAR.set("inside"):
             yield self, VAR.get()
 
@@ -189,7 +192,7 @@ class WithManagers:
         ("asynccontextmanager", WithManagers()),
     ],
 )
-def test_it_belongs_below_decorators_that_call_or_step_later(decorator, made) -> None:
+def test_it_belongs_below_decorators_that_call_or_step_later(decorator: str, made: Any) -> None:
     with pytest.raises(TypeError, match=f"^@isolated belongs below @{decorator}, next to the function$"):
         isolated(made)
 
@@ -197,16 +200,16 @@ def test_it_belongs_below_decorators_that_call_or_step_later(decorator, made) ->
 def test_what_it_refuses() -> None:
     takes = r"^isolated\(\) takes a function, a generator, an async generator or a coroutine, not"
     with pytest.raises(TypeError, match=f"{takes} the list object$"):
-        isolated([])
+        isolated([])  # type: ignore[type-var]
     with pytest.raises(TypeError, match=f"{takes} the class Methods$"):
         isolated(Methods)
     with pytest.raises(TypeError):
-        isolated()
+        isolated()  # type: ignore[call-arg]
 
 
 def test_a_result_that_stands_for_another_is_not_asked() -> None:
     class Proxy:
-        def __getattribute__(self, name) -> None:
+        def __getattribute__(self, name: str) -> None:
             raise ZeroDivisionError(name)
 
     proxy = Proxy()
@@ -231,7 +234,7 @@ def test_a_result_with_methods_of_these_names_is_not_closed() -> None:
 # ---- generators, async generators and coroutines: what they set ----
 
 
-def generator(value="inside"):
+def generator(value: object = "inside") -> Stepped:
     token = VAR.set(value)
     try:
         while True:
@@ -243,7 +246,7 @@ def generator(value="inside"):
         seen_at_the_end.append(VAR.get())
 
 
-async def async_generator(value="inside"):
+async def async_generator(value: object = "inside") -> AsyncGenerator[Any, Any]:
     token = VAR.set(value)
     try:
         while True:
@@ -255,7 +258,7 @@ async def async_generator(value="inside"):
         seen_at_the_end.append(VAR.get())
 
 
-async def coroutine(value="inside") -> None:
+async def coroutine(value: object = "inside") -> None:
     token = VAR.set(value)
     try:
         while True:
@@ -267,28 +270,28 @@ async def coroutine(value="inside") -> None:
         seen_at_the_end.append(VAR.get())
 
 
-seen_at_the_end = []
+seen_at_the_end: list[object] = []
 
 
 @pytest.fixture(params=[generator, async_generator, coroutine], ids=["generator", "async generator", "coroutine"])
-def function(request: pytest.FixtureRequest):
+def function(request: pytest.FixtureRequest) -> Any:
     seen_at_the_end.clear()
     return request.param
 
 
-def send(stepped, value=None):
+def send(stepped: Any, value: object = None) -> Any:
     return finish(stepped.asend(value)) if isinstance(stepped, AsyncGenerator) else stepped.send(value)
 
 
-def throw(stepped, error):
+def throw(stepped: Any, error: BaseException) -> Any:
     return finish(stepped.athrow(error)) if isinstance(stepped, AsyncGenerator) else stepped.throw(error)
 
 
-def close(stepped):
+def close(stepped: Any) -> Any:
     return finish(stepped.aclose()) if isinstance(stepped, AsyncGenerator) else stepped.close()
 
 
-def test_what_it_sets_stays_inside(function) -> None:
+def test_what_it_sets_stays_inside(function: Callable[..., Any]) -> None:
     VAR.set("outside")
     stepped = isolated(function)()
     assert send(stepped) == "inside"
@@ -302,7 +305,7 @@ def test_what_it_sets_stays_inside(function) -> None:
     assert seen_at_the_end == ["outside"]
 
 
-def test_the_context_is_copied_where_it_is_created(function) -> None:
+def test_the_context_is_copied_where_it_is_created(function: Callable[..., Any]) -> None:
     VAR.set("created")
     stepped, other = isolated(function)(), isolated(function())
     VAR.set("begun")
@@ -311,7 +314,7 @@ def test_the_context_is_copied_where_it_is_created(function) -> None:
     assert seen_at_the_end == ["created", "created"]
 
 
-def test_each_has_its_own(function) -> None:
+def test_each_has_its_own(function: Callable[..., Any]) -> None:
     stepped = [isolated(function)(number) for number in range(3)]
     for _ in range(3):
         assert [send(one) for one in stepped] == [0, 1, 2]
@@ -319,7 +322,7 @@ def test_each_has_its_own(function) -> None:
         close(one)
 
 
-def test_steps_in_another_context_and_in_another_thread(function) -> None:
+def test_steps_in_another_context_and_in_another_thread(function: Callable[..., Any]) -> None:
     stepped = isolated(function)()
     assert Context().run(send, stepped) == "inside"
     assert in_thread(send, stepped, "thread") == "thread"
@@ -329,7 +332,7 @@ def test_steps_in_another_context_and_in_another_thread(function) -> None:
     assert VAR.get() == "default"
 
 
-def test_an_error_thrown_in_and_an_error_that_comes_out(function) -> None:
+def test_an_error_thrown_in_and_an_error_that_comes_out(function: Callable[..., Any]) -> None:
     stepped = isolated(function)()
     send(stepped)
     error = KeyError("key")
@@ -345,7 +348,9 @@ def collect() -> None:
         gc.collect()
 
 
-def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable) -> None:
+def test_the_garbage_collector_closes_it_in_its_own_context(
+    function: Callable[..., Any], unraisable: list[object]
+) -> None:
     VAR.set("outside")
     stepped = isolated(function)()
     send(stepped)
@@ -358,14 +363,16 @@ def test_the_garbage_collector_closes_it_in_its_own_context(function, unraisable
     assert unraisable == []
 
 
-def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisable) -> None:
+def test_the_garbage_collector_finds_it_in_a_reference_cycle(
+    function: Callable[..., Any], unraisable: list[object]
+) -> None:
     class Owner:
         @isolated
-        def steps(self):
+        def steps(self) -> object:
             return function()
 
     VAR.set("outside")
-    owner = Owner()
+    owner: Any = Owner()
     owner.stepped = owner.steps()
     send(owner.stepped)
     owner.cycle = owner
@@ -378,7 +385,7 @@ def test_the_garbage_collector_finds_it_in_a_reference_cycle(function, unraisabl
     assert unraisable == []
 
 
-def test_one_that_has_not_begun_goes_quietly(function, unraisable) -> None:
+def test_one_that_has_not_begun_goes_quietly(function: Callable[..., Any], unraisable: list[object]) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         isolated(function)()
@@ -395,7 +402,7 @@ def test_one_that_has_not_begun_goes_quietly(function, unraisable) -> None:
     assert unraisable == []
 
 
-def test_it_is_what_it_was(function) -> None:
+def test_it_is_what_it_was(function: Callable[..., Any]) -> None:
     plain, stepped = function(), isolated(function)()
     assert type(stepped) is type(plain)
     assert (stepped.__name__, stepped.__qualname__) == (plain.__name__, plain.__qualname__)
@@ -405,12 +412,12 @@ def test_it_is_what_it_was(function) -> None:
             refused(stepped)
     assert weakref.ref(stepped)() is stepped
     if function is not async_generator:
-        plain.close(), stepped.close()
+        plain.close(), stepped.close()  # type: ignore[union-attr]
 
 
-def test_functions_of_functions(function) -> None:
+def test_functions_of_functions(function: Callable[..., Any]) -> None:
     class Callable:
-        def __call__(self, value):
+        def __call__(self, value: object) -> object:
             return function(value)
 
     for callable in (functools.partial(function, 1), lambda: function(1), functools.partial(Callable(), 1)):
@@ -421,7 +428,7 @@ def test_functions_of_functions(function) -> None:
     assert seen_at_the_end == ["default"] * 3
 
 
-def test_of_itself_it_is_isolated_again(function) -> None:
+def test_of_itself_it_is_isolated_again(function: Callable[..., Any]) -> None:
     stepped = isolated(isolated(function))()
     assert send(stepped) == "inside"
     close(stepped)
@@ -430,7 +437,7 @@ def test_of_itself_it_is_isolated_again(function) -> None:
 
 def test_its_context_cannot_be_entered_twice() -> None:
     @isolated
-    def steps():
+    def steps() -> Iterator[Any]:
         yield current_context()
         yield
 
@@ -442,7 +449,7 @@ def test_its_context_cannot_be_entered_twice() -> None:
 
 def test_a_generator_that_steps_itself() -> None:
     @isolated
-    def steps():
+    def steps() -> Iterator[object]:
         yield outcome(next, stepped)
 
     stepped = steps()
@@ -456,14 +463,14 @@ class Swallowed(Exception):
     pass
 
 
-def bodies():
-    def plain(log):
+def bodies() -> Iterable[Callable[..., Any]]:
+    def plain(log: list[object]) -> Stepped:
         received = yield "first"
         while received != "end":
             received = yield received
         return "returned"
 
-    def swallows(log):
+    def swallows(log: list[object]) -> Stepped:
         for number in range(3):
             try:
                 log.append((yield number))
@@ -471,7 +478,7 @@ def bodies():
                 log.append((type(error), error.args, type(error.__context__)))
         return "returned"
 
-    def goes_on(log):
+    def goes_on(log: list[object]) -> Stepped:
         for number in range(3):
             try:
                 yield number
@@ -479,32 +486,32 @@ def bodies():
                 log.append((type(error), error.args, type(error.__context__)))
         return "returned"
 
-    def returns(log):
+    def returns(log: list[object]) -> Stepped:
         try:
             yield "first"
         except BaseException as error:
             log.append(type(error))
             return "returned"
 
-    def replaces(log):
+    def replaces(log: list[object]) -> Stepped:
         try:
             yield "first"
         except BaseException:
             raise Swallowed("another") from None
 
-    def stops(log):
+    def stops(log: list[object]) -> Stepped:
         yield "first"
         raise StopIteration("stopped")
 
-    def stops_async(log):
+    def stops_async(log: list[object]) -> Stepped:
         yield "first"
         raise StopAsyncIteration("stopped")
 
-    def delegates(log):
+    def delegates(log: list[object]) -> Stepped:
         log.append((yield from swallows(log)))
         yield "last"
 
-    def at_once(log):
+    def at_once(log: list[object]) -> Stepped:
         raise Swallowed("at once")
         yield
 
@@ -524,9 +531,9 @@ STEPS = st.one_of(
 )
 
 
-def follow(make, steps):
+def follow(make: Callable[[list[object]], object], steps: Iterable[tuple[Any, ...]]) -> list[object]:
     """All that becomes of the steps, and of the finaliser in the end."""
-    log = []
+    log: list[object] = []
     hook, sys.unraisablehook = (
         sys.unraisablehook,
         lambda about: log.append((type(about.exc_value), str(about.exc_value))),
@@ -540,7 +547,7 @@ def follow(make, steps):
     return log
 
 
-def take(stepped, steps, log) -> None:
+def take(stepped: object, steps: Iterable[tuple[Any, ...]], log: list[object]) -> None:
     for name, *args in steps:
         # Fresh exceptions, because they remember who has handled them.
         args = [arg("thrown") if isinstance(arg, type) else arg for arg in args]
@@ -550,7 +557,7 @@ def take(stepped, steps, log) -> None:
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_a_generator_is_the_same_as_without(body, steps) -> None:
+def test_a_generator_is_the_same_as_without(body: Callable[..., Any], steps: list[tuple[Any, ...]]) -> None:
     steps = [*steps, *[("close",)] * 4]
     assert follow(isolated(body), steps) == follow(body, steps)
 
@@ -558,8 +565,8 @@ def test_a_generator_is_the_same_as_without(body, steps) -> None:
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_yield_from_is_the_same_as_without(body, steps) -> None:
-    def delegating(log, body):
+def test_yield_from_is_the_same_as_without(body: Callable[..., Any], steps: list[tuple[Any, ...]]) -> None:
+    def delegating(log: list[object], body: Callable[..., Any]) -> Stepped:
         stepped = body(log)
         try:
             log.append((yield from stepped))
@@ -573,21 +580,23 @@ def test_yield_from_is_the_same_as_without(body, steps) -> None:
 @OFTEN
 @given(st.lists(STEPS, max_size=8))
 @pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
-def test_a_coroutine_is_the_same_as_without(body, steps) -> None:
-    async def awaiting(log):
+def test_a_coroutine_is_the_same_as_without(
+    body: Callable[[list[object]], Stepped], steps: list[tuple[Any, ...]]
+) -> None:
+    async def awaiting(log: list[object]) -> object:
         return await types.coroutine(body)(log)
 
     steps = [("send", None), *steps, *[("close",)] * 4]
     assert follow(isolated(awaiting), steps) == follow(awaiting, steps)
 
 
-async def async_plain(log):
+async def async_plain(log: list[object]) -> AsyncGenerator[Any, Any]:
     received = yield "first"
     while received != "end":
         received = yield received
 
 
-async def async_swallows(log):
+async def async_swallows(log: list[object]) -> AsyncGenerator[Any, Any]:
     for number in range(3):
         try:
             log.append((yield number))
@@ -595,24 +604,24 @@ async def async_swallows(log):
             log.append((type(error), error.args, type(error.__context__)))
 
 
-async def async_replaces(log):
+async def async_replaces(log: list[object]) -> AsyncGenerator[Any, Any]:
     try:
         yield "first"
     except BaseException:
         raise Swallowed("another") from None
 
 
-async def async_stops(log):
+async def async_stops(log: list[object]) -> AsyncGenerator[Any, Any]:
     yield "first"
     raise StopIteration("stopped")
 
 
-async def async_stops_async(log):
+async def async_stops_async(log: list[object]) -> AsyncGenerator[Any, Any]:
     yield "first"
     raise StopAsyncIteration("stopped")
 
 
-async def async_at_once(log):
+async def async_at_once(log: list[object]) -> AsyncGenerator[Any, Any]:
     raise Swallowed("at once")
     yield
 
@@ -620,16 +629,16 @@ async def async_at_once(log):
 class Finished:
     """An async generator of which each step is finished at once."""
 
-    def __init__(self, stepped) -> None:
+    def __init__(self, stepped: Any) -> None:
         self.stepped = stepped
 
-    def send(self, value):
+    def send(self, value: object) -> object:
         return finish(self.stepped.asend(value))
 
-    def throw(self, error):
+    def throw(self, error: BaseException) -> object:
         return finish(self.stepped.athrow(error))
 
-    def close(self):
+    def close(self) -> object:
         return finish(self.stepped.aclose())
 
 
@@ -640,7 +649,7 @@ class Finished:
     [async_plain, async_swallows, async_replaces, async_stops, async_stops_async, async_at_once],
     ids=lambda body: body.__name__,
 )
-def test_an_async_generator_is_the_same_as_without(body, steps) -> None:
+def test_an_async_generator_is_the_same_as_without(body: Callable[..., Any], steps: list[tuple[Any, ...]]) -> None:
     with_it = follow(lambda log: Finished(isolated(body)(log)), steps)
     assert with_it == follow(lambda log: Finished(body(log)), steps)
 
@@ -648,15 +657,15 @@ def test_an_async_generator_is_the_same_as_without(body, steps) -> None:
 # ---- exceptions and memory ----
 
 
-def frames(error):
+def frames(error: BaseException) -> list[str]:
     return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
 def test_a_traceback_has_few_frames_more() -> None:
-    def fail(received) -> None:
+    def fail(received: object) -> None:
         raise KeyError(received)
 
-    def caught(body):
+    def caught(body: Callable[[], Stepped]) -> Any:
         stepped = body()
         next(stepped)
         try:
@@ -664,7 +673,7 @@ def test_a_traceback_has_few_frames_more() -> None:
         except KeyError as error:
             return frames(error)
 
-    def body():
+    def body() -> Stepped:
         fail((yield))
 
     plain = caught(body)
@@ -676,20 +685,20 @@ def test_a_traceback_has_few_frames_more() -> None:
 
 
 def test_an_error_thrown_in_keeps_its_traceback() -> None:
-    def body():
+    def body() -> Stepped:
         while True:
             try:
                 yield
             except KeyError as error:
                 seen.append(frames(error))
 
-    def thrown():
+    def thrown() -> KeyError:
         try:
             raise KeyError
         except KeyError as error:
             return error
 
-    seen = []
+    seen: list[list[str]] = []
     for make in (body, isolated(body)):
         stepped = make()
         next(stepped)
@@ -703,7 +712,7 @@ class Value:
     pass
 
 
-def values():
+def values() -> Iterator[Value]:
     while True:
         try:
             yield Value()
@@ -711,7 +720,7 @@ def values():
             pass
 
 
-async def async_values():
+async def async_values() -> AsyncIterator[Value]:
     while True:
         try:
             yield Value()
@@ -728,7 +737,7 @@ async def waits_with_values() -> None:
 
 
 @pytest.fixture
-def collected_by_reference_counts():
+def collected_by_reference_counts() -> Iterator[Callable[[], object]]:
     """Without the garbage collector, where reference counts do."""
     gc.collect()
     gc.disable()
@@ -737,12 +746,12 @@ def collected_by_reference_counts():
 
 
 @pytest.mark.parametrize("make", [values, async_values, waits_with_values])
-def test_nothing_is_kept_alive(make, collected_by_reference_counts) -> None:
+def test_nothing_is_kept_alive(make: Callable[..., Any], collected_by_reference_counts: Callable[[], object]) -> None:
     stepped = isolated(make)()
-    found = [weakref.ref(send(stepped)) for _ in range(2)]
+    found: Any = [weakref.ref(send(stepped)) for _ in range(2)]
     sent = Value()
     found += [weakref.ref(sent), weakref.ref(send(stepped, sent))]
-    error = KeyError()
+    error: Any = KeyError()
     error.value = sent
     found += [weakref.ref(throw(stepped, error))]
     del sent, error
@@ -756,13 +765,15 @@ def test_nothing_is_kept_alive(make, collected_by_reference_counts) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_an_error_that_comes_out_is_in_no_reference_cycle(function, begun, collected_by_reference_counts) -> None:
+def test_an_error_that_comes_out_is_in_no_reference_cycle(
+    function: Callable[..., Any], begun: bool, collected_by_reference_counts: Callable[[], object]
+) -> None:
     stepped = isolated(function)()
     if begun:
         send(stepped)
     found = []
 
-    def error():
+    def error() -> KeyError:
         value = Value()
         found.append(weakref.ref(value))
         return KeyError(value)
@@ -782,14 +793,14 @@ def test_an_error_that_comes_out_is_in_no_reference_cycle(function, begun, colle
 # ---- under an event loop ----
 
 
-def run(main):
+def run(main: Callable[[], Coroutine[Any, Any, object]]) -> object:
     """Run the coroutine function in a Context of its own, since the thread host refuses to set in the base one."""
     return Context().run(asyncio.run, isolated(main)())
 
 
 def test_tasks_have_what_they_set() -> None:
     @isolated
-    async def worker(number):
+    async def worker(number: int) -> object:
         with VAR.set(number):
             for _ in range(3):
                 await asyncio.sleep(0)
@@ -797,14 +808,14 @@ def test_tasks_have_what_they_set() -> None:
         return VAR.get()
 
     @isolated
-    async def ticks(number):
+    async def ticks(number: int) -> AsyncIterator[object]:
         with VAR.set(number):
             for _ in range(3):
                 await asyncio.sleep(0)
                 yield VAR.get()
 
     @isolated
-    async def consumer(number):
+    async def consumer(number: int) -> list[tuple[object, object]]:
         VAR.set("consumer")
         return [(value, VAR.get()) async for value in ticks(number)]
 
@@ -820,12 +831,12 @@ def test_tasks_have_what_they_set() -> None:
 
 def test_the_task_is_the_same_inside() -> None:
     @isolated
-    async def inner():
+    async def inner() -> object:
         await asyncio.sleep(0)
         return asyncio.current_task()
 
     @isolated
-    async def steps():
+    async def steps() -> AsyncIterator[object]:
         await asyncio.sleep(0)
         yield asyncio.current_task()
 
@@ -850,7 +861,7 @@ def test_timeouts_and_cancellation_reach_it() -> None:
                 ended.append((sys.exc_info()[0], VAR.get()))
 
     @isolated
-    async def ticks():
+    async def ticks() -> AsyncIterator[None]:
         with VAR.set("inside"):
             try:
                 yield
@@ -864,7 +875,7 @@ def test_timeouts_and_cancellation_reach_it() -> None:
             pass
 
     @isolated
-    async def wait_inside():
+    async def wait_inside() -> object:
         with VAR.set("around"):
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(wait(), 0.001)
@@ -884,9 +895,9 @@ def test_timeouts_and_cancellation_reach_it() -> None:
     assert ended == [(asyncio.CancelledError, "inside")] * 3
 
 
-def closing_steps(ended):
+def closing_steps(ended: list[object]) -> Callable[[], AsyncGenerator[object, None]]:
     @isolated
-    async def steps():
+    async def steps() -> AsyncGenerator[object, None]:
         token = VAR.set("inside")
         try:
             while True:
@@ -900,7 +911,7 @@ def closing_steps(ended):
 
 
 def test_the_loop_closes_what_was_left_in_its_own_context() -> None:
-    ended = []
+    ended: list[object] = []
     steps = closing_steps(ended)
 
     async def main() -> None:
@@ -918,7 +929,7 @@ def test_the_loop_closes_what_was_left_in_its_own_context() -> None:
             # The loop finds it when it ends.
             break
 
-    kept = []
+    kept: list[AsyncGenerator[object, None]] = []
     run(main)
     assert ended == ["outside", "changed outside"]
 
@@ -926,7 +937,7 @@ def test_the_loop_closes_what_was_left_in_its_own_context() -> None:
 def test_the_loop_closes_what_was_left_in_a_reference_cycle() -> None:
     class Owner:
         @isolated
-        async def steps(self):
+        async def steps(self) -> AsyncGenerator[object, None]:
             token = VAR.set("inside")
             try:
                 yield self
@@ -936,7 +947,7 @@ def test_the_loop_closes_what_was_left_in_a_reference_cycle() -> None:
                 ended.append(VAR.get())
 
     async def main() -> None:
-        owner = Owner()
+        owner: Any = Owner()
         owner.stepped = owner.steps()
         await owner.stepped.__anext__()
         del owner
@@ -945,13 +956,13 @@ def test_the_loop_closes_what_was_left_in_a_reference_cycle() -> None:
             await asyncio.sleep(0)
         assert ended == ["default"]
 
-    ended = []
+    ended: list[object] = []
     run(main)
     assert ended == ["default"]
 
 
 def test_it_is_closed_by_hand_in_its_own_context() -> None:
-    ended = []
+    ended: list[object] = []
     steps = closing_steps(ended)
 
     async def main() -> None:
@@ -967,7 +978,7 @@ def test_it_is_closed_by_hand_in_its_own_context() -> None:
 
 def test_two_tasks_cannot_step_an_async_generator_at_once() -> None:
     @isolated
-    async def steps():
+    async def steps() -> AsyncGenerator[None, None]:
         await asyncio.sleep(0)
         yield
 
@@ -1011,7 +1022,7 @@ def test_an_async_generator_that_has_begun_is_refused() -> None:
 
 def test_what_loops_ask_of_it() -> None:
     @isolated
-    async def called():
+    async def called() -> str:
         return "returned"
 
     assert (inspect if sys.version_info >= (3, 12) else asyncio).iscoroutinefunction(called)
@@ -1025,7 +1036,7 @@ def test_what_loops_ask_of_it() -> None:
 
 def test_a_generator_stepped_by_threads_of_an_executor() -> None:
     @isolated
-    def rows():
+    def rows() -> Iterator[tuple[int, object]]:
         token = VAR.set("inside")
         try:
             for number in range(3):
@@ -1045,30 +1056,30 @@ def test_a_generator_stepped_by_threads_of_an_executor() -> None:
 
 
 def test_generators_of_other_types() -> None:
-    class Counter(Generator):
+    class Counter(Generator[object, object, None]):
         def __init__(self) -> None:
             self.number = 0
 
-        def send(self, value):
+        def send(self, value: object) -> object:
             VAR.set(self.number)
             self.number += 1
             return VAR.get()
 
-        def throw(self, kind, value=None, traceback=None) -> None:
+        def throw(self, kind: Any, value: object = None, traceback: object = None) -> None:
             raise kind
 
-    class AsyncCounter(AsyncGenerator):
+    class AsyncCounter(AsyncGenerator[object, object]):
         def __init__(self) -> None:
             self.counter = Counter()
 
-        async def asend(self, value):
+        async def asend(self, value: object) -> object:
             return self.counter.send(value)
 
-        async def athrow(self, kind, value=None, traceback=None) -> None:
+        async def athrow(self, kind: Any, value: object = None, traceback: object = None) -> None:
             raise kind
 
     for kind in (Counter, AsyncCounter):
-        stepped = isolated(lambda: kind())()  # noqa: B023
+        stepped: Any = isolated(lambda: kind())()  # noqa: B023
         assert [send(stepped) for _ in range(3)] == [0, 1, 2]
         assert stepped.__name__ == kind.__name__
         close(stepped)
@@ -1076,13 +1087,13 @@ def test_generators_of_other_types() -> None:
 
 
 @types.coroutine
-def waiting():
+def waiting() -> Stepped:
     VAR.set("inside")
     return (yield "waits")
 
 
 def test_a_generator_that_can_be_awaited() -> None:
-    async def awaiting():
+    async def awaiting() -> object:
         return await isolated(waiting)()
 
     awaited = awaiting()
@@ -1103,12 +1114,12 @@ def test_a_generator_that_can_be_awaited_is_a_generator_still() -> None:
 
 @needs_room_at_the_end
 @needs_room_to_leave
-def test_where_the_stack_ends_there_is_one_error(unraisable) -> None:
+def test_where_the_stack_ends_there_is_one_error(unraisable: list[object]) -> None:
     @isolated
     def deeper() -> None:
         deeper()
 
-    def from_depth(depth):
+    def from_depth(depth: int) -> object:
         return deeper() if depth == 0 else from_depth(depth - 1)
 
     for depth in range(6):
@@ -1117,14 +1128,14 @@ def test_where_the_stack_ends_there_is_one_error(unraisable) -> None:
     assert unraisable == []
 
 
-def interrupt_after_the_step(frame, event, arg) -> None:
+def interrupt_after_the_step(frame: types.FrameType, event: str, arg: Any) -> None:
     """As a signal may, when the step has been taken and is not yet told of."""
     compiled = event in ("c_return", "c_exception") and arg.__name__ == "run"
     if compiled or event == "return" and frame.f_code.co_name == "run" and "context_py" in frame.f_code.co_filename:
         raise KeyboardInterrupt
 
 
-def test_after_an_interrupt_the_body_is_closed_in_its_own_context(function) -> None:
+def test_after_an_interrupt_the_body_is_closed_in_its_own_context(function: Callable[..., Any]) -> None:
     VAR.set("outside")
     steps = [isolated(function)()]
     send(steps[0])
