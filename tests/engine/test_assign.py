@@ -6,7 +6,8 @@ import copy
 import gc
 import pickle
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +16,11 @@ from hypothesis import strategies as st
 from contextvars_cy import Assignment, Context, ContextVar, assign, copy_context
 
 # As many as give a Context's tree more than one node.
-MANY = [ContextVar(f"variable {number}") for number in range(40)]
+MANY: list[ContextVar[object]] = [ContextVar(f"variable {number}") for number in range(40)]
 ONE, TWO, THREE = MANY[:3]
 
 
-def values():
+def values() -> dict[ContextVar[Any], Any]:
     return {var: value for var, value in copy_context().items() if var in MANY}
 
 
@@ -31,7 +32,9 @@ def fresh_context() -> Iterator[None]:
 
 @given(st.dictionaries(st.sampled_from(MANY), st.integers()), st.dictionaries(st.sampled_from(MANY), st.integers()))
 @pytest.mark.parametrize("shared", [False, True])
-def test_it_is_as_many_sets(shared, before, new) -> None:
+def test_it_is_as_many_sets(
+    shared: bool, before: dict[ContextVar[object], int], new: dict[ContextVar[object], int]
+) -> None:
     def check() -> None:
         for var, value in before.items():
             var.set(value)
@@ -72,11 +75,11 @@ def test_assignments_are_nested() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["name", 1, None, Context()], ids=["name", "1", "None", "Context"])
-def test_a_key_that_is_no_variable_changes_nothing(wrong) -> None:
+def test_a_key_that_is_no_variable_changes_nothing(wrong: Any) -> None:
     pairs = [(ONE, 1), (TWO, 2)]
     if type(wrong) is Context:
         with pytest.raises(TypeError, match="unhashable"):
-            assign([*pairs, (wrong, 3)])
+            assign([*pairs, (wrong, 3)])  # type: ignore[list-item]
     else:
         with pytest.raises(TypeError, match=f"^a ContextVar key was expected, got {wrong!r}$"):
             assign({ONE: 1, wrong: 2, TWO: 3})
@@ -84,7 +87,7 @@ def test_a_key_that_is_no_variable_changes_nothing(wrong) -> None:
 
 
 def test_an_error_of_the_mapping_changes_nothing() -> None:
-    def pairs():
+    def pairs() -> Iterator[tuple[ContextVar[object], int]]:
         yield ONE, 1
         raise ZeroDivisionError
 
@@ -92,9 +95,9 @@ def test_an_error_of_the_mapping_changes_nothing() -> None:
     with pytest.raises(ZeroDivisionError):
         assign(pairs())
     with pytest.raises(TypeError):
-        assign(1)
+        assign(1)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
-        assign()
+        assign()  # type: ignore[call-overload]
     assert values() == {ONE: "old"}
 
 
@@ -150,16 +153,16 @@ def test_of_no_variables() -> None:
         lambda: pickle.dumps(assign({})),
     ],
 )
-def test_like_a_token_it_is_only_what_it_is(refused) -> None:
+def test_like_a_token_it_is_only_what_it_is(refused: Callable[[], object]) -> None:
     with pytest.raises((TypeError, RuntimeError, AttributeError)):
         refused()
 
 
 def test_an_assignment_in_its_own_variable_is_collected() -> None:
     class Value:
-        pass
+        assignment: Assignment
 
-    def make():
+    def make() -> weakref.ref[Value]:
         value = Value()
         value.assignment = assign({ONE: value})
         return weakref.ref(value)

@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -29,11 +30,11 @@ from refusals import refuses
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
 
-VAR = ContextVar("VAR", default="default")
-OTHER = ContextVar("OTHER")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
+OTHER: ContextVar[object] = ContextVar("OTHER")
 
 
-def context_with(**values):
+def context_with(**values: object) -> Context:
     context = Context()
     names = {"var": VAR, "other": OTHER}
     for name, value in values.items():
@@ -89,7 +90,7 @@ def test_an_iterator_walks_the_snapshot_of_its_beginning() -> None:
 @pytest.mark.parametrize(
     "access", [lambda context: context["a"], lambda context: "a" in context, lambda context: context.get("a")]
 )
-def test_keys_are_variables(access) -> None:
+def test_keys_are_variables(access: Callable[[Context], object]) -> None:
     with refuses(TypeError, "a ContextVar key was expected, got 'a'"):
         access(Context())
 
@@ -102,7 +103,7 @@ def test_contexts_are_compared_by_content() -> None:
     assert context_with(var=1) != context_with(other=1)
     assert Context() != {} and Context() != 1
     with pytest.raises(TypeError):
-        Context() < Context()
+        Context() < Context()  # type: ignore[operator]
 
 
 def test_comparison_is_by_identity_first() -> None:
@@ -112,7 +113,7 @@ def test_comparison_is_by_identity_first() -> None:
 
 def test_an_error_in_a_comparison_passes_through() -> None:
     class Hostile:
-        def __eq__(self, other) -> None:
+        def __eq__(self, other: object) -> bool:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -120,7 +121,7 @@ def test_an_error_in_a_comparison_passes_through() -> None:
 
 
 def test_hundreds_of_variables() -> None:
-    variables = [ContextVar(f"variable {number}") for number in range(500)]
+    variables: list[ContextVar[int]] = [ContextVar(f"variable {number}") for number in range(500)]
     context = Context()
     for number, var in enumerate(variables):
         context.run(var.set, number)
@@ -195,9 +196,9 @@ def test_run_hands_everything_on() -> None:
 
 def test_run_needs_something_to_run() -> None:
     with pytest.raises(TypeError, match=r"run\(\) missing 1 required positional argument"):
-        Context().run()
+        Context().run()  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'int' object is not callable"):
-        Context().run(1)
+        Context().run(1)  # type: ignore[arg-type]
 
 
 def test_what_is_set_in_run_stays_there() -> None:
@@ -219,9 +220,9 @@ def test_nested_contexts_are_left_in_turn() -> None:
 def test_what_cannot_be_called_is_told_with_keywords_too() -> None:
     context = Context()
     with pytest.raises(TypeError, match="'int' object is not callable"):
-        context.run(1, a=2)
+        context.run(1, a=2)  # type: ignore[arg-type]
     with context, pytest.raises(RuntimeError, match="is already entered"):
-        context.run(1, a=2)
+        context.run(1, a=2)  # type: ignore[arg-type]
 
 
 @needs_the_usual_frames
@@ -241,7 +242,7 @@ def test_too_deep_a_recursion_leaves_every_context() -> None:
 
 
 def test_run_may_recurse_through_copies() -> None:
-    def descend(depth):
+    def descend(depth: int) -> object:
         VAR.set(depth)
         if depth:
             copy_context().run(descend, depth - 1)
@@ -349,7 +350,7 @@ def test_an_error_of_the_callable_is_handed_on_as_it_is() -> None:
 
 def test_what_an_error_holds_is_not_looked_at() -> None:
     class Hostile:
-        def __eq__(self, other) -> None:
+        def __eq__(self, other: object) -> bool:
             raise ZeroDivisionError
 
     def fail() -> None:
@@ -365,7 +366,7 @@ def test_what_an_error_holds_is_not_looked_at() -> None:
 
 @counts_on_the_gil
 @pytest.mark.parametrize("act", ["set", "reset"])
-def test_a_set_in_the_middle_of_a_set_is_not_lost(act) -> None:
+def test_a_set_in_the_middle_of_a_set_is_not_lost(act: str) -> None:
     """A signal handler may run at any call, and so does a profiling function."""
     fired = 0
     for number in range(40):
@@ -373,7 +374,7 @@ def test_a_set_in_the_middle_of_a_set_is_not_lost(act) -> None:
         OTHER.set("before")
         events = 0
 
-        def interrupt(*_, number=number) -> None:
+        def interrupt(*_: object, number: int = number) -> None:
             nonlocal events, fired
             events += 1
             if events == number:
@@ -399,7 +400,7 @@ TYPES = [Context, ContextVar, Token, ThreadState, Hamt, type(Context().keys())]
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_no_type_can_be_subclassed(kind: str) -> None:
+def test_no_type_can_be_subclassed(kind: type) -> None:
     with refuses(TypeError, f"type 'contextvars_cy.{kind.__name__}' is not an acceptable base type"):
         type("Derived", (kind,), {})
 
@@ -407,15 +408,15 @@ def test_no_type_can_be_subclassed(kind: str) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [
-        (lambda: Context(1), TypeError, "Context() does not accept any arguments"),
-        (lambda: Context(a=1), TypeError, "Context() does not accept any arguments"),
+        (lambda: Context(1), TypeError, "Context() does not accept any arguments"),  # type: ignore[arg-type]
+        (lambda: Context(a=1), TypeError, "Context() does not accept any arguments"),  # type: ignore[arg-type]
         (lambda: Token(), RuntimeError, "Tokens can only be created by ContextVars"),
-        (lambda: Token(VAR), RuntimeError, "Tokens can only be created by ContextVars"),
+        (lambda: Token(VAR), RuntimeError, "Tokens can only be created by ContextVars"),  # type: ignore[arg-type]
         (lambda: Token.__new__(Token), RuntimeError, "Tokens can only be created by ContextVars"),
         (lambda: ThreadState(), RuntimeError, "a thread has one ThreadState; ask thread_state() for it"),
     ],
 )
-def test_what_cannot_be_made_by_a_call(call, kind: str, text: str) -> None:
+def test_what_cannot_be_made_by_a_call(call: Callable[[], object], kind: type[BaseException], text: str) -> None:
     with refuses(kind, text):
         call()
 
@@ -427,11 +428,11 @@ def test_a_context_may_be_made_by_new() -> None:
 
 def test_nobody_iterates_backwards() -> None:
     with pytest.raises(TypeError):
-        reversed(Context())
+        reversed(Context())  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("make", [Context, lambda: VAR.set(1)], ids=["Context", "Token"])
-def test_unhashable_types(make) -> None:
+def test_unhashable_types(make: Callable[[], object]) -> None:
     value = make()
     with pytest.raises(TypeError, match="unhashable type"):
         hash(value)
@@ -439,7 +440,7 @@ def test_unhashable_types(make) -> None:
 
 
 @pytest.mark.parametrize("make", [Context, Hamt, thread_state], ids=["Context", "Hamt", "ThreadState"])
-def test_weakly_referenceable_types(make) -> None:
+def test_weakly_referenceable_types(make: Callable[[], object]) -> None:
     value = make()
     assert weakref.ref(value)() is value
 
@@ -448,18 +449,19 @@ def test_weakly_referenceable_types(make) -> None:
 @pytest.mark.parametrize(
     "act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy]
 )
-def test_nothing_is_pickled_or_copied_by_accident(make, act) -> None:
+def test_nothing_is_pickled_or_copied_by_accident(make: Callable[[], object], act: Callable[[object], object]) -> None:
     value = make()
     with refuses(TypeError, f"cannot pickle 'contextvars_cy.{type(value).__name__}' object"):
         act(value)
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_types_name_the_package(kind: str) -> None:
+def test_types_name_the_package(kind: type) -> None:
     assert kind.__module__ == "contextvars_cy"
 
 
 def test_no_attributes_are_added() -> None:
+    value: object
     for value in (Context(), VAR, VAR.set(1), thread_state(), Hamt()):
         with pytest.raises(AttributeError):
-            value.other = 1
+            value.other = 1  # type: ignore[union-attr]

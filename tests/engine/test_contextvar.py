@@ -7,6 +7,8 @@ import os
 import pickle
 import re
 import types
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -25,37 +27,38 @@ def test_the_backend_and_host_that_were_asked_for_are_the_ones_that_run() -> Non
 
 
 class UnhashableName(str):
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: ContextVar(), "ContextVar() takes exactly 1 positional argument (0 given)"),
-        (lambda: ContextVar(1), "context variable name must be a str"),
+        (lambda: ContextVar(), "ContextVar() takes exactly 1 positional argument (0 given)"),  # type: ignore[call-overload]
+        (lambda: ContextVar(1), "context variable name must be a str"),  # type: ignore[call-overload]
         (lambda: ContextVar(UnhashableName("a")), "unhashable type: 'UnhashableName'"),
     ],
 )
-def test_a_variable_needs_a_name(call, text: str) -> None:
+def test_a_variable_needs_a_name(call: Callable[[], object], text: str) -> None:
     with refuses(TypeError, text):
         call()
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: ContextVar("a", 1), lambda: ContextVar("a", other=1), lambda: ContextVar(name="a")]
+    "call",
+    [lambda: ContextVar("a", 1), lambda: ContextVar("a", other=1), lambda: ContextVar(name="a")],  # type: ignore[call-overload]
 )
-def test_a_variable_takes_a_name_by_position_and_a_default_by_keyword(call) -> None:
+def test_a_variable_takes_a_name_by_position_and_a_default_by_keyword(call: Callable[[], object]) -> None:
     with pytest.raises(TypeError):
         call()
 
 
 def test_the_name_is_read_only() -> None:
-    var = ContextVar("var")
+    var: ContextVar[str] = ContextVar("var")
     assert var.name == "var"
     with pytest.raises(AttributeError):
-        var.name = "other"
+        var.name = "other"  # type: ignore[misc]
     with pytest.raises(AttributeError):
-        var.other = 1
+        var.other = 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -69,8 +72,8 @@ def test_the_name_is_read_only() -> None:
         lambda var, token: token.__exit__(None, None, None, None),
     ],
 )
-def test_a_call_with_wrong_arguments_changes_nothing(call) -> None:
-    var = ContextVar("var")
+def test_a_call_with_wrong_arguments_changes_nothing(call: Callable[[ContextVar[str], Token[str]], object]) -> None:
+    var: ContextVar[str] = ContextVar("var")
     token = var.set("set")
     with pytest.raises(TypeError):
         call(var, token)
@@ -87,7 +90,7 @@ def test_get_prefers_the_value_then_the_argument_then_the_default() -> None:
 
 
 def test_get_of_an_unset_variable_is_a_lookup_error_with_the_variable() -> None:
-    var = ContextVar("var")
+    var: ContextVar[str] = ContextVar("var")
     with pytest.raises(LookupError) as caught:
         var.get()
     assert type(caught.value) is LookupError
@@ -95,7 +98,7 @@ def test_get_of_an_unset_variable_is_a_lookup_error_with_the_variable() -> None:
 
 
 @pytest.mark.parametrize("value", [None, MISSING, Token.MISSING, NotImplemented, ...])
-def test_no_value_is_taken_for_the_absence_of_one(value) -> None:
+def test_no_value_is_taken_for_the_absence_of_one(value: object) -> None:
     var = ContextVar("var", default=value)
     assert var.get() is value
     assert ContextVar("other").get(value) is value
@@ -110,7 +113,7 @@ def test_no_value_is_taken_for_the_absence_of_one(value) -> None:
 
 
 def test_the_token_tells_the_variable_and_its_old_value() -> None:
-    var = ContextVar("var", default="default")
+    var: ContextVar[object] = ContextVar("var", default="default")
     first, second = var.set(1), var.set(2)
     assert first.var is second.var is var
     assert first.old_value is Token.MISSING is MISSING
@@ -124,7 +127,7 @@ def test_the_token_tells_the_variable_and_its_old_value() -> None:
 
 
 def test_reset_brings_the_old_value_back_in_any_order() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     first, second = var.set(1), var.set(2)
     var.reset(first)
     assert var.get(None) is None
@@ -133,13 +136,14 @@ def test_reset_brings_the_old_value_back_in_any_order() -> None:
 
 
 def test_reset_refuses_what_is_no_token() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     with refuses(TypeError, "expected an instance of Token, got 1"):
-        var.reset(1)
+        var.reset(1)  # type: ignore[arg-type]
 
 
 def test_reset_makes_its_checks_in_order_and_changes_nothing_when_one_fails() -> None:
-    var, other = ContextVar("var"), ContextVar("other")
+    var: ContextVar[int] = ContextVar("var")
+    other: ContextVar[int] = ContextVar("other")
     elsewhere = Context().run(var.set, 1)
     with refuses(ValueError, f"{elsewhere!r} was created by a different ContextVar"):
         other.reset(elsewhere)
@@ -160,7 +164,7 @@ def test_reset_makes_its_checks_in_order_and_changes_nothing_when_one_fails() ->
 
 
 def test_a_token_refused_elsewhere_still_serves_at_home() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     home = Context()
     token = home.run(var.set, 1)
     with pytest.raises(ValueError):
@@ -183,14 +187,14 @@ def test_with_set_restores_on_the_way_out() -> None:
 
 
 def test_leaving_with_set_by_a_used_token_is_an_error() -> None:
-    var = ContextVar("var")
+    var: ContextVar[int] = ContextVar("var")
     with pytest.raises(RuntimeError, match="has already been used once"):
         with var.set(1) as token:
             var.reset(token)
 
 
 def test_reprs_are_those_of_the_standard_library() -> None:
-    var = ContextVar("var")
+    var: ContextVar[object] = ContextVar("var")
     assert re.fullmatch(r"<ContextVar name='var' at 0x[0-9a-f]+>", repr(var))
     var = ContextVar("var", default=[1])
     assert re.fullmatch(r"<ContextVar name='var' default=\[1\] at 0x[0-9a-f]+>", repr(var))
@@ -201,14 +205,15 @@ def test_reprs_are_those_of_the_standard_library() -> None:
 
 
 def test_variables_are_told_apart_by_identity() -> None:
-    first, second = ContextVar("var"), ContextVar("var")
+    first: ContextVar[int] = ContextVar("var")
+    second: ContextVar[int] = ContextVar("var")
     assert first == first and first != second
     assert hash(first) != hash(second)
     assert len({first, second, first}) == 2
 
 
 @pytest.mark.parametrize("kind", [ContextVar, Token])
-def test_subscription(kind: str) -> None:
+def test_subscription(kind: Any) -> None:
     alias = kind[int]
     assert type(alias) is types.GenericAlias
     assert (alias.__origin__, alias.__args__) == (kind, (int,))
@@ -216,4 +221,4 @@ def test_subscription(kind: str) -> None:
 
 def test_a_context_has_no_subscription() -> None:
     with pytest.raises(TypeError):
-        Context[int]
+        Context[int]  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +15,7 @@ PUBLIC = [name for name, value in NAMES.items() if callable(value)]
 FUNCTIONS = ["copy_context", "current_context", "install", "isolated", "thread_state", "uninstall"]
 
 
-def docstrings(name):
+def docstrings(name: str) -> Iterator[tuple[str, str]]:
     """The docstrings under a public name, by dotted path."""
     value = NAMES[name]
     yield name, value.__doc__

@@ -7,6 +7,8 @@ import contextvars
 import decimal
 import gc
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -19,15 +21,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 user = ContextVar("user", default="nobody")
-resource = ContextVar("resource")
-native = contextvars.ContextVar("native")
+resource: ContextVar[object] = ContextVar("resource")
+native: contextvars.ContextVar[object] = contextvars.ContextVar("native")
 THREADS = 30
 
 
 class Resource:
     """Calls a function when it is finalised, and tells of it."""
 
-    def __init__(self, function, told) -> None:
+    def __init__(self, function: Callable[[], object], told: list[object]) -> None:
         self.function = function
         self.told = told
 
@@ -38,7 +40,7 @@ class Resource:
             self.told.append(error)
 
 
-def start_raw(function) -> None:
+def start_raw(function: Callable[[], object]) -> None:
     ended = threading.Event()
 
     def work() -> None:
@@ -49,26 +51,29 @@ def start_raw(function) -> None:
     ended.wait()
 
 
-def start_thread(function) -> None:
+def start_thread(function: Callable[[], object]) -> None:
     thread = threading.Thread(target=function)
     thread.start()
     thread.join()
 
 
-threads_end = contextvars.ContextVar("threads_end")
+threads_end: contextvars.ContextVar[Resource] = contextvars.ContextVar("threads_end")
+Start = Callable[[Callable[[], object]], None]
 STARTS = pytest.mark.parametrize("start", [start_raw, start_thread])
 
 
-def told_by(start, function, fill=resource.set):
+def told_by(
+    start: Start, function: Callable[[], object], fill: Callable[[Resource], object] = resource.set
+) -> list[object]:
     """What the function returns where the values of some threads are finalised, each in its own thread."""
-    told = []
+    told: list[object] = []
     for _ in range(THREADS):
         start(lambda: fill(Resource(function, told)))
     start(gc.collect)
     return told
 
 
-def in_native_context(function):
+def in_native_context(function: Callable[[], object]) -> object:
     # Both make a native Context anew, in the place of the one that is gone.
     native.set(1)
     decimal.Decimal(1) / 3
@@ -77,8 +82,8 @@ def in_native_context(function):
 
 @STARTS
 @pytest.mark.parametrize("looks", [0, 1, 3])
-def test_a_finaliser_sees_none_of_the_values(start, looks) -> None:
-    def fill(value) -> None:
+def test_a_finaliser_sees_none_of_the_values(start: Start, looks: int) -> None:
+    def fill(value: object) -> None:
         resource.set(value)
         user.set("ada")
         for _ in range(looks):
@@ -89,9 +94,9 @@ def test_a_finaliser_sees_none_of_the_values(start, looks) -> None:
 
 
 @STARTS
-def test_a_finaliser_sets_and_enters(start) -> None:
-    def use():
-        seen = [Context().run(user.get)]
+def test_a_finaliser_sets_and_enters(start: Start) -> None:
+    def use() -> list[object]:
+        seen: list[object] = [Context().run(user.get)]
         with user.set("ada"), copy_context() as context:
             seen += [user.get(), current_context() is context]
         with assign({user: "grace"}):
@@ -108,14 +113,14 @@ def test_a_finaliser_sets_and_enters(start) -> None:
 
 @STARTS
 @pytest.mark.parametrize("variable", [resource, native], ids=["ours", "native"])
-def test_finalisers_leave_no_thread_state_behind(start, variable) -> None:
-    def use():
+def test_finalisers_leave_no_thread_state_behind(start: Start, variable: Any) -> None:
+    def use() -> bool:
         Context().run(user.set, "ada")
         with copy_context():
             user.set("grace")
         return thread_state() is thread_state()
 
-    def thread_states():
+    def thread_states() -> int:
         gc.collect()
         return sum(type(thing) is ThreadState for thing in gc.get_objects())
 

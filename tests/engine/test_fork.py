@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 
 import pytest
 
 import contextvars_cy
-from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
+from contextvars_cy import Context, ContextVar, Hamt, HamtMutation, copy_context, current_context, thread_state
 
 pytestmark = [
     pytest.mark.usefixtures("context_of_its_own"),
@@ -19,11 +20,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
 
 
-def in_child(function) -> None:
+def in_child(function: Callable[[], object]) -> None:
     """Call the function in a child process, and then check in the parent that it succeeded there."""
     child = os.fork()
     if child == 0:
@@ -68,11 +69,11 @@ def test_the_child_goes_on_in_run() -> None:
 
 
 @pytest.mark.parametrize("enter", ["run", "with", "state"])
-def test_the_child_leaves_the_context(enter) -> None:
+def test_the_child_leaves_the_context(enter: str) -> None:
     before, context = current_context(), Context()
     VAR.set("outside")
     parent = os.getpid()
-    child = None
+    child: int
 
     def work() -> None:
         nonlocal child
@@ -108,7 +109,7 @@ def test_the_child_leaves_the_context(enter) -> None:
 
 def test_a_token_waits_for_its_reset_in_both() -> None:
     with VAR.set("set") as token:
-        in_child(lambda: (VAR.reset(token), VAR.set("child")))
+        in_child(lambda: (VAR.reset(token), VAR.set("child")))  # type: ignore[func-returns-value]
         assert VAR.get() == "set"
     assert VAR.get() == "default"
 
@@ -148,7 +149,7 @@ def test_a_fork_in_a_thread() -> None:
 
 
 def test_a_fork_in_the_middle_of_a_mutation() -> None:
-    mutation = Hamt(a=1).mutate()
+    mutation: HamtMutation[str, int] = Hamt(a=1).mutate()
     mutation["b"] = 2
 
     def check() -> None:
@@ -162,12 +163,12 @@ def test_a_fork_in_the_middle_of_a_mutation() -> None:
 if contextvars_cy.host == "native":
 
     def test_a_fork_in_a_task() -> None:
-        async def other(number):
+        async def other(number: int) -> object:
             VAR.set(number)
             await asyncio.sleep(0)
             return VAR.get()
 
-        async def main():
+        async def main() -> list[object]:
             tasks = [asyncio.ensure_future(other(number)) for number in range(3)]
             await asyncio.sleep(0)
             token = VAR.set("main")

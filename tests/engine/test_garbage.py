@@ -6,6 +6,8 @@ import gc
 import platform
 import sys
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,15 +16,16 @@ from interpreters import SANITIZED, too_long_to_trace
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
-VAR = ContextVar("VAR")
+VAR: ContextVar[object] = ContextVar("VAR")
+Freed = Callable[[weakref.ref[Any]], object]
 
 
 class Value:
-    pass
+    var: ContextVar[Value]
 
 
 @pytest.fixture
-def freed():
+def freed() -> Iterator[Freed]:
     """Whether the referent is gone: without the collector's help on CPython, which frees at the last reference."""
     gc.collect()
     gc.disable()
@@ -31,7 +34,7 @@ def freed():
     gc.enable()
 
 
-def test_a_value_dies_with_its_context(freed) -> None:
+def test_a_value_dies_with_its_context(freed: Freed) -> None:
     context, value = Context(), Value()
     context.run(VAR.set, value)
     reference = weakref.ref(value)
@@ -41,7 +44,7 @@ def test_a_value_dies_with_its_context(freed) -> None:
     assert freed(reference)
 
 
-def test_a_replaced_value_dies_with_its_token(freed) -> None:
+def test_a_replaced_value_dies_with_its_token(freed: Freed) -> None:
     VAR.set(Value())
     reference = weakref.ref(VAR.get())
     token = VAR.set(None)
@@ -50,8 +53,8 @@ def test_a_replaced_value_dies_with_its_token(freed) -> None:
     assert freed(reference)
 
 
-def test_a_token_keeps_no_value_of_another_variable(freed) -> None:
-    other = ContextVar("other")
+def test_a_token_keeps_no_value_of_another_variable(freed: Freed) -> None:
+    other: ContextVar[Value] = ContextVar("other")
     value_token = other.set(Value())
     reference = weakref.ref(other.get())
     token = VAR.set(1)
@@ -61,7 +64,7 @@ def test_a_token_keeps_no_value_of_another_variable(freed) -> None:
     VAR.reset(token)
 
 
-def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed) -> None:
+def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed: Freed) -> None:
     context = Context()
     context.run(VAR.set, Value())
     reference = weakref.ref(context[VAR])
@@ -71,16 +74,16 @@ def test_an_iterator_that_has_ended_keeps_nothing_but_its_map(freed) -> None:
     assert freed(reference)
 
 
-def test_a_callable_that_keeps_its_exception_dies(freed) -> None:
+def test_a_callable_that_keeps_its_exception_dies(freed: Freed) -> None:
     class Job:
         def __call__(self) -> None:
             try:
                 1 / 0
             except ZeroDivisionError as error:
                 self.error = error
-            self = None
+            self = None  # type: ignore[assignment]
 
-    def run_one():
+    def run_one() -> weakref.ref[Job]:
         job = Job()
         Context().run(job)
         reference = weakref.ref(job)
@@ -90,8 +93,8 @@ def test_a_callable_that_keeps_its_exception_dies(freed) -> None:
     assert freed(run_one())
 
 
-def test_a_kept_exception_keeps_no_context(freed) -> None:
-    def fail_in_a_context():
+def test_a_kept_exception_keeps_no_context(freed: Freed) -> None:
+    def fail_in_a_context() -> tuple[ValueError, weakref.ref[object]]:  # type: ignore[return]
         context = Context()
         context.run(VAR.set, Value())
         reference = weakref.ref(context[VAR])
@@ -117,7 +120,7 @@ def test_a_kept_exception_keeps_no_context(freed) -> None:
     ],
     ids=["context", "token", "iterator", "copy", "map"],
 )
-def test_cycles_are_collected(tie) -> None:
+def test_cycles_are_collected(tie: Callable[[Value, Context], object]) -> None:
     context, value = Context(), Value()
     context.run(VAR.set, value)
     tie(value, context)
@@ -164,7 +167,7 @@ if platform.python_implementation() == "CPython" and sys.getallocatedblocks():
     @pytest.mark.skipif(SANITIZED, reason="the interpreter counts none of malloc's blocks")
     @too_long_to_trace
     def test_a_hundred_thousand_operations_leave_not_one_block_behind() -> None:
-        def work():
+        def work() -> int:
             for number in range(25_000):
                 token = VAR.set(number)
                 copy_context().run(VAR.get)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, Local, apply, assign, bind, copy_context, current_context
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 LOCAL = Local()
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[], object]] = {
     "get": lambda: VAR.get(),
     "set": lambda: VAR.set(1),
     "reset": lambda: VAR.reset(VAR.set(1)),
@@ -37,8 +37,8 @@ def fresh_context() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_generator_does_not_keep_what_its_caller_handles(operation) -> None:
-    def steps():
+def test_a_generator_does_not_keep_what_its_caller_handles(operation: Callable[[], object]) -> None:
+    def steps() -> Iterator[object]:
         operation()
         yield sys.exc_info()[0]
         yield sys.exc_info()[0]

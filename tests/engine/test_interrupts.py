@@ -23,12 +23,14 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
+from types import FrameType
+from typing import Any
 
 import pytest
 
 import contextvars_cy
-from contextvars_cy import Context, ContextVar, Hamt, assign, current_context, thread_state
+from contextvars_cy import Context, ContextVar, Hamt, HamtMutation, assign, current_context, thread_state
 from interpreters import CPYTHON, TRACED
 
 if not CPYTHON:
@@ -63,7 +65,7 @@ class Scene:
         self.context = Context()
         self.assignment = assign({OTHER: "old"})
         self.token = VAR.set("old")
-        self.mutation = Hamt().mutate()
+        self.mutation: HamtMutation[str, int] = Hamt().mutate()
 
     def run(self) -> None:
         self.context.run(VAR.set, "new")
@@ -104,7 +106,7 @@ class Scene:
     def change_map(self) -> None:
         self.mutation["key"] = 1
 
-    def check(self, operation, error) -> None:
+    def check(self, operation: str, error: Any) -> None:
         current = current_context()
         if current is self.context and operation in ("enter", "exit"):
             thread_state().exit(current)
@@ -158,10 +160,10 @@ class Interrupt:
 
     come = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyErr_SetInterrupt", ctypes.pythonapi))
 
-    def __init__(self, rehearse, function, moment) -> None:
+    def __init__(self, rehearse: Callable[[], object], function: Any, moment: int) -> None:
         self.function = function
         self.left = sys.maxsize
-        self.error = None
+        self.error: BaseException | None = None
         try:
             # Python 3.12 and later look for this when tracing begins, and trace bytecodes from a second call on.
             sys._getframe().f_trace_opcodes = True
@@ -178,7 +180,7 @@ class Interrupt:
         except KeyboardInterrupt as error:
             self.error = error
 
-    def trace(self, frame, event, argument):
+    def trace(self, frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], None] | None:
         ours = frame.f_globals["__name__"].startswith("contextvars_cy.")
         if ours or frame.f_code is self.function.__code__:
             frame.f_trace_opcodes = True
@@ -186,7 +188,7 @@ class Interrupt:
             return self.count
         return None
 
-    def count(self, frame, event, argument) -> None:
+    def count(self, frame: FrameType | None, event: str, argument: object) -> None:
         self.left -= event == "opcode"
         if self.left == 0:
             sys.settrace(None)
@@ -198,7 +200,7 @@ class Interrupt:
 
 
 @functools.cache
-def a_lock_can_stay_locked():
+def a_lock_can_stay_locked() -> bool:  # type: ignore[return]
     """Whether an interrupt can come between the `__enter__` of C code and the body of a `with`."""
 
     def with_lock() -> None:
@@ -212,7 +214,7 @@ def a_lock_can_stay_locked():
             return lock.locked()
 
 
-def interrupted(operation, moment):
+def interrupted(operation: str, moment: int) -> Interrupt:
     scene, rehearsal = Scene(), Scene()
 
     def rehearse() -> None:
@@ -230,7 +232,7 @@ def interrupted(operation, moment):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_interrupt_at_every_moment(operation) -> None:
+def test_an_interrupt_at_every_moment(operation: str) -> None:
     raised = 0
     for moment in itertools.count(1):
         interrupt = interrupted(operation, moment)
@@ -244,14 +246,14 @@ class FromOutside(BaseException):
     pass
 
 
-def begun(operation):
+def begun(operation: str) -> Scene:
     scene = Scene()
     if operation == "exit":
         scene.enter()
     return scene
 
 
-def wait_for(events, count) -> None:
+def wait_for(events: Sized, count: int) -> None:
     while len(events) < count:
         pass
     # By now the interpreter has looked for what came with it.
@@ -260,9 +262,9 @@ def wait_for(events, count) -> None:
 
 
 def test_signals_of_a_timer() -> None:
-    came = []
+    came: list[int] = []
 
-    def handle(number, frame) -> None:
+    def handle(number: int, frame: object) -> None:
         came.append(number)
         raise FromOutside
 
@@ -281,7 +283,9 @@ def test_signals_of_a_timer() -> None:
 
 @pytest.mark.usefixtures("quick_switches")
 def test_exceptions_that_another_thread_sends() -> None:
-    failures, begun_in, sent = [], queue.SimpleQueue(), []
+    failures: list[BaseException] = []
+    sent: list[bool] = []
+    begun_in: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:

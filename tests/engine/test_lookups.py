@@ -9,20 +9,20 @@ import pytest
 from contextvars_cy import Context, ContextVar, assign, current_context
 
 # Enough for a tree of two levels.
-VARIABLES = [ContextVar(f"variable {number}", default=number) for number in range(80)]
+VARIABLES: list[ContextVar[object]] = [ContextVar(f"variable {number}", default=number) for number in range(80)]
 
 
 class Value:
     pass
 
 
-def check(expected, chosen) -> None:
+def check(expected: dict[ContextVar[object], object], chosen: random.Random) -> None:
     for var in chosen.sample(VARIABLES, 4):
         assert var.get() is expected.get(var, int(var.name.split()[1]))
         assert var.get("argument") is expected.get(var, "argument")
 
 
-def change(expected, chosen) -> None:
+def change(expected: dict[ContextVar[object], object], chosen: random.Random) -> None:
     """Set in one of the ways there are, or set and undo; the mapping is what the Context has then."""
     action = chosen.choice(["set", "set and reset", "reset twice", "assign", "assign and undo", "with"])
     before = dict(expected)
@@ -52,7 +52,7 @@ def change(expected, chosen) -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_reads_among_changes_in_many_contexts(seed: int) -> None:
     chosen = random.Random(seed)
-    contexts = [(Context(), {})]
+    contexts: list[tuple[Context, dict[ContextVar[object], object]]] = [(Context(), {})]
     for _ in range(1500):
         context, expected = chosen.choice(contexts)
         action = chosen.choice(["change", "change", "change", "copy", "drop", "nest"])
@@ -76,7 +76,7 @@ def test_reads_among_changes_in_many_contexts(seed: int) -> None:
 
 def test_the_same_variable_in_contexts_in_turn() -> None:
     contexts = [Context() for _ in range(3)]
-    var = ContextVar("var", default="default")
+    var: ContextVar[object] = ContextVar("var", default="default")
     for number, context in enumerate(contexts[1:]):
         context.run(var.set, number)
     for _ in range(3):
@@ -86,7 +86,7 @@ def test_the_same_variable_in_contexts_in_turn() -> None:
 
 def test_values_that_die_with_their_contexts() -> None:
     """A variable that has been read keeps neither the value nor its place in memory."""
-    var = ContextVar("var")
+    var: ContextVar[list[int]] = ContextVar("var")
     for number in range(1000):
         context = Context()
         context.run(var.set, [number])

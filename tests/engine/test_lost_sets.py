@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, assign, current_context
 from interpreters import CPYTHON, NATIVE_REFERENCE, counts_on_the_gil
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default="default")
-MARKS = [ContextVar(f"mark {number}") for number in range(50)]
+MARKS: list[ContextVar[object]] = [ContextVar(f"mark {number}") for number in range(50)]
 DEPTH = 40
 
 
@@ -24,32 +27,32 @@ class Scene:
         self.token = VAR.set("old")
         self.assignment = assign({OTHER: "old"})
 
-    def set(self):
+    def set(self) -> tuple[str, str]:
         VAR.set("new")
         return "new", "old"
 
-    def reset(self):
+    def reset(self) -> tuple[str, str]:
         VAR.reset(self.token)
         return "default", "old"
 
-    def unset(self):
+    def unset(self) -> tuple[str, str]:
         VAR.unset()
         return "default", "old"
 
-    def with_token(self):
+    def with_token(self) -> tuple[str, str]:
         with VAR.set("new"):
             pass
         return "old", "old"
 
-    def assign(self):
+    def assign(self) -> tuple[str, str]:
         assign({VAR: "new", OTHER: "new"})
         return "new", "new"
 
-    def undo(self):
+    def undo(self) -> tuple[str, str]:
         self.assignment.undo()
         return "old", "default"
 
-    def look(self):
+    def look(self) -> tuple[str, str]:
         current_context()
         return "old", "old"
 
@@ -60,7 +63,7 @@ OPERATIONS = [name for name in vars(Scene) if not name.startswith("_")]
 class Cycle:
     """Garbage whose finaliser sets a mark, and leaves more garbage."""
 
-    def __init__(self, left, done) -> None:
+    def __init__(self, left: int, done: list[ContextVar[object]]) -> None:
         self.cycle = self
         self.left = left
         self.done = done
@@ -76,9 +79,10 @@ class Cycle:
 @counts_on_the_gil
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_finalisers_that_set(operation) -> None:
+def test_finalisers_that_set(operation: str) -> None:
     def work() -> None:
-        done, scenes = [], []
+        done: list[ContextVar[object]] = []
+        scenes = []
         before = gc.get_threshold()
         gc.set_threshold(1)
         Cycle(DEPTH, done)
@@ -100,7 +104,9 @@ def test_finalisers_that_set(operation) -> None:
 class Interrupted:
     """Has `interrupt(number)` called before certain lines of our modules, while a function runs."""
 
-    def __init__(self, function, moments, interrupt) -> None:
+    def __init__(
+        self, function: Callable[[], Any], moments: tuple[int, ...], interrupt: Callable[[int], object]
+    ) -> None:
         self.lines = 0
         self.moments = moments
         self.interrupt = interrupt
@@ -111,7 +117,7 @@ class Interrupted:
         finally:
             sys.settrace(before)
 
-    def trace(self, frame, event, argument):
+    def trace(self, frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], Any] | None:
         if not frame.f_globals["__name__"].startswith("contextvars_cy."):
             return None
         if event == "line":
@@ -121,7 +127,7 @@ class Interrupted:
         return self.trace
 
 
-def set_and_unset(number) -> None:
+def set_and_unset(number: int) -> None:
     MARKS[2].set("never seen")
     MARKS[2].unset()
     MARKS[number].set(number)
@@ -137,8 +143,8 @@ if NATIVE_REFERENCE:
 
     @sets_in_one_line
     @pytest.mark.parametrize("operation", ["set", "undo"])
-    def test_every_pair_of_lines(operation) -> None:
-        def work(moments):
+    def test_every_pair_of_lines(operation: str) -> None:
+        def work(moments: tuple[int, ...]) -> int:
             scene = Scene()
             interrupted = Interrupted(getattr(scene, operation), moments, set_and_unset)
             assert (VAR.get(), OTHER.get()) == interrupted.result
@@ -154,17 +160,17 @@ if NATIVE_REFERENCE:
 
     @sets_in_one_line
     def test_each_set_is_on_top_of_another() -> None:
-        def work(moments):
+        def work(moments: tuple[int, ...]) -> int:
             VAR.set("old")
-            replaced = {}
+            replaced: dict[object, object] = {}
 
-            def set_too(number) -> None:
+            def set_too(number: int) -> None:
                 token = VAR.set(number)
                 replaced[token.old_value] = number
 
             interrupted = Interrupted(lambda: VAR.set("new"), moments, set_too)
             replaced[interrupted.result.old_value] = "new"
-            values = ["old"]
+            values: list[object] = ["old"]
             while values[-1] in replaced:
                 values.append(replaced[values[-1]])
             assert values[-1] == VAR.get()

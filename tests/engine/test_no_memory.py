@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from operator import attrgetter
+from typing import Any
 
 import pytest
 
@@ -13,11 +15,11 @@ from no_memory import LACK, NO_MEMORY_MARKS, attempts
 
 pytestmark = NO_MEMORY_MARKS
 
-SET = ContextVar("SET", default="default")
-UNSET = ContextVar("UNSET", default="default")
-MADE = ContextVar("MADE", default_factory=dict)
+SET: ContextVar[object] = ContextVar("SET", default="default")
+UNSET: ContextVar[object] = ContextVar("UNSET", default="default")
+MADE: ContextVar[dict[str, int]] = ContextVar("MADE", default_factory=dict)
 # As many as give a Context's tree more than one node.
-MANY = [ContextVar(f"variable {number}") for number in range(40)]
+MANY: list[ContextVar[object]] = [ContextVar(f"variable {number}") for number in range(40)]
 
 
 class Scene:
@@ -40,7 +42,7 @@ class Scene:
             var.set(number)
         SET.set("old")
 
-    def state(self):
+    def state(self) -> tuple[list[dict[str, object]], list[bool]]:
         """What the Contexts hold, that each can be entered, and which tokens are used."""
         contents = []
         for context in (self.home, self.context, self.equal):
@@ -54,31 +56,31 @@ class Scene:
         ]
 
 
-def with_a_context(scene):
+def with_a_context(scene: Scene) -> object:
     with scene.context:
         return SET.get()
 
 
-def enter_and_exit(scene) -> None:
+def enter_and_exit(scene: Scene) -> None:
     state = thread_state()
     state.enter(scene.context)
     state.exit(scene.context)
 
 
-def name_and_value(item):
+def name_and_value(item: tuple[ContextVar[Any], object]) -> tuple[str, object]:
     return item[0].name, item[1]
 
 
 # No list comprehension of new objects: without memory for the list, a debug build of CPython (3.14, 3.15) ends itself.
-def names(variables):
+def names(variables: Iterable[ContextVar[Any]]) -> tuple[str, ...]:
     return tuple(map(attrgetter("name"), variables))
 
 
-def names_and_values(items):
+def names_and_values(items: Iterable[tuple[ContextVar[Any], object]]) -> tuple[tuple[str, object], ...]:
     return tuple(map(name_and_value, items))
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "ContextVar": lambda scene: ContextVar("name", default=1).name,
     "repr of a variable": lambda scene: repr(SET) == repr(SET),
     "get": lambda scene: SET.get(),
@@ -124,7 +126,7 @@ OPERATIONS = {
 LASTING = [False, True] if backend == "cython" and (host == "thread" or sys.version_info >= (3, 14)) else [False]
 
 
-def undisturbed(name):
+def undisturbed(name: str) -> tuple[object, object]:
     scene = Scene()
     return scene.home.run(OPERATIONS[name], scene), scene.state()
 
@@ -132,7 +134,7 @@ def undisturbed(name):
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("lasting", LASTING)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting) -> None:
+def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting: bool) -> None:
     scenes = [Scene()]
     before = scenes[-1].state()
     expected = undisturbed(name)
@@ -145,7 +147,7 @@ def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting) -> None:
 
 
 def test_the_first_operation_of_a_thread_that_lacks_memory() -> None:
-    outcomes = []
+    outcomes: list[object] = []
 
     def operate() -> None:
         outcomes.extend(attempts(thread_state, lasting=backend == "cython"))

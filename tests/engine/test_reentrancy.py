@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -15,15 +17,15 @@ from interpreters import counts_on_the_gil, crashes_without_the_gil
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
-VAR = ContextVar("VAR", default="default")
-OTHER = ContextVar("OTHER", default="default")
+VAR: ContextVar[Any] = ContextVar("VAR", default="default")
+OTHER: ContextVar[object] = ContextVar("OTHER", default="default")
 
 
 def test_values_whose_comparison_sets_the_variable_being_compared() -> None:
     """CPython issue 142829."""
 
     class Value:
-        def __eq__(self, other):
+        def __eq__(self, other: object) -> bool:
             for context in (one, two):
                 if context is current_context():
                     VAR.set("replaced")
@@ -57,10 +59,10 @@ if hasattr(gc, "set_threshold"):
     @pytest.mark.usefixtures("frozen", "collector_at_every_allocation")
     def test_finalisers_that_set_variables_in_the_middle_of_a_set() -> None:
         """CPython issue 148891."""
-        set_by_finalisers = set()
+        set_by_finalisers: set[int] = set()
 
         class Finalised:
-            def __init__(self, number) -> None:
+            def __init__(self, number: int) -> None:
                 self.number = number
                 self.itself = self
 
@@ -69,9 +71,9 @@ if hasattr(gc, "set_threshold"):
                 finalised[self.number % 8].set(self.number)
                 set_by_finalisers.add(self.number)
 
-        last = ContextVar("last")
-        finalised = [ContextVar(f"finalised {number}") for number in range(8)]
-        others = [ContextVar(f"other {number}") for number in range(40)]
+        last: ContextVar[int] = ContextVar("last")
+        finalised: list[ContextVar[int]] = [ContextVar(f"finalised {number}") for number in range(8)]
+        others: list[ContextVar[int]] = [ContextVar(f"other {number}") for number in range(40)]
         for number in range(500):
             Finalised(number)
             var = others[number % 40]
@@ -95,7 +97,7 @@ def test_a_replaced_value_whose_finaliser_sets_and_reads_the_same_variable() -> 
             seen.append(VAR.get())
             OTHER.set(len(seen))
 
-    seen = []
+    seen: list[object] = []
     VAR.set(Value())
     VAR.set("after")
     gc.collect()
@@ -118,7 +120,8 @@ if hasattr(gc, "set_threshold"):
                 state.exit(state.context)
                 used.extend((size,) * size for size in range(1, 20) for _ in range(1000))
 
-        state, used = thread_state(), []
+        state = thread_state()
+        used: list[object] = []
         outer = state.context
         gc.disable()
         # More than are kept for their memory, which asks for none.
@@ -141,7 +144,7 @@ if hasattr(gc, "set_threshold"):
     [VAR.get, lambda: copy_context()[VAR], lambda: current_context().copy()[VAR], lambda: copy_context().run(VAR.get)],
     ids=["get", "copy_context", "copy", "run"],
 )
-def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read) -> None:
+def test_a_finaliser_that_sets_while_the_context_is_read_or_copied(read: Callable[[], object]) -> None:
     def act() -> None:
         # More than are kept for their memory, which asks for none.
         assert all(isinstance(seen, list) for seen in [read() for _ in range(300)])
@@ -167,8 +170,8 @@ def test_finalisers_that_read_variables_while_their_thread_ends() -> None:
         for var in variables:
             var.get()
 
-    variables = [ContextVar(f"variable {number}") for number in range(8)]
-    read = []
+    variables: list[ContextVar[object]] = [ContextVar(f"variable {number}") for number in range(8)]
+    read: list[bool] = []
     for _ in range(20):
         assert in_threads(set_and_read) == []
     gc.collect()
@@ -179,7 +182,7 @@ def test_finalisers_that_read_variables_while_their_thread_ends() -> None:
 def eager_collector() -> Iterator[None]:
     """It collects often, and runs Python code each time, in which another thread may take its turn."""
 
-    def collected(phase, info) -> None:
+    def collected(phase: str, info: object) -> None:
         for _ in range(50):
             pass
 
@@ -195,12 +198,12 @@ def eager_collector() -> Iterator[None]:
         yield
 
 
-def in_threads(*functions):
+def in_threads(*functions: Callable[[], object]) -> list[BaseException]:
     """Call each in a thread of its own, all at once; the errors that they raised."""
     errors = []
     barrier = threading.Barrier(len(functions))
 
-    def call(function) -> None:
+    def call(function: Callable[[], object]) -> None:
         barrier.wait()
         try:
             function()
@@ -221,7 +224,7 @@ def in_threads(*functions):
 def test_reading_a_context_that_another_thread_sets_in() -> None:
     """CPython issue 155519."""
     context = Context()
-    variables = [ContextVar(f"variable {number}") for number in range(64)]
+    variables: list[ContextVar[list[int]]] = [ContextVar(f"variable {number}") for number in range(64)]
     done = threading.Event()
 
     def set_all() -> None:
@@ -247,17 +250,17 @@ def test_reading_a_context_that_another_thread_sets_in() -> None:
 @counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 @pytest.mark.parametrize("kind", ["keys", "values", "items"])
-def test_one_iterator_shared_by_threads(kind: str, eager_collector) -> None:
+def test_one_iterator_shared_by_threads(kind: str, eager_collector: None) -> None:
     """CPython issue 154535: each may miss what another took, and none sees what is not there."""
     context = Context()
-    variables = [ContextVar(f"variable {number}") for number in range(2000)]
+    variables: list[ContextVar[int]] = [ContextVar(f"variable {number}") for number in range(2000)]
     context.run(lambda: [var.set(number) for number, var in enumerate(variables)])
     all_of_them = list(getattr(context, kind)())
     for _ in range(5):
         iterator = getattr(context, kind)()
-        taken = [[], [], [], []]
+        taken: list[list[object]] = [[], [], [], []]
 
-        def take(own, iterator=iterator) -> None:
+        def take(own: list[object], iterator: Iterator[object] = iterator) -> None:
             # The reference's iterator says that it is in use where two threads step at once.
             while True:
                 try:
@@ -274,7 +277,7 @@ def test_one_iterator_shared_by_threads(kind: str, eager_collector) -> None:
 def test_a_context_is_asked_for_while_it_is_being_made() -> None:
     """As by a finaliser: at each bytecode of ours in turn, which are many on the pure backend."""
 
-    def trace(frame, event, argument):
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[[FrameType, str, object], Any] | None:
         if not frame.f_globals.get("__name__", "").startswith("contextvars_cy."):
             return None
         frame.f_trace_opcodes = True
@@ -293,7 +296,8 @@ def test_a_context_is_asked_for_while_it_is_being_made() -> None:
     moment, moments = 0, [None]
     while moment < len(moments):
         moment += 1
-        moments, answers = [], []
+        moments = []
+        answers: list[Context] = []
         # In a thread, because nobody has asked for its Context yet.
         thread = threading.Thread(target=ask)
         thread.start()

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, assign, bind, current_context, isolated, watch
+from contextvars_cy import Context, ContextVar, WatchEvent, assign, bind, current_context, isolated, watch
 from interpreters import needs_room_to_leave
 
 pytestmark = needs_room_to_leave
 
 LEVELS = 80
-VAR = ContextVar("VAR")
-levels_told = []
+VAR: ContextVar[str] = ContextVar("VAR")
+levels_told: list[WatchEvent] = []
 
 
-def at_the_end_of_the_stack(attempt):
+def at_the_end_of_the_stack(attempt: Callable[[int], object]) -> set[type[BaseException] | None]:
     """Call the function once at each of the last levels of the stack, with its number; what it cannot do it raises."""
-    raised = []
+    raised: list[type[BaseException] | None] = []
 
     def dive() -> None:
         try:
@@ -40,42 +41,44 @@ def at_the_end_of_the_stack(attempt):
 
 
 @pytest.fixture
-def variables():
+def variables() -> list[ContextVar[int]]:
     return [ContextVar(f"variable {level}") for level in range(LEVELS)]
 
 
-def with_token(variables, level) -> None:
+def with_token(variables: list[ContextVar[int]], level: int) -> None:
     with variables[level].set(level):
         pass
 
 
-def with_unset(variables, level) -> None:
+def with_unset(variables: list[ContextVar[int]], level: int) -> None:
     with variables[level].unset():
         pass
 
 
-def with_assign(variables, level) -> None:
+def with_assign(variables: list[ContextVar[int]], level: int) -> None:
     with assign({variables[level]: level, variables[0]: level}):
         pass
 
 
-def with_context(variables, level) -> None:
+def with_context(variables: list[ContextVar[int]], level: int) -> None:
     with Context():
         pass
 
 
-def with_watch(variables, level) -> None:
+def with_watch(variables: list[ContextVar[int]], level: int) -> None:
     with variables[level].watch(print), watch(levels_told.append):
         pass
 
 
-def with_all(variables, level) -> None:
+def with_all(variables: list[ContextVar[int]], level: int) -> None:
     with Context(), variables[level].set(level), assign({variables[0]: level}):
         pass
 
 
 @pytest.mark.parametrize("attempt", [with_token, with_unset, with_assign, with_context, with_watch, with_all])
-def test_nothing_stays(attempt, variables) -> None:
+def test_nothing_stays(
+    attempt: Callable[[list[ContextVar[int]], int], object], variables: list[ContextVar[int]]
+) -> None:
     def work() -> None:
         here = current_context()
         # Code that has run often is specialised: some calls take no room on the stack then.
@@ -105,7 +108,7 @@ def by_isolated() -> None:
 
 
 @isolated
-def steps():
+def steps() -> Iterator[None]:
     yield
     by_steps()
 
@@ -128,13 +131,13 @@ def by_assign() -> None:
         by_assign()
 
 
-def deeper(levels, function):
+def deeper(levels: int, function: Callable[[], object]) -> object:
     return deeper(levels - 1, function) if levels else function()
 
 
 @pytest.mark.parametrize("watched", ["nothing", "a variable", "everything"])
 @pytest.mark.parametrize("descend", [by_run, by_with, by_isolated, by_steps, by_bind, by_set, by_assign])
-def test_recursion_without_end(descend, watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recursion_without_end(descend: Callable[[], object], watched: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
 
     def work() -> None:

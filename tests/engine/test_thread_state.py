@@ -8,12 +8,14 @@ import re
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, copy_context, current_context, thread_state
+from contextvars_cy import Context, ContextVar, ThreadState, copy_context, current_context, thread_state
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 
 
 def collect() -> None:
@@ -22,7 +24,7 @@ def collect() -> None:
     gc.collect()
 
 
-def in_a_thread(function):
+def in_a_thread(function: Callable[[], object]) -> Any:
     result = []
 
     def call() -> None:
@@ -38,7 +40,7 @@ def in_a_thread(function):
 
 
 def test_a_thread_starts_without_values() -> None:
-    def look():
+    def look() -> tuple[object, object]:
         before = VAR.get()
         VAR.set("thread")
         return before, VAR.get()
@@ -131,7 +133,7 @@ def test_a_state_and_its_values_are_gone_with_the_thread() -> None:
     class Value:
         pass
 
-    def make():
+    def make() -> tuple[weakref.ref[Value], weakref.ref[ThreadState]]:
         value = Value()
         VAR.set(value)
         return weakref.ref(value), weakref.ref(thread_state())
@@ -143,7 +145,7 @@ def test_a_state_and_its_values_are_gone_with_the_thread() -> None:
 
 
 def test_many_threads_share_a_variable_and_nothing_else() -> None:
-    def count(number):
+    def count(number: int) -> bool:
         for step in range(200):
             VAR.set((number, step))
             with copy_context():
@@ -167,7 +169,7 @@ def test_two_threads_cannot_both_enter() -> None:
     def enter() -> None:
         barrier.wait()
         try:
-            context.run(lambda: (entered.append(1), barrier.wait()))
+            context.run(lambda: (entered.append(1), barrier.wait()))  # type: ignore[func-returns-value]
         except RuntimeError:
             barrier.wait()
 
@@ -179,7 +181,7 @@ def test_two_threads_cannot_both_enter() -> None:
     assert entered == [1]
 
 
-def in_a_bare_thread(function) -> None:
+def in_a_bare_thread(function: Callable[[], object]) -> None:
     """Without the Context in which a `threading.Thread` runs from Python 3.14 on, and must end."""
     done = _thread.allocate_lock()
     done.acquire()
@@ -197,7 +199,7 @@ def in_a_bare_thread(function) -> None:
 def test_a_thread_that_ends_in_a_context_has_not_left_it() -> None:
     """As in the standard library: nobody can enter it again, everybody can read and copy it."""
     context, after = Context(), []
-    in_a_bare_thread(lambda: (thread_state().enter(context), VAR.set("thread")))
+    in_a_bare_thread(lambda: (thread_state().enter(context), VAR.set("thread")))  # type: ignore[func-returns-value]
     in_a_bare_thread(lambda: after.append(VAR.get()))
     assert after == ["default"]
     for enter in (context.__enter__, lambda: context.run(int), lambda: thread_state().enter(context)):
@@ -214,14 +216,14 @@ def test_a_context_is_gone_with_the_thread_that_ended_in_it() -> None:
         thread_state().enter(context)
         references.append(weakref.ref(context))
 
-    references = []
+    references: list[weakref.ref[Context]] = []
     in_a_bare_thread(enter)
     collect()
     assert references[0]() is None
 
 
 def test_a_generator_that_another_thread_closes_cannot_leave_its_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate():
+    def generate() -> Iterator[None]:
         with context:
             VAR.set("generator")
             yield

@@ -10,10 +10,22 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, Hamt, copy_context, current_context, thread_state
+from contextvars_cy import (
+    Context,
+    ContextVar,
+    Hamt,
+    HamtMutation,
+    ThreadState,
+    Token,
+    copy_context,
+    current_context,
+    thread_state,
+)
 from interpreters import counts_on_the_gil, crashes_without_the_gil, entered_twice_without_the_gil
 
 pytestmark = [counts_on_the_gil, pytest.mark.usefixtures("quick_switches")]
@@ -21,17 +33,17 @@ pytestmark = [counts_on_the_gil, pytest.mark.usefixtures("quick_switches")]
 THREADS = 8
 SECONDS = float(os.environ.get("THREADS_SECONDS") or 0.5)
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[Any] = ContextVar("VAR", default="default")
 OTHER = ContextVar("OTHER", default=0)
-MANY = [ContextVar(f"variable {number}") for number in range(40)]
+MANY: list[ContextVar[object]] = [ContextVar(f"variable {number}") for number in range(40)]
 
 
-def in_threads(step) -> None:
+def in_threads(step: Callable[[int], object]) -> None:
     """Call `step(number)` over and over in each of the threads at once; the first exception ends it, and is raised."""
-    failures = []
+    failures: list[BaseException] = []
     start = threading.Barrier(THREADS)
 
-    def work(number) -> None:
+    def work(number: int) -> None:
         try:
             start.wait()
             end = time.monotonic() + SECONDS
@@ -49,14 +61,14 @@ def in_threads(step) -> None:
         raise failures[0]
 
 
-def is_entered_elsewhere(error):
+def is_entered_elsewhere(error: BaseException) -> bool:
     return "is already entered" in str(error)
 
 
 def test_shared_variables_have_values_of_each_threads_own() -> None:
     steps = [0] * THREADS
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         step = steps[number] = steps[number] + 1
         assert VAR.get() in ("default", (number, step - 1))
         VAR.set((number, step))
@@ -70,7 +82,7 @@ def test_shared_variables_have_values_of_each_threads_own() -> None:
                 assert var.get() == (number, var)
         assert MANY[step % len(MANY)].get(None) is None
         token = VAR.set("to be undone")
-        assert token.old_value == VAR.reset(token) or VAR.get() == (number, step)
+        assert token.old_value == VAR.reset(token) or VAR.get() == (number, step)  # type: ignore[func-returns-value]
 
     in_threads(step)
     assert all(steps)
@@ -91,7 +103,7 @@ def test_a_context_is_read_while_another_thread_sets_in_it() -> None:
                     pass
             VAR.set(VAR.get() + 1)
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         if number == 0:
             shared.run(advance)
             return
@@ -114,12 +126,12 @@ def test_a_context_is_read_while_another_thread_sets_in_it() -> None:
     assert all(reads[1:])
 
 
-def enter_by_with(context, function) -> None:
+def enter_by_with(context: Context, function: Callable[[], object]) -> None:
     with context:
         function()
 
 
-def enter_by_state(context, function) -> None:
+def enter_by_state(context: Context, function: Callable[[], object]) -> None:
     thread_state().enter(context)
     try:
         function()
@@ -129,11 +141,14 @@ def enter_by_state(context, function) -> None:
 
 @entered_twice_without_the_gil
 @pytest.mark.parametrize("enter", [Context.run, enter_by_with, enter_by_state], ids=["run", "with", "state"])
-def test_one_context_is_entered_by_one_thread_at_a_time(enter) -> None:
-    shared, inside, done, refused = Context(), [], [], []
+def test_one_context_is_entered_by_one_thread_at_a_time(
+    enter: Callable[[Context, Callable[[], object]], object],
+) -> None:
+    shared, done, refused = Context(), [], []
+    inside: list[int] = []
     shared.run(OTHER.set, 0)
 
-    def work(number) -> None:
+    def work(number: int) -> None:
         assert not inside
         inside.append(number)
         for _ in range(10):
@@ -144,7 +159,7 @@ def test_one_context_is_entered_by_one_thread_at_a_time(enter) -> None:
         inside.pop()
         done.append(number)
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         VAR.set(number)
         try:
             enter(shared, lambda: work(number))
@@ -160,10 +175,10 @@ def test_one_context_is_entered_by_one_thread_at_a_time(enter) -> None:
 
 
 def test_maps_that_share_their_tree() -> None:
-    base = Hamt({("base", number): number for number in range(100)})
+    base: Hamt[Any, object] = Hamt({("base", number): number for number in range(100)})
     own, published = [base] * THREADS, [base] * THREADS
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         size = len(own[number])
         hamt = own[number].set((number, size), [number])
         hamt = hamt.update({(number, size, more): more for more in range(5)}).discard((number, size, 4))
@@ -184,11 +199,11 @@ def test_maps_that_share_their_tree() -> None:
 
 
 def test_a_mutation_loses_no_change_that_it_took() -> None:
-    mutation = Hamt(a=1).mutate()
-    kept = [set() for _ in range(THREADS)]
+    mutation: HamtMutation[object, int] = Hamt(a=1).mutate()
+    kept: list[set[tuple[int, int]]] = [set() for _ in range(THREADS)]
     steps = [0] * THREADS
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         key = number, steps[number] % 500
         steps[number] += 1
         try:
@@ -208,14 +223,15 @@ def test_a_mutation_loses_no_change_that_it_took() -> None:
     in_threads(step)
     hamt = mutation.finish()
     hamt._check()
-    assert dict(hamt) == {"a": 1, **{key: key[0] for keys in kept for key in keys}}
+    expected: dict[object, int] = {"a": 1, **{key: key[0] for keys in kept for key in keys}}
+    assert dict(hamt) == expected
 
 
 def test_an_iterator_that_threads_share() -> None:
     hamt = Hamt({number: str(number) for number in range(1000)})
     iterators = [iter(hamt.items())]
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         iterator = iterators[-1]
         try:
             for _ in range(100):
@@ -236,7 +252,7 @@ def test_a_token_is_used_once() -> None:
     context, used = Context(), []
     tokens = [context.run(VAR.set, 1)]
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         token = tokens[-1]
         try:
             context.run(VAR.reset, token)
@@ -257,9 +273,9 @@ def test_a_token_is_used_once() -> None:
 
 
 def test_each_thread_has_its_state_and_its_current_context() -> None:
-    states = {}
+    states: dict[int, ThreadState] = {}
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         state = states.setdefault(number, thread_state())
         base = current_context()
         assert thread_state() is state
@@ -276,11 +292,13 @@ def test_each_thread_has_its_state_and_its_current_context() -> None:
 
 
 def test_contexts_made_in_one_thread_and_dropped_in_another() -> None:
-    handed_over = collections.deque(maxlen=50)
+    handed_over: collections.deque[tuple[Context, Token[Any], Iterator[tuple[ContextVar[Any], Any]], int]] = (
+        collections.deque(maxlen=50)
+    )
     finalised = []
 
     class Value:
-        def __init__(self, number) -> None:
+        def __init__(self, number: int) -> None:
             self.number = number
 
         def __del__(self) -> None:
@@ -289,7 +307,7 @@ def test_contexts_made_in_one_thread_and_dropped_in_another() -> None:
             current_context()
             finalised.append(self.number)
 
-    def step(number) -> None:
+    def step(number: int) -> None:
         context = copy_context()
         value = Value(number)
         token = context.run(VAR.set, value)

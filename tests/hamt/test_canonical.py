@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from random import Random
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contextvars_cy import Hamt
-from histories import HISTORIES, KEYS, REMOVERS, SETTERS, of_any_length, step, without_order_in_collisions
+from histories import HISTORIES, KEYS, REMOVERS, SETTERS, History, Map, of_any_length, step, without_order_in_collisions
 from keys import Key
 
 # Numbers whose hashes meet on every level, and no two of which fold to one, be they of 64 bits or 32: nothing is left
@@ -21,13 +23,13 @@ NUMBER_STEPS = st.tuples(st.sampled_from([*SETTERS, *REMOVERS]), st.lists(NUMBER
 NUMBER_HISTORIES = of_any_length(NUMBER_STEPS, 12)
 
 
-def after(hamt, history):
+def after(hamt: Map, history: History) -> Map:
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
     return hamt
 
 
-def brought_to(content, hamt, random):
+def brought_to(content: Mapping[Any, object], hamt: Map, random: Random) -> Map:
     """The map with just that content, by random ways from a map of any other content."""
     superfluous = [key for key in hamt if key not in content]
     random.shuffle(superfluous)
@@ -42,7 +44,7 @@ def brought_to(content, hamt, random):
 
 
 @given(HISTORIES, HISTORIES, st.randoms(use_true_random=False))
-def test_two_histories_with_one_content_give_one_tree(history, other_history, random: Random) -> None:
+def test_two_histories_with_one_content_give_one_tree(history: History, other_history: History, random: Random) -> None:
     hamt = after(Hamt(), history)
     other = brought_to(dict(hamt.items()), after(Hamt(), other_history), random)
     assert without_order_in_collisions(other._dump()) == without_order_in_collisions(hamt._dump())
@@ -51,7 +53,9 @@ def test_two_histories_with_one_content_give_one_tree(history, other_history, ra
 
 
 @given(NUMBER_HISTORIES, NUMBER_HISTORIES, st.randoms(use_true_random=False))
-def test_two_histories_with_one_content_give_one_text_and_one_pickle(history, other_history, random: Random) -> None:
+def test_two_histories_with_one_content_give_one_text_and_one_pickle(
+    history: History, other_history: History, random: Random
+) -> None:
     hamt = after(Hamt(), history)
     other = brought_to(dict(hamt.items()), after(Hamt(), other_history), random)
     assert other._dump() == hamt._dump()
@@ -61,8 +65,9 @@ def test_two_histories_with_one_content_give_one_text_and_one_pickle(history, ot
 
 
 @given(HISTORIES)
-def test_maps_that_were_kept_are_never_written_to(history) -> None:
-    kept, dumps = [Hamt()], [Hamt()._dump()]
+def test_maps_that_were_kept_are_never_written_to(history: History) -> None:
+    kept: list[Map] = [Hamt()]
+    dumps = [Hamt()._dump()]
     for name, keys, value in history:
         kept.append(step(kept[-1], name, keys, value))
         dumps.append(kept[-1]._dump())
@@ -70,8 +75,8 @@ def test_maps_that_were_kept_are_never_written_to(history) -> None:
 
 
 @given(HISTORIES, st.lists(st.tuples(st.integers(0, 12), HISTORIES), max_size=2))
-def test_maps_that_were_kept_can_be_gone_on_from(history, branches) -> None:
-    kept = [Hamt()]
+def test_maps_that_were_kept_can_be_gone_on_from(history: History, branches: list[tuple[int, History]]) -> None:
+    kept: list[Map] = [Hamt()]
     for name, keys, value in history:
         kept.append(step(kept[-1], name, keys, value))
     dumps = [hamt._dump() for hamt in kept]
@@ -82,7 +87,7 @@ def test_maps_that_were_kept_can_be_gone_on_from(history, branches) -> None:
 
 
 @given(HISTORIES, KEYS)
-def test_what_is_set_and_deleted_again_leaves_no_trace(history, key) -> None:
+def test_what_is_set_and_deleted_again_leaves_no_trace(history: History, key: Key) -> None:
     hamt = after(Hamt(), history).discard(key)
     again = hamt.set(key, 1).delete(key)
     assert again._dump() == hamt._dump()

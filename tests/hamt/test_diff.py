@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import operator
 import pickle
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -12,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextvars_cy import MISSING, Hamt, HamtDiff, HamtSet
-from histories import KEYS, STEPS, of_any_length, step
+from histories import KEYS, STEPS, History, Map, of_any_length, step
 from keys import Key, Unequal, Watch, WatchedKey
 
 PAIRS = st.lists(st.tuples(KEYS, st.integers(0, 2)), max_size=12)
 
 
-def after(hamt, history):
+def after(hamt: Map, history: History) -> Map:
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
     return hamt
@@ -34,7 +36,7 @@ UNRELATED = st.lists(st.builds(Hamt, PAIRS), min_size=3, max_size=3)
 THREE_MAPS = RELATED | UNRELATED
 
 
-def applied(hamt, diff):
+def applied(hamt: Map, diff: HamtDiff) -> Map:
     mutation = hamt.mutate()
     for key, value in diff.removed.items():
         assert mutation.pop(key) is value
@@ -48,7 +50,7 @@ def applied(hamt, diff):
 
 
 @given(THREE_MAPS)
-def test_a_diff_is_what_a_dict_would_tell(hamts) -> None:
+def test_a_diff_is_what_a_dict_would_tell(hamts: list[Map]) -> None:
     one, two, _ = hamts
     first, second = dict(one.items()), dict(two.items())
     assert one.diff(two) == (
@@ -59,7 +61,7 @@ def test_a_diff_is_what_a_dict_would_tell(hamts) -> None:
 
 
 @given(THREE_MAPS)
-def test_a_diff_applied_gives_the_other_map(hamts) -> None:
+def test_a_diff_applied_gives_the_other_map(hamts: list[Map]) -> None:
     one, two, _ = hamts
     diff = one.diff(two)
     assert any(diff) is (one != two)
@@ -83,7 +85,7 @@ def test_values_are_compared_by_identity_first() -> None:
     value = Unequal()
     assert not any(Hamt(a=value).diff(Hamt(a=value)))
     assert Hamt(a=value).diff(Hamt(a=Unequal())).changed.keys() == {"a"}
-    assert not any(Hamt(a=1).diff(Hamt(a=1.0)))
+    assert not any(Hamt[str, float](a=1).diff(Hamt(a=1.0)))
 
 
 def test_equal_keys_are_one_key_whichever_the_object() -> None:
@@ -94,7 +96,7 @@ def test_equal_keys_are_one_key_whichever_the_object() -> None:
 
 
 @pytest.mark.parametrize("other", [{}, None, HamtSet(), Hamt().mutate()])
-def test_a_diff_is_between_maps(other) -> None:
+def test_a_diff_is_between_maps(other: Any) -> None:
     with pytest.raises(TypeError, match=f"takes a Hamt.*, not {type(other).__name__}"):
         Hamt().diff(other)
     with pytest.raises(TypeError, match=f"takes a Hamt.*, not {type(other).__name__}"):
@@ -105,8 +107,10 @@ def test_a_diff_is_between_maps(other) -> None:
 
 # ---- merge ----
 
+Resolver = Callable[[Any, Any, Any, Any], object]
 
-def merged_by_rule(own, base, other, resolve):
+
+def merged_by_rule(own: Map, base: Map, other: Map, resolve: Resolver) -> dict[Any, object]:
     """What a three-way merge is, key by key."""
     result = {}
     for key in [*base, *own, *other]:
@@ -122,7 +126,7 @@ def merged_by_rule(own, base, other, resolve):
     return result
 
 
-RESOLVERS = [
+RESOLVERS: list[Resolver] = [
     lambda key, old, mine, theirs: mine,
     lambda key, old, mine, theirs: theirs,
     lambda key, old, mine, theirs: old,
@@ -132,7 +136,7 @@ RESOLVERS = [
 
 
 @given(THREE_MAPS, st.sampled_from(RESOLVERS))
-def test_a_merge_follows_the_rule(hamts, resolve) -> None:
+def test_a_merge_follows_the_rule(hamts: list[Map], resolve: Resolver) -> None:
     own, base, other = hamts
     result = own.merge(base, other, resolve)
     result._check()
@@ -140,7 +144,7 @@ def test_a_merge_follows_the_rule(hamts, resolve) -> None:
 
 
 @given(THREE_MAPS)
-def test_merging_nothing_gives_the_map_itself(hamts) -> None:
+def test_merging_nothing_gives_the_map_itself(hamts: list[Map]) -> None:
     own, base, _ = hamts
     assert own.merge(base, base) is own
     assert own.merge(base, own) is own
@@ -148,7 +152,7 @@ def test_merging_nothing_gives_the_map_itself(hamts) -> None:
 
 
 @given(THREE_MAPS)
-def test_a_merge_without_conflict_is_the_same_from_either_side(hamts) -> None:
+def test_a_merge_without_conflict_is_the_same_from_either_side(hamts: list[Map]) -> None:
     own, base, other = hamts
     try:
         result = own.merge(base, other)
@@ -164,10 +168,10 @@ ABSENT_OR_NUMBER = [MISSING, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("old", "mine", "theirs"), list(itertools.product(ABSENT_OR_NUMBER, repeat=3)))
-def test_the_resolver_is_asked_where_both_changed_a_key_differently(old, mine, theirs) -> None:
-    base, own, other = (Hamt() if value is MISSING else Hamt(a=value) for value in (old, mine, theirs))
-    asked = []
-    result = own.merge(base, other, resolve=lambda *args: asked.append(args) or "resolved")
+def test_the_resolver_is_asked_where_both_changed_a_key_differently(old: object, mine: object, theirs: object) -> None:
+    base, own, other = (Hamt[str, object]() if value is MISSING else Hamt(a=value) for value in (old, mine, theirs))
+    asked: list[tuple[object, ...]] = []
+    result = own.merge(base, other, resolve=lambda *args: asked.append(args) or "resolved")  # type: ignore[func-returns-value]
     if len({old, mine, theirs}) == 3 or (old is not mine is not theirs is not old):
         assert asked == [("a", old, mine, theirs)]
         assert result == Hamt(a="resolved")
@@ -185,14 +189,14 @@ def test_the_resolver_is_asked_where_both_changed_a_key_differently(old, mine, t
         (Hamt(a=0), Hamt(), "both sides changed the key 'a': from 0 to 1 here and to <Token.MISSING> there"),
     ],
 )
-def test_a_conflict_that_nobody_resolves_names_the_key_and_the_values(base, other, text: str) -> None:
+def test_a_conflict_that_nobody_resolves_names_the_key_and_the_values(base: Map, other: Map, text: str) -> None:
     with pytest.raises(ValueError) as caught:
         Hamt(a=1).merge(base, other)
     assert str(caught.value).startswith(text)
 
 
 def test_a_resolver_that_raises_passes_through() -> None:
-    own, base, other = Hamt(a=1, b=1), Hamt(a=0), Hamt(a=2, c=2)
+    own, base, other = Hamt[str, int](a=1, b=1), Hamt[str, int](a=0), Hamt[str, int](a=2, c=2)
     dumps = [hamt._dump() for hamt in (own, base, other)]
     with pytest.raises(ZeroDivisionError):
         own.merge(base, other, lambda *args: 1 / 0)
@@ -208,12 +212,12 @@ def test_merge_takes_maps_by_place_and_the_resolver_by_name_too() -> None:
     assert Hamt(a=1).merge(Hamt(), Hamt(a=2), resolve=RESOLVERS[1]) == Hamt(a=2)
     assert Hamt(a=1).merge(Hamt(), Hamt(a=2), RESOLVERS[1]) == Hamt(a=2)
     with pytest.raises(TypeError):
-        Hamt(a=1).merge(base=Hamt(), other=Hamt())
+        Hamt(a=1).merge(base=Hamt(), other=Hamt())  # type: ignore[call-arg]
 
 
 # ---- what is shared is not looked at ----
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[Map, Map], Any]] = {
     "==": operator.eq,
     "diff": lambda one, two: one.diff(two),
     "merge": lambda one, two: one.merge(one, two),
@@ -224,12 +228,12 @@ OPERATIONS = {
 @pytest.mark.parametrize("size", [1_000, 10_000])
 @pytest.mark.parametrize("changes", [1, 5, 25])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name: str, changes, size: int) -> None:
+def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name: str, changes: int, size: int) -> None:
     watch = Watch()
     # A hash that scatters: the golden ratio's share of the range.
     keys = [WatchedKey(number, number * 0x9E3779B1 % (1 << 32), watch) for number in range(size + changes)]
     values = [WatchedKey(number, 0, watch) for number in range(size)]
-    one = Hamt(zip(keys, values))
+    one: Hamt[WatchedKey, object] = Hamt(zip(keys, values))
     two = one
     for number in range(changes):
         two = two.set(keys[number], None).delete(keys[size - 1 - number]).set(keys[size + number], None)
@@ -241,7 +245,9 @@ def test_the_calls_grow_with_the_difference_and_not_with_the_maps(name: str, cha
 
 
 @pytest.mark.parametrize("operate", [operator.eq, operator.le, operator.sub, operator.xor])
-def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_difference(operate) -> None:
+def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_difference(
+    operate: Callable[[object, object], object],
+) -> None:
     watch = Watch()
     elements = [WatchedKey(number, number * 0x9E3779B1 % (1 << 32), watch) for number in range(10_000)]
     one = HamtSet(elements[1:])
@@ -253,7 +259,7 @@ def test_sets_of_which_one_was_made_from_the_other_are_compared_by_their_differe
 
 def test_keys_and_values_that_cannot_be_compared_are_not() -> None:
     class Incomparable(Key):
-        def __eq__(self, other) -> None:
+        def __eq__(self, other: object) -> bool:
             raise AssertionError("compared")
 
         __hash__ = Key.__hash__

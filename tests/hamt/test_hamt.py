@@ -9,22 +9,23 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from random import Random
+from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import MISSING, Hamt
-from histories import HASHES, HISTORIES, KEYS, SETTERS, set_each, step, step_of_a_dict
+from contextvars_cy import MISSING, Hamt, HamtMutation
+from histories import HASHES, HISTORIES, KEYS, SETTERS, History, Map, set_each, step, step_of_a_dict
 from keys import Key, Unequal
 
 SMALL = st.dictionaries(st.integers(0, 6), st.integers(0, 2))
 
 
-def outcome(call, *args, **kwargs):
+def outcome(call: Callable[..., Any], *args: object, **kwargs: object) -> object:
     """The result as a dict, or what was raised."""
     try:
         return dict(call(*args, **kwargs))
@@ -36,8 +37,9 @@ def outcome(call, *args, **kwargs):
 
 
 @given(HISTORIES)
-def test_any_history_does_as_a_dict_and_keeps_the_invariants(history) -> None:
-    hamt, expected = Hamt(), {}
+def test_any_history_does_as_a_dict_and_keeps_the_invariants(history: History) -> None:
+    hamt: Map = Hamt()
+    expected: dict[Key, object] = {}
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
         step_of_a_dict(expected, name, keys, value)
@@ -50,10 +52,10 @@ def test_any_history_does_as_a_dict_and_keeps_the_invariants(history) -> None:
 
 @pytest.mark.parametrize("size", [1, 31, 33, 1000, 5000])
 @pytest.mark.parametrize("span", [2, 1 << 40])
-def test_a_large_map_does_as_a_dict(size: int, span) -> None:
+def test_a_large_map_does_as_a_dict(size: int, span: int) -> None:
     random = Random(size)
 
-    def keys(number):
+    def keys(number: int) -> list[int]:
         return [random.randrange(-size * span, size * span) for _ in range(number)]
 
     expected = dict.fromkeys(keys(size), 0)
@@ -74,7 +76,7 @@ def test_a_large_map_does_as_a_dict(size: int, span) -> None:
 
 
 @given(SMALL, st.integers(0, 6))
-def test_what_is_missing_is_found_nowhere(mapping, key) -> None:
+def test_what_is_missing_is_found_nowhere(mapping: dict[int, int], key: int) -> None:
     hamt = Hamt(mapping).discard(key)
     assert key not in hamt and key not in hamt.keys() and key not in list(hamt)
     assert hamt.find(key) == (MISSING, False)
@@ -83,8 +85,8 @@ def test_what_is_missing_is_found_nowhere(mapping, key) -> None:
 
 
 @given(HISTORIES, KEYS, st.integers(0, 3))
-def test_maps_that_differ_are_not_equal(history, key, value) -> None:
-    hamt = Hamt()
+def test_maps_that_differ_are_not_equal(history: History, key: Key, value: int) -> None:
+    hamt: Map = Hamt()
     for name, keys, old_value in history:
         hamt = step(hamt, name, keys, old_value)
     changed = hamt.set(key, value)
@@ -98,14 +100,14 @@ def test_maps_that_differ_are_not_equal(history, key, value) -> None:
 class OnlyKeys:
     """A mapping by dict's rule, and by no abstract class."""
 
-    def keys(self):
+    def keys(self) -> list[str]:
         return ["a", "b"]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> str:
         return key * 2
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[], tuple[tuple[object, ...], dict[str, int]]]] = {
     "nothing": lambda: ((), {}),
     "a dict": lambda: (({"a": 1},), {}),
     "a map": lambda: ((Hamt(a=1),), {}),
@@ -135,7 +137,7 @@ def test_a_map_is_made_as_a_dict_is(name: str) -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_update_lays_over_the_map_what_the_constructor_takes(name: str) -> None:
     (args, kwargs), (same_args, same_kwargs) = SOURCES[name](), SOURCES[name]()
-    hamt = Hamt(a=0, z=0)
+    hamt: Hamt[str, int] = Hamt(a=0, z=0)
     expected = outcome(dict, *same_args, **same_kwargs)
     assert outcome(hamt.update, *args, **kwargs) == (
         {"a": 0, "z": 0, **expected} if type(expected) is dict else expected
@@ -144,24 +146,24 @@ def test_update_lays_over_the_map_what_the_constructor_takes(name: str) -> None:
 
 def test_a_source_may_have_items_only() -> None:
     class OnlyItems:
-        def items(self):
+        def items(self) -> Iterator[tuple[str, int]]:
             return iter([("a", 1)])
 
-    assert Hamt(OnlyItems()) == Hamt().update(OnlyItems()) == Hamt(a=1)
-    assert Hamt(OnlyItems(), b=2) == Hamt(a=1, b=2)
-    mutation = Hamt().mutate()
-    mutation.update(OnlyItems())
+    assert Hamt(OnlyItems()) == Hamt().update(OnlyItems()) == Hamt(a=1)  # type: ignore[arg-type]
+    assert Hamt(OnlyItems(), b=2) == Hamt(a=1, b=2)  # type: ignore[arg-type]
+    mutation: HamtMutation[str, int] = Hamt().mutate()
+    mutation.update(OnlyItems())  # type: ignore[arg-type]
     assert mutation.finish() == Hamt(a=1)
 
 
 @pytest.mark.parametrize("call", [Hamt, Hamt().update, Hamt.fromkeys])
-def test_too_many_sources_are_a_type_error(call) -> None:
+def test_too_many_sources_are_a_type_error(call: Callable[..., object]) -> None:
     with pytest.raises(TypeError):
         call({}, {}, {})
 
 
 def test_the_constructor_gives_back_a_map() -> None:
-    hamt = Hamt(a=1)
+    hamt: Hamt[str, int] = Hamt(a=1)
     assert Hamt(hamt) is hamt
 
 
@@ -172,7 +174,7 @@ def test_fromkeys() -> None:
 
 
 def test_init_changes_nothing() -> None:
-    hamt = Hamt().set("a", 1)
+    hamt = Hamt[str, int]().set("a", 1)
     hamt.__init__()
     assert len(hamt) == 1
     assert len(Hamt.__new__(Hamt)) == 0
@@ -191,7 +193,7 @@ def test_set_of_the_same_object_gives_the_same_map() -> None:
 
 @pytest.mark.parametrize("way", [way for way in SETTERS if not way.startswith("merge")])
 @pytest.mark.parametrize("number", [1, 20, 90])
-def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way, number: int) -> None:
+def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way: str, number: int) -> None:
     # Some share a collision node, some stand on the last level, the others two levels deep.
     keys = [Key(index, index % 3 << 30 if index % 2 else index) for index in range(100)]
     old, new = [1], [1]
@@ -201,8 +203,8 @@ def test_a_value_that_is_equal_and_another_object_takes_the_place_of_the_old(way
 
 
 @given(HISTORIES)
-def test_update_with_what_is_there_gives_the_same_map(history) -> None:
-    hamt = Hamt()
+def test_update_with_what_is_there_gives_the_same_map(history: History) -> None:
+    hamt: Map = Hamt()
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
     assert hamt.update(hamt) is hamt.update() is hamt.update([]) is hamt
@@ -211,7 +213,7 @@ def test_update_with_what_is_there_gives_the_same_map(history) -> None:
 
 
 @given(st.lists(st.tuples(KEYS, st.integers(0, 3))), st.lists(st.tuples(KEYS, st.integers(0, 3))))
-def test_update_keeps_the_keys_that_were_there(pairs, more_pairs) -> None:
+def test_update_keeps_the_keys_that_were_there(pairs: list[tuple[Key, int]], more_pairs: list[tuple[Key, int]]) -> None:
     expected = dict(pairs)
     hamt = Hamt(pairs)
     assert all(any(key is old for old in expected) for key in hamt)
@@ -222,7 +224,11 @@ def test_update_keeps_the_keys_that_were_there(pairs, more_pairs) -> None:
 
 def test_the_first_of_two_equal_keys_stays() -> None:
     first, second = Key("a", 1), Key("a", 1)
-    for hamt in (Hamt().set(first, 1).set(second, 2), Hamt([(first, 1), (second, 2)]), Hamt({first: 1}) | {second: 2}):
+    for hamt in (
+        Hamt[Key, int]().set(first, 1).set(second, 2),
+        Hamt([(first, 1), (second, 2)]),
+        Hamt({first: 1}) | {second: 2},
+    ):
         assert next(iter(hamt)) is first
         assert hamt[first] == 2
 
@@ -233,14 +239,14 @@ def test_identity_comes_before_equality() -> None:
     assert (
         hamt[one] is one and one in hamt and one in hamt.keys() and one in hamt.values() and (one, one) in hamt.items()
     )
-    assert hamt == Hamt().set(one, one)
+    assert hamt == Hamt[Unequal, Unequal]().set(one, one)
     assert hamt != Hamt({two: one}) and hamt != Hamt({one: two})
     assert len(hamt.delete(one)) == 0
 
 
 @pytest.mark.parametrize("value", [None, MISSING, NotImplemented, mock.ANY])
-def test_any_value_may_be_stored(value) -> None:
-    hamt = Hamt().set("a", value)
+def test_any_value_may_be_stored(value: object) -> None:
+    hamt = Hamt[str, object]().set("a", value)
     assert hamt.find("a")[0] is value and hamt.find("a")[1]
     assert hamt.get("a", 1) is value and hamt["a"] is value and "a" in hamt
     assert Hamt(hamt.items()) == hamt and len(hamt.delete("a")) == 0
@@ -252,7 +258,7 @@ def test_any_value_may_be_stored(value) -> None:
 
 @pytest.mark.parametrize("access", [Hamt().delete, Hamt().__getitem__])
 @pytest.mark.parametrize("key", ["a", (), ("a", 1), None])
-def test_a_missing_key_is_a_key_error_with_the_key(access, key) -> None:
+def test_a_missing_key_is_a_key_error_with_the_key(access: Callable[[object], object], key: object) -> None:
     with pytest.raises(KeyError) as caught:
         access(key)
     assert caught.value.args == (key,)
@@ -260,13 +266,13 @@ def test_a_missing_key_is_a_key_error_with_the_key(access, key) -> None:
 
 @pytest.mark.parametrize("name", ["find", "set", "delete", "discard", "get", "__getitem__", "__contains__"])
 def test_an_unhashable_key_is_a_type_error(name: str) -> None:
-    hamt = Hamt().set("a", 1)
+    hamt = Hamt[str, int]().set("a", 1)
     with pytest.raises(TypeError, match="unhashable type: 'list'"):
         getattr(hamt, name)([], *([1] if name == "set" else []))
 
 
 @pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge])
-def test_maps_have_no_order(compare) -> None:
+def test_maps_have_no_order(compare: Callable[[object, object], object]) -> None:
     with pytest.raises(TypeError, match="not supported between instances"):
         compare(Hamt(), Hamt())
 
@@ -277,13 +283,13 @@ def test_nobody_iterates_backwards() -> None:
 
 
 def test_a_map_takes_no_attributes_and_no_items() -> None:
-    hamt = Hamt(a=1)
+    hamt: Hamt[str, int] = Hamt(a=1)
     with pytest.raises(AttributeError):
-        hamt.other = 1
+        hamt.other = 1  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
-        hamt["a"] = 2
+        hamt["a"] = 2  # type: ignore[index]
     with pytest.raises(TypeError):
-        del hamt["a"]
+        del hamt["a"]  # type: ignore[attr-defined]
 
 
 # The types that a map's methods give, by an instance of each.
@@ -291,8 +297,9 @@ GIVEN = [Hamt().keys(), Hamt().values(), Hamt().items(), iter(Hamt()), Hamt().mu
 
 
 @pytest.mark.parametrize("instance", GIVEN, ids=lambda instance: type(instance).__name__)
-def test_what_the_methods_give_nobody_else_makes_or_pickles(instance) -> None:
+def test_what_the_methods_give_nobody_else_makes_or_pickles(instance: object) -> None:
     name = type(instance).__name__
+    arguments: tuple[object, ...]
     for arguments in ((), (Hamt(),), (Hamt(), "keys")):
         with pytest.raises(TypeError, match=f"cannot create 'contextvars_cy.{name}' instances"):
             type(instance)(*arguments)
@@ -302,7 +309,7 @@ def test_what_the_methods_give_nobody_else_makes_or_pickles(instance) -> None:
 
 
 @pytest.mark.parametrize("kind", [Hamt, *map(type, GIVEN)], ids=lambda kind: kind.__name__)
-def test_nobody_subclasses_a_map_or_what_its_methods_give(kind: str) -> None:
+def test_nobody_subclasses_a_map_or_what_its_methods_give(kind: type) -> None:
     with pytest.raises(TypeError, match=f"type 'contextvars_cy.{kind.__name__}' is not an acceptable base type"):
         type("Sub", (kind,), {})
 
@@ -311,20 +318,22 @@ def test_nobody_subclasses_a_map_or_what_its_methods_give(kind: str) -> None:
 
 
 @given(SMALL, SMALL, st.sampled_from([dict, Hamt, types.MappingProxyType, collections.OrderedDict]))
-def test_union_is_dicts_on_either_side(left, right, kind: str) -> None:
+def test_union_is_dicts_on_either_side(
+    left: dict[int, int], right: dict[int, int], kind: Callable[[dict[int, int]], Any]
+) -> None:
     assert Hamt(left) | kind(right) == Hamt({**left, **right})
     assert type(kind(left) | Hamt(right)) is Hamt
     assert kind(left) | Hamt(right) == Hamt({**left, **right})
 
 
 def test_union_in_place_binds_a_new_map() -> None:
-    hamt = before = Hamt(a=1)
+    hamt = before = Hamt[str, int](a=1)
     hamt |= {"b": 2}
     assert hamt == Hamt(a=1, b=2) and before == Hamt(a=1)
 
 
 @pytest.mark.parametrize("other", [[("a", 1)], None, {"a"}, 1])
-def test_union_is_for_mappings_only(other) -> None:
+def test_union_is_for_mappings_only(other: Any) -> None:
     with pytest.raises(TypeError, match="unsupported operand"):
         Hamt() | other
     with pytest.raises(TypeError, match="unsupported operand"):
@@ -334,22 +343,22 @@ def test_union_is_for_mappings_only(other) -> None:
 def test_a_map_equals_maps_only() -> None:
     assert Hamt() == Hamt()
     assert Hamt() != {} and {} != Hamt() and Hamt() != 1
-    assert Hamt().__eq__({}) is NotImplemented and Hamt().__or__([]) is NotImplemented
+    assert Hamt().__eq__({}) is NotImplemented and Hamt().__or__([]) is NotImplemented  # type: ignore[operator]
 
 
 def test_keys_of_one_hash_are_told_apart_even_where_one_is_anothers_value() -> None:
     a, b, c = (Key(name, 0) for name in "abc")
-    one, two = Hamt([(a, 1), (b, c)]), Hamt([(c, 1), (a, 1)])
+    one, two = Hamt([(a, 1), (b, c)]), Hamt[Key, object]([(c, 1), (a, 1)])
     assert one != two and two != one
     assert one.diff(two) == ({c: 1}, {b: c}, {})
 
 
 def test_nothing_is_compared_that_is_shared() -> None:
     class Incomparable:
-        def __eq__(self, other) -> None:
+        def __eq__(self, other: object) -> bool:
             raise AssertionError("compared")
 
-    hamt = Hamt((Key(number, number), Incomparable()) for number in range(1000))
+    hamt: Hamt[Key, object] = Hamt((Key(number, number), Incomparable()) for number in range(1000))
     other = hamt.set(Key("more", 7), 1)
     assert hamt != other
     assert hamt.set(Key("more", 7), 2) != other
@@ -363,15 +372,17 @@ COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, 
 VIEWS = st.sampled_from(["keys", "items"])
 
 
-def view_of(mapping, name):
+def view_of(mapping: Any, name: str) -> Any:
     return getattr(mapping, name)()
 
 
 @pytest.mark.parametrize("operate", OPERATORS)
 @pytest.mark.parametrize("name", ["keys", "items"])
 @given(SMALL, SMALL, st.sampled_from([set, frozenset, list, iter, "dict", "map"]))
-def test_operators_of_views_are_those_of_dicts_views(name: str, operate, left, right, kind: str) -> None:
-    def other():
+def test_operators_of_views_are_those_of_dicts_views(
+    name: str, operate: Callable[[Any, Any], object], left: dict[int, int], right: dict[int, int], kind: Any
+) -> None:
+    def other() -> Any:
         if kind == "map":
             return view_of(Hamt(right), name)
         return view_of(right, name) if kind == "dict" else kind(view_of(right, name))
@@ -389,7 +400,9 @@ def test_operators_of_views_are_those_of_dicts_views(name: str, operate, left, r
 @pytest.mark.parametrize("compare", COMPARISONS)
 @pytest.mark.parametrize("name", ["keys", "items"])
 @given(SMALL, SMALL, st.sampled_from([set, frozenset, "dict", "map"]))
-def test_comparisons_of_views_are_those_of_dicts_views(name: str, compare, left, right, kind: str) -> None:
+def test_comparisons_of_views_are_those_of_dicts_views(
+    name: str, compare: Callable[[Any, Any], bool], left: dict[int, int], right: dict[int, int], kind: Any
+) -> None:
     other = view_of(Hamt(right) if kind == "map" else right, name)
     if kind in (set, frozenset):
         other = kind(other)
@@ -398,13 +411,13 @@ def test_comparisons_of_views_are_those_of_dicts_views(name: str, compare, left,
 
 
 @given(SMALL, SMALL, VIEWS)
-def test_disjoint_views_are_those_of_dicts_views(left, right, name: str) -> None:
+def test_disjoint_views_are_those_of_dicts_views(left: dict[int, int], right: dict[int, int], name: str) -> None:
     other = list(view_of(right, name))
     assert view_of(Hamt(left), name).isdisjoint(other) is view_of(left, name).isdisjoint(other)
 
 
 @given(SMALL, st.integers(0, 6), st.integers(0, 2))
-def test_views_hold_what_dicts_views_hold(mapping, key, value) -> None:
+def test_views_hold_what_dicts_views_hold(mapping: dict[int, int], key: int, value: int) -> None:
     hamt = Hamt(mapping)
     assert sorted(hamt.keys()) == sorted(hamt) == sorted(mapping)
     assert sorted(hamt.values()) == sorted(mapping.values())
@@ -422,12 +435,12 @@ def test_views_can_be_iterated_again_and_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("item", [1, "ab", ("a",), ("a", 1, 1), ["a", 1], None])
-def test_what_is_no_pair_is_no_item(item) -> None:
+def test_what_is_no_pair_is_no_item(item: Any) -> None:
     assert item not in Hamt(a=1).items()
 
 
 def test_views_of_unhashable_values() -> None:
-    hamt = Hamt(a=[1])
+    hamt: Hamt[str, list[int]] = Hamt(a=[1])
     assert [1] in hamt.values() and ("a", [1]) in hamt.items() and ("a", []) not in hamt.items()
     assert hamt.items() == {"a": [1]}.items() and hamt.items() != {"a": []}.items()
     with pytest.raises(TypeError, match="unhashable"):
@@ -451,8 +464,8 @@ def test_views_show_what_they_hold(name: str) -> None:
 
 
 @given(HISTORIES)
-def test_iteration_is_in_the_order_of_the_dump(history) -> None:
-    hamt = Hamt()
+def test_iteration_is_in_the_order_of_the_dump(history: History) -> None:
+    hamt: Map = Hamt()
     for name, keys, value in history:
         hamt = step(hamt, name, keys, value)
     shown = [line.strip() for line in hamt._dump().splitlines() if ": " in line]
@@ -462,7 +475,7 @@ def test_iteration_is_in_the_order_of_the_dump(history) -> None:
 
 def test_iteration_reaches_the_last_level() -> None:
     keys = [Key("a", 0), Key("b", 1 << 31), Key("c", 1 << 31), Key("d", 1 << 30)]
-    hamt = Hamt((key, key.name) for key in keys)
+    hamt: Hamt[Key, Any] = Hamt((key, key.name) for key in keys)
     hamt._check()
     assert sorted(hamt.values()) == ["a", "b", "c", "d"]
     assert hamt._dump().count("CollisionNode") == 1
@@ -506,7 +519,7 @@ def test_pairs_that_nobody_keeps_are_as_good_as_others() -> None:
 
 
 @given(SMALL)
-def test_equal_maps_have_one_hash(mapping) -> None:
+def test_equal_maps_have_one_hash(mapping: dict[int, int]) -> None:
     pairs = list(mapping.items())
     hamt = Hamt(pairs)
     assert hash(hamt) == hash(hamt) == hash(Hamt(pairs[::-1]))
@@ -514,14 +527,14 @@ def test_equal_maps_have_one_hash(mapping) -> None:
 
 
 @given(st.lists(HASHES, unique=True, max_size=6))
-def test_the_hash_depends_on_keys_and_on_values(hashes) -> None:
+def test_the_hash_depends_on_keys_and_on_values(hashes: list[int]) -> None:
     keys = [Key(key_hash, key_hash) for key_hash in hashes]
     hamts = [Hamt(), *(Hamt({key: value}) for key in keys for value in ("a", "b")), Hamt.fromkeys(keys, "c")]
     assert len({hash(hamt) for hamt in hamts}) == len({tuple(map(hash, hamt.items())) for hamt in hamts})
 
 
 def test_a_map_with_an_unhashable_value_has_no_hash() -> None:
-    hamt = Hamt(a=[])
+    hamt: Hamt[str, list[int]] = Hamt(a=[])
     for _ in range(2):
         with pytest.raises(TypeError, match="unhashable type: 'list'"):
             hash(hamt)
@@ -537,8 +550,8 @@ def test_repr() -> None:
 
 
 def test_a_map_within_itself_shows_that() -> None:
-    inner = []
-    hamt = Hamt(a=inner)
+    inner: list[object] = []
+    hamt: Hamt[str, object] = Hamt(a=inner)
     inner.append(hamt)
     assert repr(hamt) == "Hamt({'a': [Hamt({...})]})"
     assert repr(hamt) == "Hamt({'a': [Hamt({...})]})"
@@ -546,17 +559,17 @@ def test_a_map_within_itself_shows_that() -> None:
 
 def test_a_repr_that_raises_passes_through() -> None:
     class Shy:
-        def __repr__(self) -> None:
+        def __repr__(self) -> str:
             raise ZeroDivisionError
 
-    hamt = Hamt(a=Shy())
+    hamt: Hamt[str, Shy] = Hamt(a=Shy())
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             repr(hamt)
 
 
 @given(SMALL, st.integers(0, pickle.HIGHEST_PROTOCOL))
-def test_pickle(mapping, protocol) -> None:
+def test_pickle(mapping: dict[int, int], protocol: int) -> None:
     hamt = Hamt(mapping)
     again = pickle.loads(pickle.dumps(hamt, protocol))
     again._check()
@@ -566,14 +579,14 @@ def test_pickle(mapping, protocol) -> None:
 
 
 def test_a_map_within_itself_is_pickled_and_copied() -> None:
-    inner = []
+    inner: list[Any] = []
     inner.append(Hamt(a=inner))
     for again in (pickle.loads(pickle.dumps(inner)), copy.deepcopy(inner)):
         assert again is not inner and again[0]["a"] is again
 
 
 def test_a_copy_is_the_map_and_a_deep_copy_is_not() -> None:
-    hamt = Hamt(a=[1])
+    hamt: Hamt[str, list[int]] = Hamt(a=[1])
     assert copy.copy(hamt) is hamt
     deep = copy.deepcopy(hamt)
     assert deep == hamt and deep["a"] is not hamt["a"]
@@ -583,13 +596,14 @@ def test_a_copy_is_the_map_and_a_deep_copy_is_not() -> None:
 
 
 def test_weak_references() -> None:
+    referent: object
     for referent in (Hamt(a=1), Hamt(a=1).mutate()):
         assert weakref.ref(referent)() is referent
 
 
 def test_subscription() -> None:
-    assert Hamt[str, int].__origin__ is Hamt
-    assert Hamt[str, int].__args__ == (str, int)
+    assert Hamt[str, int].__origin__ is Hamt  # type: ignore[attr-defined]
+    assert Hamt[str, int].__args__ == (str, int)  # type: ignore[attr-defined]
     assert Hamt[str, int](a=1) == Hamt(a=1)
 
 
@@ -610,7 +624,7 @@ match hamt:
     case {"a": 1, "b": found, **rest}:
         pass
 """
-        names = {"hamt": Hamt(a=1, b=2, c=3)}
+        names: dict[str, object] = {"hamt": Hamt(a=1, b=2, c=3)}
         exec(compile(program, "match", "exec"), names)
         assert names["found"] == 2
         assert names["rest"] == {"c": 3}
@@ -621,7 +635,7 @@ match hamt:
 
 def test_check_names_the_broken_invariant() -> None:
     key = Key("a", 1)
-    hamt = Hamt().set(key, 1)
+    hamt = Hamt[Key, int]().set(key, 1)
     key.key_hash = 2
     with pytest.raises(AssertionError, match="invariant 5: key .* is out of its hash's place"):
         hamt._check()

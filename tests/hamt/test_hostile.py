@@ -6,14 +6,15 @@ import gc
 import itertools
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Hamt, HamtSet
-from histories import HISTORIES, KEYS, REMOVERS, SETTERS, of_any_length, set_each, step
+from contextvars_cy import Hamt, HamtMutation, HamtSet
+from histories import HISTORIES, KEYS, REMOVERS, SETTERS, History, Map, of_any_length, set_each, step
 from interpreters import needs_room_at_the_end, needs_the_usual_frames, too_long_to_trace
 from keys import Key, Sabotage, Watch, WatchedKey
 from scenes import HASHES, OPERATIONS, Objects, Scene, described, undisturbed
@@ -85,7 +86,7 @@ def test_calls_that_use_the_maps_meanwhile_do_no_harm(name: str) -> None:
 PROGRAMS = of_any_length(st.tuples(st.sampled_from([*OPERATIONS]), st.integers(0, 12)), 20)
 
 
-def run(program, objects) -> None:
+def run(program: Iterable[tuple[str, int]], objects: Objects) -> None:
     """Do each operation twice: with the call of a number raising, and undisturbed."""
     scene = Scene(objects)
     results = []
@@ -104,16 +105,16 @@ if sys.implementation.name == "cpython":
     import tracemalloc
 
     @given(PROGRAMS)
-    def test_every_reference_is_given_back(program) -> None:
+    def test_every_reference_is_given_back(program: list[tuple[str, int]]) -> None:
         objects = Objects()
         before = objects.reference_counts()
         run(program, objects)
         assert objects.reference_counts() == before
 
     @given(HISTORIES)
-    def test_every_reference_is_given_back_after_any_history(history) -> None:
+    def test_every_reference_is_given_back_after_any_history(history: History) -> None:
         def live() -> None:
-            hamts = [Hamt()]
+            hamts: list[Map] = [Hamt()]
             for name, keys, value in history:
                 hamts.append(step(hamts[-1], name, keys, value))
 
@@ -126,7 +127,7 @@ if sys.implementation.name == "cpython":
     def test_memory_stays_flat() -> None:
         objects = Objects()
 
-        def rounds(number):
+        def rounds(number: int) -> int:
             for _ in range(number):
                 run(program, objects)
             gc.collect()
@@ -153,7 +154,7 @@ if sys.implementation.name == "cpython":
     def test_the_collector_may_run_at_every_allocation() -> None:
         program = [(name, 0) for name in OPERATIONS]
         run(program, Objects())
-        hamt = Hamt()
+        hamt: Map = Hamt()
         for name in [*SETTERS, *REMOVERS]:
             hamt = step(hamt, name, [Key(number, number % 3 << 31 | number) for number in range(40)], name)
             hamt._check()
@@ -182,9 +183,9 @@ if sys.implementation.name == "cpython":
         *("mutation", "changed mutation", "two mutations", "finished mutation"),
     ],
 )
-def test_cycles_are_collected(tie, key_hashes) -> None:
+def test_cycles_are_collected(tie: Callable[[object, Map], object], key_hashes: list[int]) -> None:
     class Value:
-        pass
+        tie: object
 
     value = Value()
     hamt = Hamt((Key(number, key_hash), value) for number, key_hash in enumerate(key_hashes))
@@ -198,8 +199,8 @@ def test_cycles_are_collected(tie, key_hashes) -> None:
 @pytest.mark.parametrize(
     "finish", [lambda mutation: None, lambda mutation: mutation.finish()], ids=["open", "finished"]
 )
-def test_a_mutation_that_holds_itself_is_collected(finish) -> None:
-    mutation = Hamt().mutate()
+def test_a_mutation_that_holds_itself_is_collected(finish: Callable[[HamtMutation[str, object]], object]) -> None:
+    mutation: HamtMutation[str, object] = Hamt().mutate()
     mutation["itself"] = mutation
     finish(mutation)
     reference = weakref.ref(mutation)
@@ -208,27 +209,27 @@ def test_a_mutation_that_holds_itself_is_collected(finish) -> None:
     assert reference() is None
 
 
-def begun(iterator):
+def begun(iterator: Iterator[object]) -> Iterator[object]:
     next(iterator)
     return iterator
 
 
-def changed(mutation, value):
+def changed(mutation: HamtMutation[Any, Any], value: object) -> HamtMutation[Any, Any]:
     mutation["value"] = value
     mutation[Key("new", 1)] = value
     return mutation
 
 
-def finished(mutation):
+def finished(mutation: HamtMutation[Any, Any]) -> HamtMutation[Any, Any]:
     len(mutation)
     mutation.finish()
     return mutation
 
 
-def chain(length):
-    hamt = Hamt()
+def chain(length: int) -> Hamt[str, object]:
+    hamt: Hamt[str, object] = Hamt()
     for _ in range(length):
-        hamt = Hamt().set("a", hamt)
+        hamt = Hamt[str, object]().set("a", hamt)
     return hamt
 
 
@@ -241,9 +242,9 @@ def test_a_long_chain_of_maps_dies() -> None:
 @needs_the_usual_frames
 @too_long_to_trace
 def test_a_long_chain_of_mutations_dies() -> None:
-    mutation = Hamt().mutate()
+    mutation: HamtMutation[str, object] = Hamt().mutate()
     for _ in range(200_000):
-        mutation, inner = Hamt().mutate(), mutation
+        mutation, inner = Hamt[str, object]().mutate(), mutation
         mutation["inner"] = inner
     del mutation, inner
 
@@ -255,13 +256,13 @@ def test_a_long_chain_of_mutations_dies() -> None:
     [repr, hash, lambda hamt: hamt == chain(100_000), lambda hamt: hamt.diff(chain(100_000))],
     ids=["repr", "hash", "==", "diff"],
 )
-def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call) -> None:
+def test_a_chain_too_long_for_the_stack_is_a_recursion_error(call: Callable[[Hamt[str, object]], object]) -> None:
     with pytest.raises(RecursionError):
         call(chain(100_000))
 
 
 def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm() -> None:
-    iterators = []
+    iterators: list[Iterator[Key]] = []
 
     class Value:
         def __del__(self) -> None:
@@ -286,8 +287,10 @@ def test_a_finaliser_that_goes_on_with_the_iterator_does_no_harm() -> None:
     ],
     ids=["set", "update", "pop", "del"],
 )
-def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_harm(change, left) -> None:
-    outcomes = []
+def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_harm(
+    change: Callable[[HamtMutation[str, object]], object], left: set[str]
+) -> None:
+    outcomes: list[set[str]] = []
 
     class Value:
         def __del__(self) -> None:
@@ -297,7 +300,7 @@ def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_ha
             except (RuntimeError, ValueError):
                 outcomes.append(set())
 
-    mutation = Hamt().mutate()
+    mutation: HamtMutation[str, object] = Hamt().mutate()
     mutation["a"] = Value()
     change(mutation)
     hamt = mutation.finish()
@@ -313,7 +316,7 @@ def test_a_finaliser_that_changes_the_mutation_whose_change_called_it_does_no_ha
 @too_long_to_trace
 def test_thousands_of_keys_with_one_hash() -> None:
     class Same(str):
-        def __hash__(self):
+        def __hash__(self) -> int:
             return 7
 
     keys = [Same(number) for number in range(2000)]
@@ -353,20 +356,20 @@ def test_hashes_that_differ_in_the_last_level_only() -> None:
 def test_everything_is_walked_down_to_the_eighth_level() -> None:
     """CPython issue 93065: a walk whose stack had one level too few."""
     keys = [Key(number, key_hash) for number, key_hash in enumerate([0, 0, 0, 1 << 30, 1 << 25, 1 << 32 | 1, 0])]
-    hamt = Hamt((key, key.name) for key in keys)
+    hamt: Hamt[Key, Any] = Hamt((key, key.name) for key in keys)
     hamt._check()
     assert set(hamt) == set(hamt.keys()) == set(keys)
     assert sorted(hamt.values()) == list(range(7))
     assert dict(hamt.items()) == dict(zip(keys, range(7)))
     assert hamt == Hamt.fromkeys(keys).update(zip(keys, range(7)))
-    assert Hamt().diff(hamt).added == Hamt(hamt).diff(Hamt()).removed == dict(hamt)
+    assert Hamt[Key, Any]().diff(hamt).added == Hamt(hamt).diff(Hamt()).removed == dict(hamt)
 
 
 @pytest.mark.parametrize(
     "numbers",
     [[-1, -2], [0, -1, -2, -3], [-1 << 60, 1 << 60], [5, 1 << 32 | 4, 2 << 32 | 7], [sys.maxsize, -sys.maxsize - 1]],
 )
-def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers) -> None:
+def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers: list[int]) -> None:
     hamt = Hamt((number, str(number)) for number in numbers)
     hamt._check()
     assert {number: hamt[number] for number in numbers} == {number: str(number) for number in numbers}
@@ -386,16 +389,16 @@ def test_keys_of_one_folded_hash_share_a_collision_node() -> None:
 
 
 @given(st.lists(KEYS), KEYS)
-def test_a_hash_that_is_no_number_is_a_type_error(keys, victim) -> None:
+def test_a_hash_that_is_no_number_is_a_type_error(keys: list[Key], victim: Key) -> None:
     hamt = Hamt.fromkeys(keys)
-    victim.key_hash = "text"
+    victim.key_hash = "text"  # type: ignore[assignment]
     with pytest.raises(TypeError, match="__hash__ method should return an integer"):
         hamt.set(victim, 1)
 
 
 def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was() -> None:
     watch = Watch()
-    hamt = Hamt().set(WatchedKey("old", 3, watch), 1)
+    hamt = Hamt[Key, int]().set(WatchedKey("old", 3, watch), 1)
     before = hamt._dump()
     watch.restart(fails_at=2)
     with pytest.raises(Sabotage):
@@ -412,7 +415,7 @@ def test_an_answer_of_equality_that_has_no_truth_passes_through() -> None:
     class Vague(Key):
         __hash__ = Key.__hash__
 
-        def __eq__(self, other):
+        def __eq__(self, other: object) -> Any:
             return Doubtful()
 
     hamt = set_each(Hamt(), [Vague("a", 1)], Vague("value", 0))

@@ -28,7 +28,7 @@ QUIET = {
     "len": lambda scene, objects: len(scene.hamt) + len(scene.hamt.items()) + len(scene.set),
     "repr": lambda scene, objects: repr(Hamt(a=1)),
     "copy": lambda scene, objects: scene.hamt.__copy__() is scene.hamt,
-    "reduce": lambda scene, objects: Hamt(a=1).__reduce__() == (),
+    "reduce": lambda scene, objects: Hamt(a=1).__reduce__() == (),  # type: ignore[comparison-overlap]
     "mutate": lambda scene, objects: scene.hamt.mutate().finish() is scene.hamt,
     "a big map": lambda scene, objects: Hamt.fromkeys(range(40)),
     "update of a big map": lambda scene, objects: BIG.update(dict.fromkeys(range(30, 50), 1)),
@@ -44,7 +44,7 @@ NAMES = [
 ]
 
 
-def changed(hamt):
+def changed(hamt: Hamt[int, int]) -> Hamt[int, int]:
     with hamt.mutate() as mutation:
         for number in range(0, 50, 9):
             mutation[number] = number
@@ -62,7 +62,7 @@ MERGES = pytest.mark.skipif(DEBUG_BUILD and sys.version_info >= (3, 14), reason=
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=MERGES) if name.startswith("merge ") else name for name in NAMES]
 )
-def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting) -> None:
+def test_a_lack_of_memory_leaves_all_as_it_was(name: str, lasting: bool) -> None:
     objects = Objects()
     scenes = [Scene(objects)]
     before = scenes[-1].state()

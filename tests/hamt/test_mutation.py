@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 from unittest import mock
 
 import pytest
@@ -17,6 +18,9 @@ from contextvars_cy import MISSING, Hamt, HamtMutation
 from histories import HASHES, KEYS, of_any_length
 from keys import Key, Watch, WatchedKey
 
+T = TypeVar("T")
+Pairs = list[tuple[Key, int]]
+
 VALUES = st.integers(0, 3)
 PAIRS = st.lists(st.tuples(KEYS, VALUES), max_size=4)
 
@@ -24,17 +28,17 @@ PAIRS = st.lists(st.tuples(KEYS, VALUES), max_size=4)
 # ---- a history in lockstep with a dict ----
 
 
-class Model(dict):
+class Model(dict[Key, int]):
     """A dict with what a mutation has by other names."""
 
     set = dict.__setitem__
 
-    def update(self, source) -> None:
+    def update(self, source: Iterable[tuple[Key, int]]) -> None:  # type: ignore[override]
         super().update(source)
 
 
 # Each takes a mutation, a key, a value and pairs.
-CALLS = {
+CALLS: dict[str, Callable[[Any, Key, int, Pairs], object]] = {
     "set": lambda mutation, key, value, pairs: mutation.set(key, value),
     "[]=": lambda mutation, key, value, pairs: mutation.__setitem__(key, value),
     "del": lambda mutation, key, value, pairs: mutation.__delitem__(key),
@@ -52,7 +56,7 @@ CALLS = {
 PROGRAMS = of_any_length(st.tuples(st.sampled_from([*CALLS, "share", "go on"]), KEYS, VALUES, PAIRS), 25)
 
 
-def outcome(call, *args):
+def outcome(call: Callable[..., object], *args: object) -> object:
     try:
         return call(*args)
     except (KeyError, TypeError, ValueError) as error:
@@ -60,7 +64,9 @@ def outcome(call, *args):
 
 
 @given(PAIRS, PROGRAMS)
-def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program) -> None:
+def test_a_mutation_does_as_a_dict_and_writes_to_no_map(
+    pairs: Pairs, program: list[tuple[str, Key, int, Pairs]]
+) -> None:
     kept = [Hamt(pairs)]
     model = Model(pairs)
     mutation = kept[0].mutate()
@@ -90,7 +96,7 @@ def test_a_mutation_does_as_a_dict_and_writes_to_no_map(pairs, program) -> None:
 
 
 @given(PAIRS, PAIRS, PAIRS)
-def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_pairs) -> None:
+def test_mutations_of_one_map_know_nothing_of_each_other(pairs: Pairs, one_pairs: Pairs, two_pairs: Pairs) -> None:
     hamt = Hamt(pairs)
     one, two = hamt.mutate(), hamt.mutate()
     for key, value in one_pairs:
@@ -109,9 +115,9 @@ def test_mutations_of_one_map_know_nothing_of_each_other(pairs, one_pairs, two_p
 
 
 @given(PAIRS, PAIRS)
-def test_equal_mutations(pairs, other_pairs) -> None:
+def test_equal_mutations(pairs: Pairs, other_pairs: Pairs) -> None:
     hamt, other = Hamt(pairs), Hamt(other_pairs)
-    mutation = Hamt().mutate()
+    mutation: HamtMutation[Key, int] = Hamt().mutate()
     mutation.update(pairs)
     assert (mutation == other.mutate()) is (hamt == other) is not (mutation != other.mutate())
     assert mutation == hamt.mutate() and mutation == mutation
@@ -122,7 +128,7 @@ def test_equal_mutations(pairs, other_pairs) -> None:
 
 
 @pytest.mark.parametrize("settle", [len, repr, lambda mutation: None], ids=["after len", "after repr", "at once"])
-def test_a_key_set_after_its_removal_is_the_new_one(settle) -> None:
+def test_a_key_set_after_its_removal_is_the_new_one(settle: Callable[[HamtMutation[Key, int]], object]) -> None:
     old, new = Key("a", 1), Key("a", 1)
     for mutation in (Hamt({old: 1, Key("b", 1): 2}).mutate(), Hamt({old: 1}).mutate(), Hamt().mutate()):
         mutation.set(old, 1)
@@ -145,8 +151,8 @@ def test_a_key_set_again_is_the_old_one() -> None:
 
 
 def test_what_changes_nothing_gives_the_map_back() -> None:
-    value = []
-    hamt = Hamt(a=value)
+    value: list[int] = []
+    hamt: Hamt[str, list[int]] = Hamt(a=value)
     mutation = hamt.mutate()
     mutation["a"] = value
     mutation.pop("b", None)
@@ -159,8 +165,8 @@ def test_what_changes_nothing_gives_the_map_back() -> None:
 
 
 @pytest.mark.parametrize("value", [None, MISSING, mock.ANY])
-def test_any_value_may_be_stored(value) -> None:
-    mutation = Hamt(a=1).mutate()
+def test_any_value_may_be_stored(value: object) -> None:
+    mutation = Hamt[str, object](a=1).mutate()
     mutation["a"] = mutation["b"] = value
     assert mutation["a"] is value and mutation.get("b", 1) is value and "b" in mutation
     assert mutation.pop("a") is value and mutation.get("a", 1) == 1
@@ -177,7 +183,7 @@ def test_the_default_of_pop_may_be_anything() -> None:
 @pytest.mark.parametrize(
     "access", [HamtMutation.pop, HamtMutation.__getitem__, HamtMutation.__delitem__], ids=["pop", "[]", "del"]
 )
-def test_a_missing_key_is_a_key_error_with_the_key(access) -> None:
+def test_a_missing_key_is_a_key_error_with_the_key(access: Callable[[HamtMutation[Any, int], object], object]) -> None:
     mutation = Hamt({"a": 1, (1, 2): 3}).mutate()
     del mutation[1, 2]
     for key in ((1, 2), "b"):
@@ -196,8 +202,8 @@ def test_a_missing_key_is_a_key_error_with_the_key(access) -> None:
         lambda mutation: mutation.update([("b", 2), ([], 1)]),
     ],
 )
-def test_an_unhashable_key_is_a_type_error(call) -> None:
-    mutation = Hamt(a=1).mutate()
+def test_an_unhashable_key_is_a_type_error(call: Callable[[HamtMutation[str, int]], object]) -> None:
+    mutation: HamtMutation[str, int] = Hamt(a=1).mutate()
     with pytest.raises(TypeError, match="unhashable type: 'list'"):
         call(mutation)
     assert mutation.finish() == Hamt(a=1)
@@ -205,7 +211,7 @@ def test_an_unhashable_key_is_a_type_error(call) -> None:
 
 # ---- the end of a mutation ----
 
-CHANGES = {
+CHANGES: dict[str, Callable[[HamtMutation[Any, int]], object]] = {
     "set": lambda mutation: mutation.set("a", 2),
     "[]=": lambda mutation: mutation.__setitem__("a", 2),
     "del": lambda mutation: mutation.__delitem__("a"),
@@ -220,7 +226,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_finished_mutation_takes_no_change(name: str) -> None:
-    mutation = Hamt(a=1).mutate()
+    mutation: HamtMutation[str, int] = Hamt(a=1).mutate()
     hamt = mutation.finish()
     with pytest.raises(ValueError, match="the mutation has been finished"):
         CHANGES[name](mutation)
@@ -228,7 +234,7 @@ def test_a_finished_mutation_takes_no_change(name: str) -> None:
 
 
 def test_a_finished_mutation_can_be_read() -> None:
-    mutation = Hamt(a=1).mutate()
+    mutation: HamtMutation[str, int] = Hamt(a=1).mutate()
     mutation["b"] = 2
     hamt = mutation.finish()
     assert mutation["a"] == 1 and mutation.get("b") == 2 and mutation.get("c", 3) == 3
@@ -238,7 +244,7 @@ def test_a_finished_mutation_can_be_read() -> None:
 
 
 def test_with_finishes_the_mutation() -> None:
-    with Hamt(a=1).mutate() as mutation:
+    with Hamt[str, int](a=1).mutate() as mutation:
         mutation["b"] = 2
     with pytest.raises(ValueError, match="finished"):
         mutation["b"] = 3
@@ -247,7 +253,7 @@ def test_with_finishes_the_mutation() -> None:
 
 def test_with_finishes_the_mutation_also_when_its_body_raises() -> None:
     with pytest.raises(ZeroDivisionError):
-        with Hamt(a=1).mutate() as mutation:
+        with Hamt[str, int](a=1).mutate() as mutation:
             mutation["b"] = 2
             1 / 0
     with pytest.raises(ValueError, match="finished"):
@@ -256,14 +262,14 @@ def test_with_finishes_the_mutation_also_when_its_body_raises() -> None:
 
 
 def test_with_may_hold_a_finish() -> None:
-    with Hamt().mutate() as mutation:
+    with Hamt[str, int]().mutate() as mutation:
         mutation["a"] = 1
         hamt = mutation.finish()
     assert mutation.finish() is hamt == Hamt(a=1)
 
 
 @given(PAIRS, PAIRS)
-def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs) -> None:
+def test_the_map_goes_its_own_way_meanwhile(pairs: Pairs, more_pairs: Pairs) -> None:
     hamt = before = Hamt(pairs)
     mutation = hamt.mutate()
     for key, value in more_pairs:
@@ -282,31 +288,31 @@ def test_the_map_goes_its_own_way_meanwhile(pairs, more_pairs) -> None:
     ("call", "text"),
     [
         (lambda: iter(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
-        (lambda: list(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
-        (lambda: Hamt(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
-        (lambda: Hamt().mutate().update(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),
+        (lambda: list(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),  # type: ignore[call-overload]
+        (lambda: Hamt(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),  # type: ignore[arg-type]
+        (lambda: Hamt().mutate().update(Hamt().mutate()), "'.*HamtMutation' object is not iterable"),  # type: ignore[arg-type]
         (lambda: hash(Hamt().mutate()), "unhashable type: '.*HamtMutation'"),
         (lambda: copy.copy(Hamt().mutate()), "cannot pickle 'contextvars_cy.HamtMutation' object"),
         (lambda: copy.deepcopy(Hamt().mutate()), "cannot pickle 'contextvars_cy.HamtMutation' object"),
-        (lambda: Hamt().mutate() < Hamt().mutate(), "not supported between instances"),
-        (lambda: Hamt().mutate() | {}, "unsupported operand"),
-        (lambda: Hamt().mutate().set("a"), "argument"),
-        (lambda: Hamt().mutate().pop("a", 1, 2), "argument"),
-        (lambda: Hamt().mutate().update({}, {}), "argument"),
+        (lambda: Hamt().mutate() < Hamt().mutate(), "not supported between instances"),  # type: ignore[operator]
+        (lambda: Hamt().mutate() | {}, "unsupported operand"),  # type: ignore[operator]
+        (lambda: Hamt[str, int]().mutate().set("a"), "argument"),  # type: ignore[call-arg]
+        (lambda: Hamt().mutate().pop("a", 1, 2), "argument"),  # type: ignore[call-arg]
+        (lambda: Hamt().mutate().update({}, {}), "argument"),  # type: ignore[call-arg]
     ],
 )
-def test_refusals(call, text: str) -> None:
+def test_refusals(call: Callable[[], object], text: str) -> None:
     with pytest.raises(TypeError, match=text):
         call()
 
 
 def test_a_mutation_takes_no_attributes() -> None:
     with pytest.raises(AttributeError):
-        Hamt().mutate().other = 1
+        Hamt().mutate().other = 1  # type: ignore[attr-defined]
 
 
 def test_repr() -> None:
-    mutation = Hamt(a=1).mutate()
+    mutation: HamtMutation[str, int] = Hamt(a=1).mutate()
     mutation["b"] = 2
     del mutation["a"]
     assert repr(mutation) == "HamtMutation({'b': 2})"
@@ -315,7 +321,7 @@ def test_repr() -> None:
 
 
 def test_a_mutation_within_itself_shows_that() -> None:
-    mutation = Hamt().mutate()
+    mutation: HamtMutation[str, object] = Hamt().mutate()
     mutation["a"] = mutation
     assert repr(mutation) == "HamtMutation({'a': HamtMutation({...})})"
 
@@ -325,13 +331,13 @@ def test_a_mutation_within_itself_shows_that() -> None:
 
 @pytest.mark.parametrize("outer", ["set", "[]=", "del", "pop", "update"])
 @pytest.mark.parametrize("name", [name for name in CHANGES if name != "with"])
-def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name: str) -> None:
+def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer: str, name: str) -> None:
     watch = Watch()
     # Several keys of one hash, so that a key is compared whatever the operation.
     keys = [WatchedKey(number, 7, watch) for number in range(4)]
-    mutation = Hamt({"a": 1, keys[0]: 0, keys[1]: 1}).mutate()
+    mutation = Hamt[object, int]({"a": 1, keys[0]: 0, keys[1]: 1}).mutate()
     mutation[keys[2]] = 2
-    outcomes = []
+    outcomes: list[object] = []
 
     def change() -> None:
         try:
@@ -345,7 +351,7 @@ def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name:
     if outer == "update":
         mutation.update([(probe, 5)])
     elif outer in ("del", "pop"):
-        {"del": HamtMutation.__delitem__, "pop": HamtMutation.pop}[outer](mutation, probe)
+        (HamtMutation.__delitem__ if outer == "del" else HamtMutation.pop)(mutation, probe)
     else:
         {"set": HamtMutation.set, "[]=": HamtMutation.__setitem__}[outer](mutation, probe, 5)
     # Once in `__hash__` and once in `__eq__` at least.
@@ -361,11 +367,13 @@ def test_a_change_from_within_a_change_is_refused_and_loses_nothing(outer, name:
 
 
 @pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
-def test_reading_from_within_a_change_sees_what_was_there(read) -> None:
+def test_reading_from_within_a_change_sees_what_was_there(
+    read: Callable[[HamtMutation[WatchedKey, int], WatchedKey], object],
+) -> None:
     watch = Watch()
     keys = [WatchedKey(number, 7, watch) for number in range(3)]
     mutation = Hamt.fromkeys(keys[:2], 1).mutate()
-    seen = []
+    seen: list[object] = []
     watch.restart(acts=lambda: seen.append(read(mutation, keys[1])))
     mutation[keys[2]] = 1
     mutation.pop(keys[0])
@@ -376,15 +384,19 @@ def test_reading_from_within_a_change_sees_what_was_there(read) -> None:
 @pytest.mark.parametrize("read", [HamtMutation.get, HamtMutation.__getitem__, HamtMutation.__contains__])
 @pytest.mark.parametrize("settle", [len, repr, HamtMutation.update, HamtMutation.finish])
 @pytest.mark.parametrize("pending", [False, True], ids=["in the map", "pending"])
-def test_a_change_from_within_reading_does_not_disturb_it(read, settle, pending) -> None:
+def test_a_change_from_within_reading_does_not_disturb_it(
+    read: Callable[[HamtMutation[Key, int], Key], object],
+    settle: Callable[[HamtMutation[Key, int]], object],
+    pending: bool,
+) -> None:
     watch = Watch()
-    keys = [WatchedKey(number, 7, watch) for number in range(8)]
+    keys: list[Key] = [WatchedKey(number, 7, watch) for number in range(8)]
     mutation = Hamt.fromkeys([] if pending else keys, 1).mutate()
     if pending:
         for key in keys:
             mutation[key] = 1
     strangers = [Key(number, 7) for number in range(8)]
-    churn = []
+    churn: list[object] = []
 
     def change() -> None:
         try:
@@ -413,11 +425,11 @@ def hasty_switching() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-def in_two_threads(work):
+def in_two_threads(work: Callable[[int], T]) -> list[T]:
     """The results of the work, begun in both threads at the same time."""
     barrier = threading.Barrier(2)
 
-    def begin(number):
+    def begin(number: int) -> T:
         barrier.wait()
         return work(number)
 
@@ -429,8 +441,9 @@ def in_two_threads(work):
 def test_two_threads_lose_no_store_that_was_not_refused() -> None:
     mutation = Hamt.fromkeys([Key(("old", index), index) for index in range(64)], "old").mutate()
 
-    def work(number):
-        stored, removed = {}, set()
+    def work(number: int) -> tuple[dict[Key, int], set[Key]]:
+        stored: dict[Key, int] = {}
+        removed: set[Key] = set()
         for index in range(1000):
             key = Key((number, index), index % 64)
             try:
@@ -460,7 +473,7 @@ def test_a_thread_that_reads_sees_what_the_other_does_not_touch() -> None:
     keys = [Key(number, number % 8) for number in range(64)]
     mutation = Hamt.fromkeys(keys, 1).mutate()
 
-    def work(number) -> None:
+    def work(number: int) -> None:
         for index in range(3000):
             try:
                 if number:
@@ -480,10 +493,10 @@ def test_a_thread_that_reads_sees_what_the_other_does_not_touch() -> None:
 @pytest.mark.usefixtures("hasty_switching")
 def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal() -> None:
     for _ in range(50):
-        mutation = Hamt().mutate()
+        mutation: HamtMutation[Key, int] = Hamt().mutate()
         mutation.update((Key(number, number % 4), number) for number in range(20))
 
-        def work(number, mutation=mutation):
+        def work(number: int, mutation: HamtMutation[Key, int] = mutation) -> Hamt[Key, int] | None:
             try:
                 return mutation.finish()
             except RuntimeError:
@@ -495,9 +508,9 @@ def test_of_two_threads_that_finish_both_get_the_one_map_or_a_refusal() -> None:
 
 
 @given(st.lists(st.tuples(HASHES, st.booleans()), max_size=40))
-def test_a_long_mutation_keeps_the_invariants(steps) -> None:
-    mutation = Hamt().mutate()
-    present = set()
+def test_a_long_mutation_keeps_the_invariants(steps: list[tuple[int, bool]]) -> None:
+    mutation: HamtMutation[Key, int] = Hamt().mutate()
+    present: set[int] = set()
     for key_hash, is_set in steps:
         key = Key(key_hash, key_hash)
         if is_set:

@@ -6,7 +6,8 @@ import copy
 import operator
 import pickle
 import weakref
-from collections.abc import Hashable, Set
+from collections.abc import Callable, Hashable, Iterable, Set
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from histories import KEYS
 from keys import Key
 
 ELEMENTS = st.lists(KEYS, max_size=8)
-KINDS = {
+KINDS: dict[str, Callable[[Iterable[Any]], Any]] = {
     "HamtSet": HamtSet,
     "set": set,
     "frozenset": frozenset,
@@ -29,14 +30,14 @@ COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, 
 CHANGES = ["add", "remove", "discard", "union", "intersection", "difference", "symmetric_difference"]
 
 
-def outcome(call, *args):
+def outcome(call: Callable[..., object], *args: object) -> object:
     try:
         return call(*args)
     except (KeyError, TypeError) as error:
         return type(error), error.args
 
 
-def frozen(name, elements, element, more):
+def frozen(name: str, elements: frozenset[Key], element: Key, more: list[Key]) -> Any:
     """What a frozenset answers; add, remove and discard are not its own."""
     if name == "add":
         return elements | {element}
@@ -48,8 +49,9 @@ def frozen(name, elements, element, more):
 
 
 @given(st.lists(st.tuples(st.sampled_from(CHANGES), KEYS, ELEMENTS), max_size=20))
-def test_any_history_does_as_a_frozenset(history) -> None:
-    elements, expected = HamtSet(), frozenset()
+def test_any_history_does_as_a_frozenset(history: list[tuple[str, Key, list[Key]]]) -> None:
+    elements: HamtSet[Key] = HamtSet()
+    expected: frozenset[Key] = frozenset()
     kept = []
     for name, element, more in history:
         one = name in ("add", "remove", "discard")
@@ -65,7 +67,9 @@ def test_any_history_does_as_a_frozenset(history) -> None:
 
 
 @given(ELEMENTS, ELEMENTS, st.sampled_from(OPERATORS), st.sampled_from([*KINDS]))
-def test_operators_are_frozensets_on_either_side(left, right, operate, kind: str) -> None:
+def test_operators_are_frozensets_on_either_side(
+    left: list[Key], right: list[Key], operate: Callable[[Any, Any], Any], kind: str
+) -> None:
     expected = operate(frozenset(left), frozenset(right))
     result = operate(HamtSet(left), KINDS[kind](right))
     assert type(result) is HamtSet
@@ -78,14 +82,16 @@ def test_operators_are_frozensets_on_either_side(left, right, operate, kind: str
 
 
 @given(ELEMENTS, ELEMENTS, st.sampled_from(COMPARISONS), st.sampled_from([*KINDS]))
-def test_comparisons_are_frozensets_on_either_side(left, right, compare, kind: str) -> None:
+def test_comparisons_are_frozensets_on_either_side(
+    left: list[Key], right: list[Key], compare: Callable[[Any, Any], bool], kind: str
+) -> None:
     expected = compare(frozenset(left), frozenset(right))
     assert compare(HamtSet(left), KINDS[kind](right)) is expected
     assert compare(KINDS[kind](left), HamtSet(right)) is expected
 
 
 @given(ELEMENTS, st.lists(ELEMENTS, max_size=3), st.sampled_from(["union", "intersection", "difference"]))
-def test_methods_take_any_number_of_iterables(elements, others, name: str) -> None:
+def test_methods_take_any_number_of_iterables(elements: list[Key], others: list[list[Key]], name: str) -> None:
     result = getattr(HamtSet(elements), name)(*map(iter, others))
     assert type(result) is HamtSet
     assert result == getattr(frozenset(elements), name)(*others)
@@ -94,13 +100,13 @@ def test_methods_take_any_number_of_iterables(elements, others, name: str) -> No
 @given(
     ELEMENTS, ELEMENTS, st.sampled_from(["issubset", "issuperset", "isdisjoint"]), st.sampled_from([list, iter, *KINDS])
 )
-def test_questions_are_answered_about_any_iterable(elements, other, name: str, kind: str) -> None:
+def test_questions_are_answered_about_any_iterable(elements: list[Key], other: list[Key], name: str, kind: Any) -> None:
     make = KINDS.get(kind, kind)
     assert getattr(HamtSet(elements), name)(make(other)) is getattr(frozenset(elements), name)(other)
 
 
 @given(ELEMENTS, ELEMENTS)
-def test_what_changes_nothing_gives_the_set_itself(elements, more) -> None:
+def test_what_changes_nothing_gives_the_set_itself(elements: list[Key], more: list[Key]) -> None:
     one = HamtSet(elements)
     assert one.copy() is copy.copy(one) is HamtSet(one) is one
     assert one.union() is one.union(elements, one) is one | set(elements) is one
@@ -113,7 +119,7 @@ def test_what_changes_nothing_gives_the_set_itself(elements, more) -> None:
 
 
 @given(ELEMENTS, ELEMENTS)
-def test_of_equal_elements_the_first_stays(elements, more) -> None:
+def test_of_equal_elements_the_first_stays(elements: list[Key], more: list[Key]) -> None:
     one = HamtSet(elements)
     kept = {id(element) for element in one}
     assert {id(element) for element in one & set(more)} <= kept
@@ -122,28 +128,28 @@ def test_of_equal_elements_the_first_stays(elements, more) -> None:
 
 
 @given(ELEMENTS)
-def test_the_hash_is_that_of_an_equal_frozenset(elements) -> None:
+def test_the_hash_is_that_of_an_equal_frozenset(elements: list[Key]) -> None:
     assert hash(HamtSet(elements)) == hash(frozenset(elements)) == hash(HamtSet(elements[::-1]))
-    assert {HamtSet(elements): 1}[frozenset(elements)] == 1
+    assert {HamtSet(elements): 1}[frozenset(elements)] == 1  # type: ignore[index]
 
 
 @pytest.mark.parametrize("operate", [*OPERATORS, operator.lt, operator.le, operator.gt, operator.ge])
 @pytest.mark.parametrize("other", [[1], "a", {1: 2}, None, Hamt()])
-def test_operators_are_for_sets_only(operate, other) -> None:
+def test_operators_are_for_sets_only(operate: Callable[[Any, Any], object], other: object) -> None:
     for left, right in ((HamtSet([1]), other), (other, HamtSet([1]))):
         with pytest.raises(TypeError, match="not supported between|unsupported operand"):
             operate(left, right)
 
 
 @pytest.mark.parametrize("other", [[1], {1: 2}, None, Hamt.fromkeys([1])])
-def test_a_set_equals_sets_only(other) -> None:
+def test_a_set_equals_sets_only(other: object) -> None:
     assert HamtSet([1]) != other and other != HamtSet([1])
     assert not HamtSet([1]) == other
 
 
 def test_where_the_sizes_tell_no_element_is_looked_at() -> None:
     # The elements of this view have no hash.
-    view = {"a": [], "b": []}.items()
+    view: Set[object] = {"a": [], "b": []}.items()
     assert HamtSet([1]) != view and not HamtSet([1]) == view
     assert not HamtSet([1]) > view and not HamtSet([1]) >= view
     assert not HamtSet([1, 2, 3]) < view and not HamtSet([1, 2, 3]) <= view
@@ -154,7 +160,7 @@ def test_where_the_sizes_tell_no_element_is_looked_at() -> None:
 @pytest.mark.parametrize(
     "call", [HamtSet, HamtSet().union, HamtSet().intersection, HamtSet().issubset, HamtSet().isdisjoint]
 )
-def test_what_is_no_iterable_is_a_type_error(call) -> None:
+def test_what_is_no_iterable_is_a_type_error(call: Callable[[Any], object]) -> None:
     with pytest.raises(TypeError, match="'int' object is not iterable"):
         call(1)
 
@@ -188,7 +194,9 @@ def test_repr() -> None:
 
 def test_a_set_within_itself_shows_that() -> None:
     class Holder:
-        def __repr__(self):
+        elements: HamtSet[Holder]
+
+        def __repr__(self) -> str:
             return repr(self.elements)
 
     holder = Holder()
@@ -197,7 +205,7 @@ def test_a_set_within_itself_shows_that() -> None:
 
 
 @given(st.lists(st.integers(0, 40)), st.integers(0, pickle.HIGHEST_PROTOCOL))
-def test_pickle_and_copy(elements, protocol) -> None:
+def test_pickle_and_copy(elements: list[int], protocol: int) -> None:
     one = HamtSet(elements)
     again = pickle.loads(pickle.dumps(one, protocol))
     assert type(again) is HamtSet and again == one
@@ -209,11 +217,11 @@ def test_a_citizen_of_python() -> None:
     elements = HamtSet([1])
     assert isinstance(elements, Set) and isinstance(elements, Hashable)
     assert weakref.ref(elements)() is elements
-    assert HamtSet[int].__origin__ is HamtSet
+    assert HamtSet[int].__origin__ is HamtSet  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
-        elements.other = 1
+        elements.other = 1  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
-        HamtSet([1], [2])
+        HamtSet([1], [2])  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="is not an acceptable base type"):
         type("Sub", (HamtSet,), {})
 

@@ -12,6 +12,7 @@ from keys import Key
 T = TypeVar("T")
 # Of either twin, which a type checker takes for different types.
 Map = Any
+History = list[tuple[str, list[Any], object]]
 
 # Few positions at each level, so that keys meet at every depth: equal hashes, hashes that differ in the last bits only,
 # negative ones, and ones that fold to the same 32 bits.
@@ -28,7 +29,7 @@ def of_any_length(elements: st.SearchStrategy[T], longest: int) -> st.SearchStra
     return st.integers(0, longest).flatmap(lambda length: st.lists(elements, min_size=length, max_size=length))
 
 
-def set_each(hamt: Map, keys: Iterable[Key], value: object) -> Map:
+def set_each(hamt: Map, keys: Iterable[object], value: object) -> Map:
     for key in keys:
         hamt = hamt.set(key, value)
     return hamt

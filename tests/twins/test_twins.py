@@ -10,19 +10,22 @@ import pickle
 import re
 import sys
 import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import contextvars_cy
-from contextvars_cy._context import context_cy, context_py
-from contextvars_cy._hamt import hamt_cy, hamt_py, trie_cy, trie_py
-from histories import HISTORIES, step
+from contextvars_cy._context import context_cy, context_py  # type: ignore[attr-defined]
+from contextvars_cy._hamt import hamt_cy, hamt_py, trie_cy, trie_py  # type: ignore[attr-defined]
+from histories import HISTORIES, History, step
 from keys import Key, Watch, WatchedKey
 
-MODULES = [(trie_py, trie_cy), (hamt_py, hamt_cy), (context_py, context_cy)]
+MODULES: list[tuple[Any, Any]] = [(trie_py, trie_cy), (hamt_py, hamt_cy), (context_py, context_cy)]
 OF_THE_MAP = ["Hamt", "HamtIterator", "HamtKeys", "HamtValues", "HamtItems", "HamtMutation"]
 TYPES = [
     *((getattr(hamt_py, name), getattr(hamt_cy, name)) for name in OF_THE_MAP),
@@ -64,7 +67,7 @@ INCIDENTAL = {
 }
 
 
-def public(module):
+def public(module: ModuleType) -> set[str]:
     """The types and functions that a twin publishes, and those of the map that the context twin imports."""
     published = {"Hamt", "HamtDiff", "HamtIterator"}
     for name, value in vars(module).items():
@@ -73,7 +76,7 @@ def public(module):
     return published
 
 
-def members(kind):
+def members(kind: type) -> dict[str, Any]:
     """What the type has of its own, which in the reference may come from a base of the package or an abstract class."""
     bases = [base for base in kind.__mro__ if base.__module__.startswith(("contextvars_cy", "collections.abc"))]
     found = {name: value for base in reversed(bases) for name, value in vars(base).items()}
@@ -88,13 +91,13 @@ def test_both_are_there() -> None:
 
 
 @pytest.mark.parametrize(("pure", "compiled"), MODULES)
-def test_the_public_names_are_the_same(pure, compiled) -> None:
+def test_the_public_names_are_the_same(pure: ModuleType, compiled: ModuleType) -> None:
     assert public(pure) == public(compiled)
     assert public(pure) <= {*contextvars_cy.__all__, *OF_THE_MAP}
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_members_are_the_same(pure, compiled) -> None:
+def test_the_members_are_the_same(pure: type, compiled: type) -> None:
     ours = {name for name in members(pure) if not re.fullmatch("_[a-z][a-z_]*", name)}
     theirs = {name for name in members(compiled) if not re.fullmatch("_[a-z][a-z_]*", name)}
     # Or inherited from a type of C, as the iterator's from itertools.
@@ -102,21 +105,21 @@ def test_the_members_are_the_same(pure, compiled) -> None:
     assert ours | inherited == theirs
 
 
-def pure_signature(function):
+def pure_signature(function: Callable[..., object]) -> str:
     """The signature without annotations, as the compiled twin writes it."""
     signature = inspect.signature(function)
     parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
     return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
 
 
-def compiled_signature(function):
+def compiled_signature(function: Any) -> str:
     assert function.__text_signature__, f"{function} shows no signature"
     # `$self` marks what is bound; the reference's own parameter has no mark. And the reference's ABSENT shows as "...".
     return re.sub("=_?ABSENT", "=...", function.__text_signature__.replace("$self", "self"))
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_signatures_of_methods_are_the_same(pure, compiled) -> None:
+def test_the_signatures_of_methods_are_the_same(pure: type, compiled: type) -> None:
     for name, value in members(pure).items():
         if inspect.isfunction(value) and not name.startswith("_"):
             assert pure_signature(value) == compiled_signature(getattr(compiled, name)), name
@@ -135,14 +138,14 @@ def test_the_signatures_of_types_are_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_inspect_reads_the_signatures(pure, compiled) -> None:
+def test_inspect_reads_the_signatures(pure: type, compiled: type) -> None:
     for name, value in vars(compiled).items():
         if callable(value) and not name.startswith("_"):
             assert inspect.signature(value), name
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_the_docstrings_are_the_same(pure, compiled) -> None:
+def test_the_docstrings_are_the_same(pure: Any, compiled: Any) -> None:
     assert inspect.cleandoc(pure.__doc__) == inspect.cleandoc(compiled.__doc__)
     for name, value in members(pure).items():
         if not name.startswith("_") or name in ("_dump", "_check"):
@@ -158,7 +161,7 @@ def test_the_docstrings_of_functions_are_the_same(name: str) -> None:
     assert pure.__module__ == "contextvars_cy"
 
 
-def definitions(path, pattern):
+def definitions(path: Path, pattern: str) -> list[str]:
     """The names in their order; a function that only the module uses has an underscore in the reference alone."""
     names = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     if path.name.startswith("trie"):
@@ -167,7 +170,7 @@ def definitions(path, pattern):
 
 
 @pytest.mark.parametrize("module", ["_hamt/trie", "_hamt/hamt", "_context/context"])
-def test_the_definitions_stand_in_the_same_order(module) -> None:
+def test_the_definitions_stand_in_the_same_order(module: str) -> None:
     path = Path(__file__).parents[2] / "contextvars_cy" / module
     ours = definitions(path.with_name(f"{path.name}_py.py"), r"^ {0,4}(?:class |def )(\w+)")
     pattern = r"^ {0,4}(?:cdef class |def |cdef (?:inline )?\w+ \*?)(\w+)[(:]"
@@ -177,7 +180,7 @@ def test_the_definitions_stand_in_the_same_order(module) -> None:
     assert [name for name in ours if name in shared] == [name for name in theirs if name in shared]
 
 
-def slots(kind):
+def slots(kind: type) -> Iterator[tuple[str, list[inspect.Parameter]]]:
     """The special methods that take operands, which types of C do not take by name."""
     for name, method in members(kind).items():
         ours = inspect.isfunction(method) and method.__module__.startswith("contextvars_cy")
@@ -188,7 +191,7 @@ def slots(kind):
 
 
 @pytest.mark.parametrize(("pure", "compiled"), TYPES, ids=lambda kind: kind.__module__ + "." + kind.__name__)
-def test_operands_are_not_named(pure, compiled) -> None:
+def test_operands_are_not_named(pure: type, compiled: type) -> None:
     for name, operands in slots(pure):
         assert all(operand.kind is not operand.POSITIONAL_OR_KEYWORD for operand in operands), name
 
@@ -196,11 +199,11 @@ def test_operands_are_not_named(pure, compiled) -> None:
 # ---- behaviour: the same calls, the same words ----
 
 
-NATIVE = contextvars.ContextVar("NATIVE")
+NATIVE: contextvars.ContextVar[int] = contextvars.ContextVar("NATIVE")
 
 
 class Twin:
-    def __init__(self, suffix) -> None:
+    def __init__(self, suffix: str) -> None:
         self.context = importlib.import_module(f"contextvars_cy._context.context_{suffix}")
         self.hamt = importlib.import_module(f"contextvars_cy._hamt.hamt_{suffix}")
         self.var = self.context.ContextVar("var", default=[1])
@@ -209,7 +212,7 @@ class Twin:
 TWINS = Twin("py"), Twin("cy")
 
 
-def outcome(call, twin):
+def outcome(call: Callable[[Twin], object], twin: Twin) -> str:
     with twin.context.Context():
         try:
             result = call(twin)
@@ -219,31 +222,31 @@ def outcome(call, twin):
     return re.sub(r"0x[0-9a-f]+", "0x", repr(result)).replace("contextvars_cy.", "")
 
 
-def entered_twice(twin) -> None:
+def entered_twice(twin: Twin) -> None:
     context = twin.context.Context()
     with context:
         context.run(int)
 
 
-def left_out_of_order(twin) -> None:
+def left_out_of_order(twin: Twin) -> None:
     first, second = twin.context.Context(), twin.context.Context()
     with first:
         with second:
             first.__exit__(None, None, None)
 
 
-def used_token(twin):
+def used_token(twin: Twin) -> Any:
     token = twin.var.set(1)
     twin.var.reset(token)
     return token
 
 
-def token_from_elsewhere(twin):
+def token_from_elsewhere(twin: Twin) -> Any:
     return twin.context.Context().run(twin.var.set, 1)
 
 
-def within_itself(holder):
-    inner = []
+def within_itself(holder: Any) -> Any:
+    inner: list[object] = []
     if hasattr(holder, "finish"):
         holder["a"] = holder
         return holder
@@ -251,20 +254,20 @@ def within_itself(holder):
     return inner
 
 
-def finished(twin):
+def finished(twin: Twin) -> Any:
     mutation = twin.hamt.Hamt().mutate()
     mutation.finish()
     return mutation
 
 
-def used_by_its_own_key(twin) -> None:
+def used_by_its_own_key(twin: Twin) -> None:
     mutation = twin.hamt.Hamt().mutate()
     watch = Watch()
     watch.restart(acts=mutation.finish)
     mutation[WatchedKey("a", 1, watch)] = 1
 
 
-CALLS = {
+CALLS: dict[str, Callable[[Twin], object]] = {
     "repr of a variable": lambda twin: twin.var,
     "repr of a variable without default": lambda twin: twin.context.ContextVar("other"),
     "repr of a context": lambda twin: twin.context.Context(),
@@ -404,7 +407,7 @@ def test_errors_and_reprs_are_the_same(name: str) -> None:
         )
     )
 )
-def test_the_same_operations_give_the_same_tree(steps) -> None:
+def test_the_same_operations_give_the_same_tree(steps: list[tuple[str, int, int]]) -> None:
     maps = [twin.hamt.Hamt() for twin in TWINS]
     for name, number, key_hash in steps:
         key = Key((number, key_hash), key_hash)
@@ -415,7 +418,7 @@ def test_the_same_operations_give_the_same_tree(steps) -> None:
 
 
 @given(HISTORIES)
-def test_any_history_gives_the_same_maps(history) -> None:
+def test_any_history_gives_the_same_maps(history: History) -> None:
     maps = [twin.hamt.Hamt() for twin in TWINS]
     for name, keys, value in history:
         before, maps = maps, [step(hamt, name, keys, value) for hamt in maps]
@@ -429,7 +432,7 @@ def test_any_history_gives_the_same_maps(history) -> None:
 
 
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
-def test_the_hash_is_folded_by_one_formula(key_hash) -> None:
+def test_the_hash_is_folded_by_one_formula(key_hash: int) -> None:
     # Where the formulas differ, one of the keys is out of place in one of the trees.
     key = Key("a", key_hash)
     for twin in TWINS:
@@ -455,14 +458,14 @@ def test_contexts_list_their_variables_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-def test_variables_and_tokens_are_not_weakly_referenceable(twin) -> None:
+def test_variables_and_tokens_are_not_weakly_referenceable(twin: Twin) -> None:
     for value in (twin.var, twin.context.Context().run(twin.var.set, 1)):
         with pytest.raises(TypeError, match="cannot create weak reference"):
             weakref.ref(value)
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-def test_references_to_keys_and_values_are_counted_right(twin) -> None:
+def test_references_to_keys_and_values_are_counted_right(twin: Twin) -> None:
     key, value = Key("a", 1), object()
     before = sys.getrefcount(key), sys.getrefcount(value)
     for _ in range(100):
@@ -480,7 +483,7 @@ def test_references_to_keys_and_values_are_counted_right(twin) -> None:
 if sys.version_info >= (3, 10):
 
     @pytest.mark.parametrize("twin", TWINS, ids=["pure", "cython"])
-    def test_match_takes_maps_and_contexts_for_mappings(twin) -> None:
+    def test_match_takes_maps_and_contexts_for_mappings(twin: Twin) -> None:
         context = twin.context.Context()
         context.run(twin.var.set, 1)
         # As text, because older Pythons cannot read it.
@@ -499,7 +502,7 @@ match context:
 
 
 def test_the_collector_follows_a_tree_only_where_a_cycle_could_pass() -> None:
-    def root(hamt):
+    def root(hamt: object) -> object:
         (node,) = gc.get_referents(hamt)
         return node
 
