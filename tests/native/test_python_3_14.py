@@ -126,7 +126,7 @@ def test_a_task_takes_our_context_and_the_native_one_in_it() -> None:
         context.run(VAR.set, "given")
         for given in (context, context.native):
             for create in (asyncio.Task, asyncio.tasks._PyTask, asyncio.create_task):  # type: ignore[attr-defined]
-                assert await create(work(), context=given) == "given"  # type: ignore[arg-type]
+                assert await create(work(), context=given) == "given"  # type: ignore[arg-type, call-arg, unused-ignore]
 
     asyncio.run(main())
 

@@ -18,6 +18,8 @@ from helpers import run_python
 FUZZ = Path(__file__).resolve().parents[2] / "tools" / "fuzz.py"
 FOR_EVER = "3600"  # It ends when it has found something.
 
+Plant = Callable[[str, str], Path]
+
 
 def run_fuzz(*arguments: str, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     python_path = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH")]))
@@ -25,7 +27,7 @@ def run_fuzz(*arguments: str, path: Path | None = None, **variables: str) -> sub
 
 
 @pytest.fixture
-def planted(tmp_path: Path) -> Callable[[str, str], Path]:
+def planted(tmp_path: Path) -> Plant:
     """Plants a bug in a copy of the package, the pure twin alone, and returns the folder to import it from."""
 
     def plant(old: str, new: str) -> Path:
@@ -47,7 +49,7 @@ def replay_command(output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("host", ["native", "thread"])
-def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted: Callable[[str, str], Path], host: str) -> None:
+def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted: Plant, host: str) -> None:
     path = planted("if token._used:", "if False:")
     found = run_fuzz("--host", host, "--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1, found.stderr
@@ -66,7 +68,7 @@ def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted: Callable[[str,
     assert (without.returncode, without.stdout) == (0, "The logs are the same.\n")
 
 
-def test_what_kills_the_process_is_shrunk_and_replayed(planted: Callable[[str, str], Path]) -> None:
+def test_what_kills_the_process_is_shrunk_and_replayed(planted: Plant) -> None:
     path = planted("return copy_of(self)", "import os; os._exit(7)")
     found = run_fuzz("--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1
@@ -89,9 +91,7 @@ LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Ev
     ],
     ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
 )
-def test_what_never_ends_is_reported(
-    planted: Callable[[str, str], Path], tmp_path: Path, copy: str, lines: list[str]
-) -> None:
+def test_what_never_ends_is_reported(planted: Plant, tmp_path: Path, copy: str, lines: list[str]) -> None:
     path = planted("return copy_of(self)", copy)
     program = f"""
 import json, sys
