@@ -11,6 +11,7 @@ import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ PURE_BUILD = "contextvars_cy: a pure build, without the compiled extension: "
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory):
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as a fresh checkout or an unpacked source distribution has it: what is built here stays out."""
     tree = tmp_path_factory.mktemp("tree") / "contextvars_cy"
     if (REPOSITORY / ".git").exists():
@@ -39,7 +40,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory):
     return tree
 
 
-def make_venv(folder, *packages):
+def make_venv(folder: Path, *packages: str) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if packages:
@@ -48,7 +49,9 @@ def make_venv(folder, *packages):
     return python
 
 
-def pip(arguments, python=sys.executable, env=None):
+def pip(
+    arguments: Iterable[object], python: str | Path = sys.executable, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     # Pip's own cache of wheels would answer for a build that never ran.
     options = ["--no-cache-dir", "--disable-pip-version-check"]
     # A package in the folder that pip runs in, or on PYTHONPATH, would count as installed.
@@ -60,7 +63,13 @@ def pip(arguments, python=sys.executable, env=None):
     )
 
 
-def build_wheel(source, folder, env=None, python=sys.executable, options=()):
+def build_wheel(
+    source: Path,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    python: str | Path = sys.executable,
+    options: Iterable[str] = (),
+) -> tuple[Path, str]:
     done = pip(["wheel", "-v", "--no-deps", *options, "-w", folder, source], python=python, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = Path(folder).glob("*.whl")
@@ -68,17 +77,17 @@ def build_wheel(source, folder, env=None, python=sys.executable, options=()):
 
 
 @pytest.fixture(scope="module")
-def compiled_wheel(tree, tmp_path_factory: pytest.TempPathFactory):
+def compiled_wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return build_wheel(tree, tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="module")
-def pure_wheel(tree, tmp_path_factory: pytest.TempPathFactory):
+def pure_wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return build_wheel(tree, tmp_path_factory.mktemp("pure"), env=NO_COMPILER)
 
 
 @pytest.fixture(scope="module")
-def source_distribution(tree, tmp_path_factory: pytest.TempPathFactory):
+def source_distribution(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sdist")
     done = run_python(["setup.py", "-q", "sdist", "--dist-dir", folder], cwd=tree)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -88,15 +97,15 @@ def source_distribution(tree, tmp_path_factory: pytest.TempPathFactory):
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def names_in(wheel):
+def names_in(wheel: Path) -> list[str]:
     return zipfile.ZipFile(wheel).namelist()
 
 
-def extensions_in(wheel):
+def extensions_in(wheel: Path) -> list[str]:
     return sorted(Path(name).name.partition(".")[0] for name in names_in(wheel) if name.endswith((".so", ".pyd")))
 
 
-def install(folder, *arguments, env=None):
+def install(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> tuple[dict[str, str], Path]:
     """What `info` says where this alone is installed, as rows by their names, and the interpreter."""
     python = make_venv(folder / "venv")
     done = pip(["install", *arguments], python=python, env=env)
@@ -104,13 +113,13 @@ def install(folder, *arguments, env=None):
     return info(folder, python), python
 
 
-def info(folder, python):
+def info(folder: Path, python: Path) -> dict[str, str]:
     done = run_python(["-m", "contextvars_cy", "info"], cwd=folder, env={"PYTHONPATH": None}, python=python)
     assert (done.returncode, done.stderr) == (0, "")
     return dict(line.split(None, 1) for line in done.stdout.splitlines())
 
 
-def follow(remedy, folder) -> None:
+def follow(remedy: str, folder: Path) -> None:
     """Run the command that `info` names, as it stands."""
     command = remedy.partition(": ")[2]
     assert command.startswith("CONTEXTVARS_CY_BACKEND=cython ")
@@ -122,7 +131,7 @@ def follow(remedy, folder) -> None:
 PYTHON = f"{platform.python_implementation()} {platform.python_version()}"
 
 
-def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path: Path) -> None:
+def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel: tuple[Path, str], tmp_path: Path) -> None:
     wheel, output = compiled_wheel
     assert "none-any" not in wheel.name
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
@@ -133,20 +142,24 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel, tmp_path:
 
 
 @pytest.mark.parametrize("flag", ["-DCPYTHON_FIELDS_ARE_KNOWN=0", "-DCPYTHON_LAYOUT_IS_OTHER"])
-def test_where_the_interpreters_structs_are_not_those_that_are_known(flag, tree, tmp_path: Path) -> None:
+def test_where_the_interpreters_structs_are_not_those_that_are_known(flag: str, tree: Path, tmp_path: Path) -> None:
     """As in a Python later than any that has been tried, which the build knows, or only the probe at import finds out:
     the ways that need none of them are taken."""
     wheel, _ = build_wheel(tree, tmp_path, env={"CFLAGS": flag})
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     for host in ("native", "thread"):
         tests = [tree / "tests" / folder for folder in ("engine", host)]
-        env = {"PYTHONPATH": tmp_path / "installed", "CONTEXTVARS_CY_BACKEND": "cython", "CONTEXTVARS_CY_HOST": host}
+        env = {
+            "PYTHONPATH": str(tmp_path / "installed"),
+            "CONTEXTVARS_CY_BACKEND": "cython",
+            "CONTEXTVARS_CY_HOST": host,
+        }
         # Others want the tree as it was.
         done = run_python(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=tmp_path, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path: Path) -> None:
+def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel: tuple[Path, str], tmp_path: Path) -> None:
     wheel, output = pure_wheel
     assert wheel.name.endswith("-py3-none-any.whl")
     assert extensions_in(wheel) == []
@@ -161,7 +174,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_says_so(pure_wheel, tmp_path: 
 
 
 @pytest.mark.parametrize("options", [[], ["-e"]], ids=["installed", "editable"])
-def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path: Path) -> None:
+def test_what_info_advises_after_a_pure_build_mends_it(options: list[str], tree: Path, tmp_path: Path) -> None:
     sources = tmp_path / "the sources"
     shutil.copytree(tree, sources, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     rows, python = install(tmp_path, *options, sources, env=NO_COMPILER)
@@ -173,7 +186,7 @@ def test_what_info_advises_after_a_pure_build_mends_it(options, tree, tmp_path: 
 
 
 @pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
-def test_wheels_hold_what_users_need_and_nothing_else(which, request: pytest.FixtureRequest) -> None:
+def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytest.FixtureRequest) -> None:
     names = names_in(request.getfixturevalue(which)[0])
     shipped = {Path(name).name for name in names}
     assert {
@@ -192,7 +205,7 @@ def test_wheels_hold_what_users_need_and_nothing_else(which, request: pytest.Fix
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 
-def test_a_pure_build_can_be_asked_for(tree, tmp_path: Path) -> None:
+def test_a_pure_build_can_be_asked_for(tree: Path, tmp_path: Path) -> None:
     wheel, output = build_wheel(
         tree, tmp_path, env={"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOSTS": "thread"}
     )
@@ -208,14 +221,16 @@ def test_a_pure_build_can_be_asked_for(tree, tmp_path: Path) -> None:
         ({"CONTEXTVARS_CY_BACKEND": "fast"}, "CONTEXTVARS_CY_BACKEND='fast': choose one of cython, pure"),
     ],
 )
-def test_a_build_that_cannot_be_had_fails_with_the_reason(tree, tmp_path: Path, env, text: str) -> None:
+def test_a_build_that_cannot_be_had_fails_with_the_reason(
+    tree: Path, tmp_path: Path, env: dict[str, str], text: str
+) -> None:
     done = pip(["wheel", "--no-deps", "-w", tmp_path, tree], env=env)
     assert done.returncode != 0
     assert text in done.stdout + done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_the_source_distribution_is_the_whole_project(source_distribution, tree) -> None:
+def test_the_source_distribution_is_the_whole_project(source_distribution: Path, tree: Path) -> None:
     left_out = {".gitignore", ".ci/run"}
     checkout = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} - left_out
     generated = {name for name in checkout if name.startswith(("build/", "contextvars_cy.egg-info/"))}
@@ -224,12 +239,12 @@ def test_the_source_distribution_is_the_whole_project(source_distribution, tree)
     assert not [name for name in packed if name.endswith((".c", ".so"))]
 
 
-def test_the_source_distribution_builds_without_the_repository(source_distribution, tmp_path: Path) -> None:
+def test_the_source_distribution_builds_without_the_repository(source_distribution: Path, tmp_path: Path) -> None:
     wheel, _ = build_wheel(source_distribution, tmp_path)
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]
 
 
-def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path: Path) -> None:
+def test_without_cython_and_without_a_network_the_build_is_pure(tree: Path, tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv", "setuptools>=77")
     env = {"PIP_NO_INDEX": "1"}
     wheel, output = build_wheel(tree, tmp_path / "wheel", env=env, python=python, options=["--no-build-isolation"])
@@ -237,7 +252,7 @@ def test_without_cython_and_without_a_network_the_build_is_pure(tree, tmp_path: 
     assert output.count(PURE_BUILD + "Cython is not installed") == output.count(PURE_BUILD) == 1
 
 
-def test_without_cython_an_isolated_build_brings_it(tree, tmp_path: Path) -> None:
+def test_without_cython_an_isolated_build_brings_it(tree: Path, tmp_path: Path) -> None:
     python = make_venv(tmp_path / "venv")
     wheel, _ = build_wheel(tree, tmp_path / "wheel", python=python)
     assert extensions_in(wheel) == ["context_cy", "hamt_cy", "trie_cy"]

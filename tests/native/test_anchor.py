@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 
 import pytest
 
@@ -10,12 +11,14 @@ from contextvars_cy import ContextVar, assign, copy_context, current_context
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
+SpoilAndMend = tuple[Callable[[], object], Callable[[], object]]
+
 VAR, OTHER = ContextVar("VAR", default="default"), ContextVar("OTHER", default="default")
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[], object]] = {
     "get": VAR.get,
     "set": lambda: VAR.set("new"),
-    "set a new one": lambda: ContextVar("new").set("new"),
+    "set a new one": lambda: ContextVar("new").set("new"),  # type: ignore[arg-type]
     "assign": lambda: assign({VAR: "new", OTHER: "new"}),
     "ctx[var]": lambda: current_context()[VAR],
     "var in ctx": lambda: VAR in current_context(),
@@ -26,7 +29,7 @@ OPERATIONS = {
 
 
 @pytest.fixture
-def spoilt():
+def spoilt() -> SpoilAndMend:
     """A function that spoils the variable, and another that mends it."""
     VAR.set("before")
     (anchor,) = (var for var in contextvars.copy_context() if var.name == "contextvars_cy")
@@ -35,7 +38,7 @@ def spoilt():
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt, operation) -> None:
+def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt: SpoilAndMend, operation: str) -> None:
     spoil, mend = spoilt
     spoil()
     with pytest.raises((TypeError, AttributeError)):
@@ -44,7 +47,7 @@ def test_an_operation_on_what_is_no_snapshot_is_refused(spoilt, operation) -> No
     assert (VAR.get(), OTHER.get()) == ("before", "default")
 
 
-def test_a_reset_that_was_refused_can_be_done_later(spoilt) -> None:
+def test_a_reset_that_was_refused_can_be_done_later(spoilt: SpoilAndMend) -> None:
     spoil, mend = spoilt
     token = VAR.set("after")
     spoil()
@@ -55,7 +58,7 @@ def test_a_reset_that_was_refused_can_be_done_later(spoilt) -> None:
     assert VAR.get() == "before"
 
 
-def test_an_undo_that_was_refused_can_be_done_later(spoilt) -> None:
+def test_an_undo_that_was_refused_can_be_done_later(spoilt: SpoilAndMend) -> None:
     spoil, mend = spoilt
     assignment = assign({VAR: "after", OTHER: "after"})
     spoil()

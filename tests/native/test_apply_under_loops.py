@@ -7,13 +7,13 @@ import asyncio
 import pytest
 import trio
 
-from contextvars_cy import ContextVar, apply, copy_context, current_context
+from contextvars_cy import Context, ContextVar, apply, copy_context, current_context
 
 USER = ContextVar("USER", default="nobody")
 STEP = ContextVar("STEP", default=0)
 
 
-async def child(kept, fail=None) -> None:
+async def child(kept: list[Context], fail: Exception | None = None) -> None:
     # The Context itself: what is set later shows in it.
     kept.append(current_context())
     USER.set("ada")
@@ -25,8 +25,8 @@ async def child(kept, fail=None) -> None:
 
 
 def test_the_values_of_a_child_task() -> None:
-    async def main():
-        kept = []
+    async def main() -> tuple[str, int]:
+        kept: list[Context] = []
         await asyncio.create_task(child(kept))
         assert (USER.get(), STEP.get()) == ("nobody", 0)
         with apply(kept[0]):
@@ -42,8 +42,8 @@ def test_the_values_of_a_child_task() -> None:
 
 
 def test_what_a_child_had_set_when_it_failed_or_was_cancelled() -> None:
-    async def main():
-        kept = []
+    async def main() -> list[dict[object, object]]:
+        kept: list[Context] = []
         with pytest.raises(ZeroDivisionError):
             await asyncio.create_task(child(kept, ZeroDivisionError()))
         task = asyncio.create_task(child(kept))
@@ -57,7 +57,7 @@ def test_what_a_child_had_set_when_it_failed_or_was_cancelled() -> None:
 
 
 def test_a_block_that_is_cancelled_is_undone() -> None:
-    async def work(context) -> None:
+    async def work(context: Context) -> None:
         try:
             with apply(context):
                 await asyncio.sleep(60)
@@ -72,13 +72,13 @@ def test_a_block_that_is_cancelled_is_undone() -> None:
         task.cancel()
         await asyncio.wait([task])
 
-    seen = []
+    seen: list[str] = []
     asyncio.run(main())
     assert seen == ["nobody"]
 
 
 def test_the_values_of_a_thread() -> None:
-    async def main():
+    async def main() -> tuple[str, int]:
         STEP.set(1)
         before = copy_context()
         after = copy_context()
@@ -87,26 +87,26 @@ def test_the_values_of_a_thread() -> None:
         STEP.set(2)
         changes = before.diff(after)
         assert changes == ({USER: "ada"}, {}, {})
-        apply(after, only=changes.added)
+        apply(after, only=changes.added)  # type: ignore[attr-defined]
         return USER.get(), STEP.get()
 
     assert asyncio.run(main()) == ("ada", 2)
 
 
 def test_many_children_at_once_keep_apart() -> None:
-    async def parent(number):
+    async def parent(number: int) -> str:
         async def child() -> None:
             kept.append(current_context())
             USER.set(f"user {number}")
             await asyncio.sleep(0)
 
-        kept = []
+        kept: list[Context] = []
         await asyncio.create_task(child())
         apply(kept[0])
         await asyncio.sleep(0)
         return USER.get()
 
-    async def main():
+    async def main() -> list[str]:
         return await asyncio.gather(*(parent(number) for number in range(20)))
 
     assert asyncio.run(main()) == [f"user {number}" for number in range(20)]
@@ -119,7 +119,7 @@ def test_trio() -> None:
         await trio.to_thread.run_sync(int)
         STEP.set(1)
 
-    async def main():
+    async def main() -> tuple[str, int]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child)
         assert (USER.get(), STEP.get()) == ("nobody", 0)
@@ -127,5 +127,5 @@ def test_trio() -> None:
             await trio.sleep(0)
             return USER.get(), STEP.get()
 
-    kept = []
+    kept: list[Context] = []
     assert trio.run(main) == ("ada", 1)

@@ -7,17 +7,18 @@ import contextvars
 import gc
 import sys
 import weakref
+from collections.abc import AsyncIterator
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, copy_context, current_context, thread_state
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 NATIVE = contextvars.ContextVar("NATIVE", default="default")
 
 
 def test_tasks_have_values_of_their_own() -> None:
-    async def worker(number):
+    async def worker(number: int) -> object:
         seen = VAR.get()
         VAR.set(number)
         for _ in range(3):
@@ -25,7 +26,7 @@ def test_tasks_have_values_of_their_own() -> None:
             assert VAR.get() == number
         return seen
 
-    async def main():
+    async def main() -> list[object]:
         VAR.set("main")
         seen = await asyncio.gather(*(worker(number) for number in range(20)))
         assert VAR.get() == "main"
@@ -36,15 +37,16 @@ def test_tasks_have_values_of_their_own() -> None:
 
 
 def test_callbacks_timers_and_futures_see_the_context_they_were_made_in() -> None:
-    async def main():
-        loop, seen = asyncio.get_running_loop(), []
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        seen: list[object] = []
         done, future = loop.create_future(), loop.create_future()
         VAR.set("soon")
         loop.call_soon(lambda: seen.append(VAR.get()))
         VAR.set("later")
         loop.call_later(0, lambda: seen.append(VAR.get()))
         VAR.set("done")
-        future.add_done_callback(lambda _: (seen.append(VAR.get()), done.set_result(None)))
+        future.add_done_callback(lambda _: (seen.append(VAR.get()), done.set_result(None)))  # type: ignore[func-returns-value]
         VAR.set("after")
         await asyncio.sleep(0.01)
         future.set_result(None)
@@ -55,7 +57,7 @@ def test_callbacks_timers_and_futures_see_the_context_they_were_made_in() -> Non
 
 
 def test_to_thread_carries_the_context() -> None:
-    async def main():
+    async def main() -> object:
         VAR.set("main")
         assert await asyncio.to_thread(VAR.get) == "main"
         await asyncio.to_thread(VAR.set, "thread")
@@ -68,17 +70,18 @@ def test_loops_and_handles_take_our_contexts() -> None:
     context = Context()
     context.run(VAR.set, "given")
 
-    async def main():
-        loop, seen = asyncio.get_running_loop(), []
-        loop.call_soon(lambda: seen.append(VAR.get()), context=context)
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        seen: list[object] = []
+        loop.call_soon(lambda: seen.append(VAR.get()), context=context)  # type: ignore[arg-type]
         await asyncio.sleep(0)
         if sys.version_info >= (3, 11):
             # From 3.15 on a task insists on the native type.
             given = context if sys.version_info < (3, 15) else context.native
-            seen.append(await loop.create_task(read(), context=given))
+            seen.append(await loop.create_task(read(), context=given))  # type: ignore[arg-type]
         return seen
 
-    async def read():
+    async def read() -> object:
         assert current_context() is context
         return VAR.get()
 
@@ -127,7 +130,7 @@ def test_a_token_is_refused_in_a_native_copy() -> None:
 def test_get_makes_no_native_context_and_set_does() -> None:
     import _thread
 
-    results = []
+    results: list[object] = []
     finished = _thread.allocate_lock()
     finished.acquire()
 
@@ -145,7 +148,7 @@ def test_get_makes_no_native_context_and_set_does() -> None:
 
 
 def test_a_task_context_can_be_entered_around_its_steps() -> None:
-    async def main():
+    async def main() -> object:
         context = copy_context()
         with context:
             VAR.set("inside")
@@ -161,11 +164,11 @@ def test_a_task_context_can_be_entered_around_its_steps() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_finished_task_frees_its_values_at_once(fails) -> None:
+def test_a_finished_task_frees_its_values_at_once(fails: bool) -> None:
     class Value:
         pass
 
-    async def work():
+    async def work() -> weakref.ref[object]:
         VAR.set(Value())
         await asyncio.sleep(0)
         reference = weakref.ref(VAR.get())
@@ -175,7 +178,7 @@ def test_a_finished_task_frees_its_values_at_once(fails) -> None:
             raise ValueError(reference)
         return reference
 
-    async def main():
+    async def main() -> bool:
         task = asyncio.get_running_loop().create_task(work())
         try:
             reference = await task
@@ -195,9 +198,9 @@ def test_a_finished_task_frees_its_values_at_once(fails) -> None:
 
 
 def test_async_generators_finalised_by_the_loop() -> None:
-    seen = []
+    seen: list[object] = []
 
-    async def generate():
+    async def generate() -> AsyncIterator[int]:
         try:
             yield 1
         finally:

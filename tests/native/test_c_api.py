@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, current_context, thread_state
+from contextvars_cy import Context, ContextVar, ThreadState, current_context, thread_state
 from interpreters import CPYTHON
 from refusals import refuses
 
 if not CPYTHON:
     pytest.skip("only CPython's C code enters native Contexts", allow_module_level=True)
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 
 
-def from_c(name):
+def from_c(name: str) -> Any:
     function = getattr(ctypes.pythonapi, name)
     function.argtypes, function.restype = [ctypes.py_object], ctypes.c_int
     return function
@@ -26,14 +28,14 @@ enter, leave = from_c("PyContext_Enter"), from_c("PyContext_Exit")
 
 
 @pytest.fixture
-def state():
+def state() -> Iterator[ThreadState]:
     state = thread_state()
     outer = state.context
     yield state
     assert state.context is outer
 
 
-def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state) -> None:
+def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state: ThreadState) -> None:
     context = Context()
     enter(context.native)
     assert state.context is current_context() is context
@@ -43,7 +45,7 @@ def test_a_context_entered_by_c_is_the_one_that_stands_for_it(state) -> None:
 
 
 @pytest.mark.parametrize("left", [1, 2, 3])
-def test_a_context_below_those_that_c_has_left(left, state) -> None:
+def test_a_context_below_those_that_c_has_left(left: int, state: ThreadState) -> None:
     contexts = [Context() for _ in range(4)]
     for number, context in enumerate(contexts):
         state.enter(context)
@@ -60,7 +62,7 @@ def test_a_context_below_those_that_c_has_left(left, state) -> None:
         state.exit(context)
 
 
-def test_contexts_that_are_left_in_another_order_than_entered(state) -> None:
+def test_contexts_that_are_left_in_another_order_than_entered(state: ThreadState) -> None:
     """As greenlets leave theirs: each has a stack of its own, and C code puts the one that runs in place."""
     first, second, third = contexts = [Context() for _ in range(3)]
     state.enter(first)
@@ -81,7 +83,7 @@ def test_contexts_that_are_left_in_another_order_than_entered(state) -> None:
         assert context.run(current_context) is context
 
 
-def test_a_context_that_c_has_entered_is_left_by_python(state) -> None:
+def test_a_context_that_c_has_entered_is_left_by_python(state: ThreadState) -> None:
     context = Context()
     enter(context.native)
     state.exit(context)
@@ -90,7 +92,7 @@ def test_a_context_that_c_has_entered_is_left_by_python(state) -> None:
         enter(context.native)
 
 
-def test_a_context_that_c_has_left_is_not_left_again(state) -> None:
+def test_a_context_that_c_has_left_is_not_left_again(state: ThreadState) -> None:
     context = Context()
     state.enter(context)
     leave(context.native)

@@ -8,18 +8,19 @@ import trio
 
 from contextvars_cy import ContextVar, copy_context
 
-SHARED, OWN = ContextVar("SHARED", default_factory=list), ContextVar("OWN", default_factory=list)
+SHARED: ContextVar[list[int]] = ContextVar("SHARED", default_factory=list)
+OWN: ContextVar[list[int]] = ContextVar("OWN", default_factory=list)
 
 
-def work(number) -> None:
+def work(number: int) -> None:
     SHARED.get().append(number)
     OWN.get().append(number)
 
 
-async def gathered():
+async def gathered() -> tuple[list[list[int]], list[int], bool]:
     shared = SHARED.get()
 
-    async def child(number):
+    async def child(number: int) -> list[int]:
         work(number)
         await asyncio.sleep(0)
         return OWN.get()
@@ -28,10 +29,11 @@ async def gathered():
     return own, sorted(shared), OWN.is_set()
 
 
-async def nursed():
-    shared, own = SHARED.get(), {}
+async def nursed() -> tuple[list[list[int]], list[int], bool]:
+    shared = SHARED.get()
+    own: dict[int, list[int]] = {}
 
-    async def child(number) -> None:
+    async def child(number: int) -> None:
         work(number)
         await trio.lowlevel.checkpoint()
         own[number] = OWN.get()

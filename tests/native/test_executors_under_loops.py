@@ -11,15 +11,15 @@ import trio
 from contextvars_cy import ContextVar, bind, current_context
 from contextvars_cy.executors import Thread, ThreadPoolExecutor, run_in_executor
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 
 
-def exchange(number):
+def exchange(number: object) -> tuple[object, object]:
     return VAR.set("thread").old_value, number
 
 
 def test_tasks_share_a_pool() -> None:
-    async def task(pool, number):
+    async def task(pool: ThreadPoolExecutor, number: int) -> list[tuple[object, object]]:
         VAR.set(number)
         for _ in range(5):
             assert await run_in_executor(pool, exchange, number) == (number, number)
@@ -27,7 +27,7 @@ def test_tasks_share_a_pool() -> None:
             assert VAR.get() == number
         return list(pool.map(exchange, "ab"))
 
-    async def main():
+    async def main() -> list[list[tuple[object, object]]]:
         with ThreadPoolExecutor(3) as pool:
             tasks = (task(pool, number) for number in range(20))
             return await asyncio.gather(*tasks)
@@ -37,7 +37,7 @@ def test_tasks_share_a_pool() -> None:
 
 
 def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread() -> None:
-    async def task(pool) -> None:
+    async def task(pool: ThreadPoolExecutor) -> None:
         VAR.set("task")
         await run_in_executor(pool, work)
 
@@ -46,7 +46,7 @@ def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread() -> None:
         go_on.result()
         seen.append(VAR.get())
 
-    async def main(pool) -> None:
+    async def main(pool: ThreadPoolExecutor) -> None:
         running = asyncio.create_task(task(pool))
         await asyncio.wrap_future(started)
         running.cancel()
@@ -54,23 +54,25 @@ def test_a_task_that_is_cancelled_leaves_its_values_to_the_thread() -> None:
         VAR.set("main")
         go_on.set_result(None)
 
-    started, go_on, seen = Future(), Future(), []
+    started: Future[None] = Future()
+    go_on: Future[None] = Future()
+    seen: list[object] = []
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(main(pool))
     assert seen == ["task"]
 
 
 def test_a_thread_of_a_task() -> None:
-    async def task(number):
+    async def task(number: int) -> list[object]:
         VAR.set(number)
-        seen = []
+        seen: list[object] = []
         thread = Thread(target=lambda: seen.append(VAR.get()))
         await asyncio.sleep(0)
         thread.start()
         await asyncio.to_thread(thread.join)
         return seen
 
-    async def main():
+    async def main() -> list[list[object]]:
         return await asyncio.gather(*(task(number) for number in range(5)))
 
     assert asyncio.run(main()) == [[number] for number in range(5)]
@@ -82,7 +84,7 @@ def test_a_loop_in_a_thread_runs_its_tasks_in_the_context_given() -> None:
         await asyncio.sleep(0)
         VAR.set("loop")
 
-    seen = []
+    seen: list[object] = []
     with VAR.set("starter"):
         thread = Thread(target=lambda: asyncio.run(main()))
         thread.start()
@@ -91,7 +93,7 @@ def test_a_loop_in_a_thread_runs_its_tasks_in_the_context_given() -> None:
 
 
 def test_a_bound_callback_sees_the_values_of_its_task() -> None:
-    async def task(number):
+    async def task(number: int) -> object:
         VAR.set(number)
         loop, done = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
         callback = bind(lambda: done.set_result(VAR.get()))
@@ -99,14 +101,14 @@ def test_a_bound_callback_sees_the_values_of_its_task() -> None:
         await loop.run_in_executor(None, loop.call_soon_threadsafe, callback)
         return await done
 
-    async def main():
+    async def main() -> list[object]:
         return await asyncio.gather(*(task(number) for number in range(5)))
 
     assert asyncio.run(main()) == list(range(5))
 
 
 def test_a_coroutine_function_runs_in_its_task_after_all() -> None:
-    async def work():
+    async def work() -> object:
         await asyncio.sleep(0)
         return VAR.get()
 
@@ -125,7 +127,7 @@ def test_a_coroutine_function_runs_in_its_task_after_all() -> None:
 
 
 def test_trio() -> None:
-    async def task(pool, number) -> None:
+    async def task(pool: ThreadPoolExecutor, number: int) -> None:
         VAR.set(number)
         bound = bind(VAR.get)
         future = pool.submit(exchange, number)
@@ -139,6 +141,6 @@ def test_trio() -> None:
                 for number in range(10):
                     nursery.start_soon(task, pool, number)
 
-    seen = []
+    seen: list[tuple[int, object, object, object]] = []
     trio.run(main)
     assert sorted(seen) == [(number, number, (number, number), number) for number in range(10)]

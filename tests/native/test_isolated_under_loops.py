@@ -8,6 +8,7 @@ import contextvars
 import decimal
 import gc
 import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -18,25 +19,25 @@ VAR = ContextVar("VAR", default="default")
 NATIVE = contextvars.ContextVar("NATIVE", default="default")
 
 
-async def asyncio_children():
+async def asyncio_children() -> list[str]:
     future = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(lambda: future.set_result(VAR.get()))
     return [await asyncio.create_task(read()), await asyncio.to_thread(VAR.get), await future]
 
 
-async def trio_children():
-    found = []
+async def trio_children() -> list[str]:
+    found: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(append_value, found)
         nursery.start_soon(isolated(append_value), found)
     return [*found, await trio.to_thread.run_sync(VAR.get)]
 
 
-async def read():
+async def read() -> str:
     return VAR.get()
 
 
-async def append_value(found) -> None:
+async def append_value(found: list[str]) -> None:
     found.append(VAR.get())
 
 
@@ -45,14 +46,16 @@ async def append_value(found) -> None:
     [(lambda main: asyncio.run(main()), asyncio_children), (trio.run, trio_children)],
     ids=["asyncio", "trio"],
 )
-def test_what_is_started_inside_takes_its_values_along(run, children) -> None:
+def test_what_is_started_inside_takes_its_values_along(
+    run: Callable[[Callable[[], Awaitable[None]]], None], children: Callable[[], Awaitable[list[str]]]
+) -> None:
     @isolated
-    async def inner():
+    async def inner() -> list[str]:
         VAR.set("inside")
         return await children()
 
     @isolated
-    async def steps():
+    async def steps() -> AsyncGenerator[list[str], None]:
         VAR.set("inside")
         yield await children()
 
@@ -76,9 +79,11 @@ def test_what_is_started_inside_takes_its_values_along(run, children) -> None:
 )
 # trio tells of each that it closes.
 @pytest.mark.filterwarnings("ignore:Async generator .* was garbage collected:ResourceWarning")
-def test_the_loop_closes_it_in_its_own_context(run, checkpoint) -> None:
+def test_the_loop_closes_it_in_its_own_context(
+    run: Callable[[Callable[[], Awaitable[None]]], None], checkpoint: Callable[[], Awaitable[None]]
+) -> None:
     @isolated
-    async def steps():
+    async def steps() -> AsyncGenerator[None, None]:
         token = VAR.set("inside")
         try:
             yield
@@ -100,12 +105,15 @@ def test_the_loop_closes_it_in_its_own_context(run, checkpoint) -> None:
         await kept[0].__anext__()
         VAR.set("changed again")
 
-    ended, kept = [], []
+    ended: list[str] = []
+    kept: list[AsyncGenerator[None, None]] = []
     run(main)
     assert ended == ["outside", "changed outside"]
 
 
 def test_trio_knows_itself_inside_and_cancels() -> None:
+    task: trio.lowlevel.Task | None = None
+
     @isolated
     async def wait() -> None:
         VAR.set("inside")
@@ -126,21 +134,24 @@ def test_trio_knows_itself_inside_and_cancels() -> None:
         with outer:
             await wait()
 
-    task, outer, ended = None, trio.CancelScope(), []
+    outer = trio.CancelScope()
+    ended: list[str] = []
     trio.run(main)
     assert ended == ["inside"]
 
 
 @contextlib.contextmanager
-def its_own_context():
+def its_own_context() -> Iterator[decimal.Context]:
     decimal.setcontext(decimal.getcontext().copy())
     yield decimal.getcontext()
 
 
 @pytest.mark.parametrize("its_own", [decimal.localcontext, its_own_context])
-def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(its_own) -> None:
+def test_native_variables_and_decimal_contexts_that_are_set_stay_inside(
+    its_own: Callable[[], contextlib.AbstractContextManager[decimal.Context]],
+) -> None:
     @isolated
-    def sevenths():
+    def sevenths() -> Iterator[tuple[decimal.Decimal, str]]:
         with its_own() as context:
             context.prec = 3
             NATIVE.set("inside")
@@ -168,7 +179,7 @@ if sys.version_info >= (3, 11):
 
     def test_task_groups_and_timeouts_inside() -> None:
         @isolated
-        async def inner():
+        async def inner() -> list[str]:
             VAR.set("inside")
             async with asyncio.timeout(10), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(read()) for _ in range(3)]
@@ -184,7 +195,7 @@ if sys.version_info >= (3, 12):
 
     def test_an_eager_task() -> None:
         @isolated
-        async def inner():
+        async def inner() -> tuple[str, str]:
             VAR.set("inside")
             before = VAR.get()
             await asyncio.sleep(0)
@@ -202,7 +213,7 @@ if sys.version_info >= (3, 11):
 
     def test_a_task_in_the_same_context() -> None:
         @isolated
-        async def steps():
+        async def steps() -> AsyncGenerator[str, None]:
             VAR.set("inside")
             context = current_context()
             task = asyncio.create_task(set_later(), context=context.native)

@@ -11,7 +11,8 @@ from interpreters import CPYTHON, SANITIZED
 
 pytestmark = pytest.mark.skipif(not CPYTHON, reason="only CPython's map of a native Context is one by hashes")
 
-VAR, OTHER = ContextVar("VAR"), ContextVar("OTHER", default="default")
+VAR: ContextVar[object] = ContextVar("VAR")
+OTHER: ContextVar[object] = ContextVar("OTHER", default="default")
 
 
 class Name(str):
@@ -19,20 +20,20 @@ class Name(str):
 
     wanted = 0
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return self.wanted
 
 
-def folded(number):
+def folded(number: int) -> int:
     return (number ^ number >> 32) & 0xFFFFFFFF
 
 
-def native_variable(wanted):
+def native_variable(wanted: int) -> contextvars.ContextVar[object]:
     """One whose folded hash is that; it takes the place in memory of the one that was tried before."""
     mixed_in = 0
     for _ in range(10_000):
         Name.wanted = mixed_in
-        variable = contextvars.ContextVar(Name("native"))
+        variable: contextvars.ContextVar[object] = contextvars.ContextVar(Name("native"))
         difference = folded(hash(variable)) ^ wanted
         if difference == 0:
             return variable
@@ -41,7 +42,7 @@ def native_variable(wanted):
     raise AssertionError("no variable had the hash")
 
 
-def anchor_hash():
+def anchor_hash() -> int:
     VAR.set(None)
     (anchor,) = (var for var in contextvars.copy_context() if var.name == "contextvars_cy")
     return folded(hash(anchor))
@@ -54,12 +55,12 @@ def use() -> None:
         assert (VAR.get(), OTHER.get()) == (number, "default")
         undo = assign({VAR: "assigned", OTHER: number})
         assert (VAR.get(), OTHER.get()) == ("assigned", number)
-        copies = [copy_context(), contextvars.copy_context()]
+        ours, native = copy_context(), contextvars.copy_context()
         undo.undo()
         assert (VAR.get(), OTHER.get()) == (number, "default")
-        for copy in copies:
+        for copy in (ours, native):
             assert (copy.run(VAR.get), copy.run(OTHER.get)) == ("assigned", number)
-        assert copies[0][VAR] == "assigned" and dict(copies[0]) == {VAR: "assigned", OTHER: number}
+        assert ours[VAR] == "assigned" and dict(ours) == {VAR: "assigned", OTHER: number}
         VAR.reset(token)
 
 
@@ -67,7 +68,7 @@ def use() -> None:
 @pytest.mark.parametrize("bits", [0, 1, 5, 10, 15, 20, 25, 30, 31, 32])
 @pytest.mark.parametrize("more", [0, 1, 20, 300])
 @pytest.mark.parametrize("first", ["anchor", "native"])
-def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits, more, first) -> None:
+def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits: int, more: int, first: str) -> None:
     def check() -> None:
         wanted = anchor_hash() ^ (1 << bits if bits < 32 else 0)
         natives = [native_variable(wanted), *(contextvars.ContextVar(f"more {number}") for number in range(more))]
@@ -78,7 +79,7 @@ def test_beside_a_native_variable_whose_hash_agrees_in_so_many_bits(bits, more, 
 
         if first == "native":
             # In a Context that has no anchor yet.
-            assert contextvars.Context().run(lambda: [set_natives(), VAR.get(None), use()])[1] is None
+            assert contextvars.Context().run(lambda: [set_natives(), VAR.get(None), use()])[1] is None  # type: ignore[func-returns-value]
             return
         VAR.set("before")
         set_natives()

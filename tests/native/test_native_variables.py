@@ -7,13 +7,16 @@ import contextvars
 import decimal
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, apply, bind, copy_context, current_context, install, uninstall
 
-native, other = contextvars.ContextVar("native"), contextvars.ContextVar("other")
-ours = ContextVar("ours")
+# What the types of a Context do not know as keys.
+native: Any = contextvars.ContextVar("native")
+other: Any = contextvars.ContextVar("other")
+ours: ContextVar[object] = ContextVar("ours")
 
 
 @pytest.fixture
@@ -27,14 +30,14 @@ def installed() -> Iterator[None]:
 
 
 @pytest.fixture
-def context():
+def context() -> Context:
     context = Context()
     context.run(ours.set, 1)
     context.native.run(native.set, 2)
     return context
 
 
-def anchor():
+def anchor() -> Any:
     """The variable in which the snapshot rides."""
     context = Context()
     context.run(ours.set, 1)
@@ -42,7 +45,7 @@ def anchor():
     return variable
 
 
-def test_a_context_shows_native_variables(installed, context) -> None:
+def test_a_context_shows_native_variables(installed: None, context: Context) -> None:
     assert len(context) == 2
     assert dict(context.items()) == dict(context) == {ours: 1, native: 2}
     assert {*context} == {*context.keys()} == {ours, native}
@@ -54,7 +57,7 @@ def test_a_context_shows_native_variables(installed, context) -> None:
     assert error.value.args == (other,)
 
 
-def test_and_it_is_compared_by_them(installed, context) -> None:
+def test_and_it_is_compared_by_them(installed: None, context: Context) -> None:
     copy = context.copy()
     assert copy == context and not copy.diff(context)[0]
     copy.native.run(native.set, 3)
@@ -67,13 +70,13 @@ def test_and_it_is_compared_by_them(installed, context) -> None:
     assert copy == context
 
 
-def test_a_context_of_native_variables_alone(installed) -> None:
+def test_a_context_of_native_variables_alone(installed: None) -> None:
     context = Context()
     context.native.run(native.set, 2)
     assert dict(context) == {native: 2} and len(context) == 1 and context != Context()
 
 
-def test_the_anchor_is_never_shown(installed, context) -> None:
+def test_the_anchor_is_never_shown(installed: None, context: Context) -> None:
     variable = anchor()
     assert variable in context.native
     assert variable not in context and variable not in {*context} and context.get(variable, "none") == "none"
@@ -81,8 +84,8 @@ def test_the_anchor_is_never_shown(installed, context) -> None:
         context[variable]
 
 
-def test_the_current_context(installed) -> None:
-    def inside():
+def test_the_current_context(installed: None) -> None:
+    def inside() -> tuple[Context, Context]:
         native.set("inside")
         return current_context(), copy_context()
 
@@ -90,21 +93,21 @@ def test_the_current_context(installed) -> None:
     assert current[native] == copy[native] == "inside"
 
 
-def test_other_keys_are_refused(installed, context) -> None:
+def test_other_keys_are_refused(installed: None, context: Context) -> None:
     for look in (context.__getitem__, context.get, context.__contains__):
         with pytest.raises(TypeError, match="a ContextVar key was expected, got 'native'"):
-            look("native")
+            look("native")  # type: ignore[call-overload, index]
 
 
-def test_what_is_brought_back_item_by_item(installed) -> None:
+def test_what_is_brought_back_item_by_item(installed: None) -> None:
     """As asgiref and pytest-asyncio do it."""
 
-    async def in_a_task():
+    async def in_a_task() -> Context:
         decimal.setcontext(decimal.Context(prec=3))
         ours.set("task")
         return copy_context()
 
-    async def main():
+    async def main() -> tuple[int, object]:
         for variable, value in (await asyncio.create_task(in_a_task())).items():
             if variable.get(None) is not value:
                 variable.set(value)
@@ -113,8 +116,8 @@ def test_what_is_brought_back_item_by_item(installed) -> None:
     assert copy_context().run(asyncio.run, main()) == (3, "task")
 
 
-def test_our_own_functions_bring_ours_alone(installed, context) -> None:
-    def applied(only):
+def test_our_own_functions_bring_ours_alone(installed: None, context: Context) -> None:
+    def applied(only: list[ContextVar[object]] | None) -> tuple[object, object]:
         with apply(context, only):
             return ours.get(), native.get(None)
 
@@ -122,7 +125,7 @@ def test_our_own_functions_bring_ours_alone(installed, context) -> None:
     assert context.run(bind, ours.get, only=[ours, native])() == 1
 
 
-def test_without_an_install_they_are_hidden(context) -> None:
+def test_without_an_install_they_are_hidden(context: Context) -> None:
     assert dict(context) == {ours: 1} and len(context) == 1
     assert context == context.copy() and context.diff(context.copy()).added == {}
     changed = context.copy()

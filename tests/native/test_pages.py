@@ -11,7 +11,7 @@ PAGES = "entering isolated proxy resetting returning threads unset watching".spl
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_programs_print_what_their_comments_say(page, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_programs_print_what_their_comments_say(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
     names = {"__name__": page}
     for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL):

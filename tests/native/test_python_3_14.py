@@ -9,6 +9,8 @@ import operator
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,14 +18,14 @@ from contextvars_cy import Context, ContextVar, Hamt, backend, copy_context, cur
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="what is tested came with Python 3.14")
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 
 
 # ---- threads ----
 
 
-def seen_in_a_thread(function=VAR.get, **options):
-    seen = []
+def seen_in_a_thread(function: Callable[[], object] = VAR.get, **options: Any) -> object:
+    seen: list[object] = []
     thread = threading.Thread(target=lambda: seen.append(function()), **options)
     thread.start()
     thread.join()
@@ -31,7 +33,7 @@ def seen_in_a_thread(function=VAR.get, **options):
 
 
 @pytest.mark.parametrize("form", ["ours", "native"])
-def test_a_thread_runs_in_the_context_that_it_is_given(form) -> None:
+def test_a_thread_runs_in_the_context_that_it_is_given(form: str) -> None:
     context = Context()
     context.run(VAR.set, "given")
     given = context if form == "ours" else context.native
@@ -57,7 +59,7 @@ print(seen, variable.get())
 
 
 @pytest.mark.parametrize("flag, seen", [("1", "'starter'"), ("0", "<Token.MISSING>")])
-def test_threads_inherit_where_the_interpreter_was_told_so(flag, seen) -> None:
+def test_threads_inherit_where_the_interpreter_was_told_so(flag: str, seen: str) -> None:
     command = [sys.executable, "-X", f"thread_inherit_context={flag}", "-c", INHERITS, flag]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"[{seen}, 'starter'] starter\n", "")
@@ -66,7 +68,7 @@ def test_threads_inherit_where_the_interpreter_was_told_so(flag, seen) -> None:
 def test_the_flag_of_this_interpreter_is_followed() -> None:
     with copy_context():
         VAR.set("starter")
-        inherits = sys.flags.thread_inherit_context
+        inherits = sys.flags.thread_inherit_context  # type: ignore[attr-defined, unused-ignore]
         assert seen_in_a_thread() == ("starter" if inherits else "default")
 
 
@@ -77,7 +79,7 @@ def test_an_eager_task_starts_in_its_context_at_once() -> None:
     context = Context()
     context.run(VAR.set, "given")
 
-    async def work(value):
+    async def work(value: str) -> list[object]:
         seen = [VAR.get(), current_context() is context]
         VAR.set(value)
         await asyncio.sleep(0)
@@ -85,10 +87,10 @@ def test_an_eager_task_starts_in_its_context_at_once() -> None:
 
     async def main() -> None:
         VAR.set("main")
-        task = asyncio.create_task(work("eager"), context=context.native, eager_start=True)
+        task = asyncio.create_task(work("eager"), context=context.native, eager_start=True)  # type: ignore[call-arg, unused-ignore]
         assert context[VAR] == "eager" and VAR.get() == "main"
         assert await task == ["given", True, "eager"]
-        task = asyncio.create_task(work("copy"), eager_start=True)
+        task = asyncio.create_task(work("copy"), eager_start=True)  # type: ignore[call-arg, unused-ignore]
         assert VAR.get() == "main"
         assert await task == ["main", False, "copy"]
         assert VAR.get() == "main"
@@ -105,7 +107,7 @@ def test_an_eager_task_that_fails_at_once_leaves_its_context() -> None:
 
     async def main() -> None:
         before = current_context()
-        task = asyncio.create_task(fail(), context=context.native, eager_start=True)
+        task = asyncio.create_task(fail(), context=context.native, eager_start=True)  # type: ignore[call-arg, unused-ignore]
         assert current_context() is before and VAR.get() == "default"
         with pytest.raises(ZeroDivisionError):
             await task
@@ -116,15 +118,15 @@ def test_an_eager_task_that_fails_at_once_leaves_its_context() -> None:
 
 
 def test_a_task_takes_our_context_and_the_native_one_in_it() -> None:
-    async def work():
+    async def work() -> object:
         return VAR.get()
 
     async def main() -> None:
         context = Context()
         context.run(VAR.set, "given")
         for given in (context, context.native):
-            for create in (asyncio.Task, asyncio.tasks._PyTask, asyncio.create_task):
-                assert await create(work(), context=given) == "given"
+            for create in (asyncio.Task, asyncio.tasks._PyTask, asyncio.create_task):  # type: ignore[attr-defined]
+                assert await create(work(), context=given) == "given"  # type: ignore[arg-type, call-arg, unused-ignore]
 
     asyncio.run(main())
 
@@ -133,11 +135,11 @@ def test_a_task_takes_our_context_and_the_native_one_in_it() -> None:
 
 
 @pytest.fixture
-def switches():
+def switches() -> Iterator[list[contextvars.Context]]:
     """The native Contexts that the interpreter tells its watchers of, as they become the current ones."""
-    seen = []
+    seen: list[contextvars.Context] = []
 
-    def watch(event, context):
+    def watch(event: int, context: contextvars.Context) -> int:
         assert event == 1
         seen.append(context)
         return 0
@@ -150,13 +152,13 @@ def switches():
 
 
 @pytest.fixture
-def outer():
+def outer() -> Iterator[Context]:
     """The current Context, entered, so that there is one to come back to."""
     with copy_context() as context:
         yield context
 
 
-def test_watchers_see_run(outer, switches) -> None:
+def test_watchers_see_run(outer: Context, switches: list[contextvars.Context]) -> None:
     context, inner = Context(), Context()
     context.run(inner.run, VAR.get)
     switched = [context, inner, context, outer]
@@ -164,7 +166,7 @@ def test_watchers_see_run(outer, switches) -> None:
     assert all(seen is each.native for seen, each in zip(switches, switched))
 
 
-def test_watchers_see_with_and_thread_states(outer, switches) -> None:
+def test_watchers_see_with_and_thread_states(outer: Context, switches: list[contextvars.Context]) -> None:
     context = Context()
     with context:
         pass
@@ -177,7 +179,7 @@ def test_watchers_see_with_and_thread_states(outer, switches) -> None:
     assert all(seen is each.native for seen, each in zip(switches, switched))
 
 
-def test_watchers_see_no_switch_where_there_is_none(outer, switches) -> None:
+def test_watchers_see_no_switch_where_there_is_none(outer: Context, switches: list[contextvars.Context]) -> None:
     token = VAR.set(1)
     VAR.reset(token)
     copy_context(), current_context(), Context(), VAR.get()
@@ -187,10 +189,10 @@ def test_watchers_see_no_switch_where_there_is_none(outer, switches) -> None:
     assert switches == []
 
 
-def test_a_watcher_finds_our_variables(outer) -> None:
-    seen = []
+def test_a_watcher_finds_our_variables(outer: Context) -> None:
+    seen: list[object] = []
 
-    def watch(event, context):
+    def watch(event: int, context: contextvars.Context) -> int:
         seen.append(VAR.get())
         return 0
 
@@ -214,7 +216,7 @@ def test_native_contexts_compared_by_values_that_set_variables() -> None:
     """CPython issue 142829, which older ones crash of: it lends the snapshots to the comparison."""
 
     class Value:
-        def __eq__(self, other):
+        def __eq__(self, other: object) -> bool:
             if armed:
                 armed.clear()
                 for var in others:
@@ -231,12 +233,13 @@ def test_native_contexts_compared_by_values_that_set_variables() -> None:
         for var in variables:
             var.set(Value())
 
-    variables = [ContextVar(f"variable {number}") for number in range(20)]
-    others = [ContextVar(f"other {number}") for number in range(8)]
-    armed, filled = [], []
+    variables: list[ContextVar[object]] = [ContextVar(f"variable {number}") for number in range(20)]
+    others: list[ContextVar[object]] = [ContextVar(f"other {number}") for number in range(8)]
+    armed: list[bool] = []
+    filled: list[list[bytes]] = []
     for _ in range(10):
         # Nodes of every size, to be used again.
-        Context().run(lambda: [set_all(), *(var.set(1) for var in others)])
+        Context().run(lambda: [set_all(), *(var.set(1) for var in others)])  # type: ignore[func-returns-value]
         one, two = Context(), Context()
         one.run(set_all)
         two.run(set_all)
@@ -246,14 +249,14 @@ def test_native_contexts_compared_by_values_that_set_variables() -> None:
 
 
 def test_watch_is_told_of_switches_that_are_not_our_own() -> None:
-    async def main():
+    async def main() -> list[tuple[str, bool]]:
         task = asyncio.current_task()
         assert task is not None
         kinds.clear()
         await asyncio.sleep(0)
         return list(kinds)
 
-    kinds = []
+    kinds: list[tuple[str, bool]] = []
     with watch(lambda event: kinds.append((event.kind, event.context is current_context()))):
         told = copy_context().run(asyncio.run, main())
         kinds.clear()
@@ -279,7 +282,7 @@ def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it() -> None
         # Its own value is the one that was told last: no event.
         await asyncio.sleep(0)
 
-    events = []
+    events: list[tuple[str, object, object, object]] = []
     with copy_context():
         VAR.set("outside")
         with VAR.watch(lambda event: events.append((event.kind, event.old_value, event.value, VAR.get()))):
@@ -296,7 +299,7 @@ def test_the_watcher_of_a_variable_is_told_of_a_switch_that_changes_it() -> None
 
 
 def test_an_error_on_its_way_passes_a_callback_of_watch() -> None:
-    kinds = []
+    kinds: list[str] = []
     with watch(lambda event: kinds.append(event.kind)):
         with pytest.raises(ZeroDivisionError):
             contextvars.copy_context().run(lambda: 1 / 0)

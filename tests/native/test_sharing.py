@@ -4,44 +4,48 @@ from __future__ import annotations
 
 import contextvars
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from contextvars_cy import Context, ContextVar, Hamt, assign, copy_context, current_context
 
-VAR, OTHER, NEW = ContextVar("VAR"), ContextVar("OTHER"), ContextVar("NEW")
+VAR: ContextVar[object] = ContextVar("VAR")
+OTHER: ContextVar[object] = ContextVar("OTHER")
+NEW: ContextVar[object] = ContextVar("NEW")
 # Enough for a native tree of several levels, with the anchor somewhere in it.
-NATIVE = [contextvars.ContextVar(f"native {number}") for number in range(300)]
+NATIVE: list[contextvars.ContextVar[object]] = [contextvars.ContextVar(f"native {number}") for number in range(300)]
 
 
-def anchor():
+def anchor() -> contextvars.ContextVar[Any]:
     (found,) = (var for var in contextvars.copy_context() if var.name == "contextvars_cy")
     return found
 
 
-def native_copy():
+def native_copy() -> contextvars.Context:
     return contextvars.copy_context()
 
 
-def copy_of_the_current_one():
+def copy_of_the_current_one() -> contextvars.Context:
     return current_context().native.copy()
 
 
-def copy_of_ours():
+def copy_of_ours() -> contextvars.Context:
     return copy_context().native
 
 
-def copy_of_a_copy():
+def copy_of_a_copy() -> contextvars.Context:
     return contextvars.copy_context().copy()
 
 
-def copy_that_sets_a_native_variable():
+def copy_that_sets_a_native_variable() -> contextvars.Context:
     copy = contextvars.copy_context()
     copy.run(NATIVE[0].set, "copy's")
     return copy
 
 
-def one_that_takes_over_the_values():
+def one_that_takes_over_the_values() -> contextvars.Context:
     taker = contextvars.Context()
     for var, value in contextvars.copy_context().items():
         taker.run(var.set, value)
@@ -60,7 +64,7 @@ COPIES = [
 
 @pytest.mark.parametrize("copied", COPIES)
 @pytest.mark.parametrize("natives", [0, 1, 20, 300])
-def test_a_native_copy_keeps_its_values(copied, natives) -> None:
+def test_a_native_copy_keeps_its_values(copied: Callable[[], contextvars.Context], natives: int) -> None:
     def check() -> None:
         for var in NATIVE[:natives]:
             var.set("native")
@@ -94,7 +98,7 @@ def test_a_snapshot_that_somebody_holds_stays() -> None:
 
 
 @pytest.mark.parametrize("change", ["set", "add", "remove", "assign"])
-def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change) -> None:
+def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change: str) -> None:
     def check() -> None:
         VAR.set(1)
         token = OTHER.set(2)
@@ -120,7 +124,7 @@ def test_a_snapshot_that_was_hashed_has_the_hash_of_what_it_holds(change) -> Non
 
 def test_contexts_that_branch_at_random() -> None:
     chosen = random.Random(1)
-    contexts = [(Context(), {})]
+    contexts: list[tuple[Context, dict[ContextVar[object], object]]] = [(Context(), {})]
     for _ in range(2000):
         context, expected = chosen.choice(contexts)
         action = chosen.choice(["set", "set", "set", "unset", "native", "copy"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncGenerator
 
 import pytest
 import trio
@@ -14,7 +15,7 @@ from interpreters import CPYTHON
 VAR = ContextVar("VAR", default="default")
 
 
-async def scoped(closed):
+async def scoped(closed: list[bool]) -> AsyncGenerator[str, None]:
     token = VAR.set("inside")
     try:
         yield VAR.get()
@@ -22,7 +23,7 @@ async def scoped(closed):
         closed.append(VAR.try_reset(token))
 
 
-async def consumed(closed) -> None:
+async def consumed(closed: list[bool]) -> None:
     async for value in scoped(closed):
         assert value == "inside"
         break
@@ -30,7 +31,7 @@ async def consumed(closed) -> None:
 
 @pytest.mark.skipif(not CPYTHON, reason="what nobody holds is finalised at some later time here")
 def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own() -> None:
-    closed = []
+    closed: list[bool] = []
 
     async def main() -> None:
         await asyncio.create_task(consumed(closed))
@@ -46,7 +47,7 @@ def test_asyncio_finalises_an_async_generator_in_a_task_of_its_own() -> None:
 # What trio says of a generator that nobody has closed.
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 def test_trio_too() -> None:
-    closed = []
+    closed: list[bool] = []
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -57,9 +58,9 @@ def test_trio_too() -> None:
 
 
 def test_closed_by_its_own_task_it_is_reset() -> None:
-    closed = []
+    closed: list[bool] = []
 
-    async def main():
+    async def main() -> str:
         values = scoped(closed)
         await values.__anext__()
         await values.aclose()

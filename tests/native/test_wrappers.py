@@ -6,13 +6,13 @@ import contextvars
 import gc
 import weakref
 
-from contextvars_cy import ContextVar, current_context
+from contextvars_cy import Context, ContextVar, current_context
 
-VAR = ContextVar("VAR")
+VAR: ContextVar[int] = ContextVar("VAR")
 
 
 def test_the_current_context_is_asked_for_while_what_stood_for_it_dies() -> None:
-    answers = []
+    answers: list[Context] = []
 
     def ask() -> None:
         VAR.set(1)

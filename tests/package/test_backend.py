@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -42,13 +45,13 @@ HOMES = {backend: modules[:2] for backend, modules in TWINS.items()}
 MODULES = TWINS["cython"]
 
 
-def run_report(cwd, **env):
+def run_report(cwd: Path, **env: str | None) -> CompletedProcess[str]:
     return run_python(["-c", REPORT], cwd=cwd, env={f"CONTEXTVARS_CY_{name}": value for name, value in env.items()})
 
 
 @pytest.mark.parametrize("host", [None, "", "native", "thread"])
 @pytest.mark.parametrize("backend", [None, "", "cython", "pure"])
-def test_environment_decides(backend: str, host: str, tmp_path: Path) -> None:
+def test_environment_decides(backend: str | None, host: str | None, tmp_path: Path) -> None:
     done = run_report(tmp_path, BACKEND=backend, HOST=host)
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
@@ -71,7 +74,9 @@ OPTIONAL = "try:\n    import contextvars_cy\nexcept ImportError:\n    print('wit
         *[("DEBUG", value) for value in ("2", "true", "0, 1")],
     ],
 )
-def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(variable, value, tmp_path: Path) -> None:
+def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(
+    variable: str, value: str, tmp_path: Path
+) -> None:
     done = run_python(["-c", OPTIONAL], tmp_path, {f"CONTEXTVARS_CY_{variable}": value})
     assert (done.returncode, done.stdout) == (1, "")
     message = f"ValueError: CONTEXTVARS_CY_{variable}={value!r}: choose one of {CHOICES[variable]}, or leave it unset"
@@ -89,7 +94,7 @@ def test_an_unknown_value_is_an_error_also_to_who_can_do_without_the_package(var
         ("", None),
     ],
 )
-def test_a_misspelt_name_is_named_in_a_warning(name: str, nearest, tmp_path: Path) -> None:
+def test_a_misspelt_name_is_named_in_a_warning(name: str, nearest: str | None, tmp_path: Path) -> None:
     done = run_report(tmp_path, **{name: "pure"})
     assert (done.returncode, json.loads(done.stdout)["backend"]) == (0, "cython")
     assert done.stderr.count("Warning: ") == 1
@@ -109,7 +114,7 @@ def test_names_that_are_right_or_of_others_are_no_matter(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def installed_package(tmp_path_factory: pytest.TempPathFactory):
+def installed_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = "import contextvars_cy; print(contextvars_cy.__path__[0])"
     done = run_python(["-c", program], cwd=tmp_path_factory.mktemp("anywhere"))
     assert done.returncode == 0, done.stderr
@@ -119,7 +124,7 @@ def installed_package(tmp_path_factory: pytest.TempPathFactory):
 class Copy:
     """The installed package, copied to a folder where its extension modules can be spoilt."""
 
-    def __init__(self, installed_package, folder) -> None:
+    def __init__(self, installed_package: Path, folder: Path) -> None:
         self.folder = folder
         self.package = folder / "contextvars_cy"
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
@@ -128,40 +133,40 @@ class Copy:
         left_out = shutil.ignore_patterns("__pycache__", "*.c", "*.pyx", "_pure_build.txt", *other)
         shutil.copytree(installed_package, self.package, ignore=left_out)
 
-    def extension_file(self, module):
+    def extension_file(self, module: str) -> Path:
         return self.package / f"{module.replace('.', '/')}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
-    def break_modules(self, modules) -> None:
+    def break_modules(self, modules: Iterable[str]) -> None:
         for module in modules:
             assert self.extension_file(module).is_file()
             self.extension_file(module).write_bytes(b"This is no shared library." * 1000)
 
-    def remove_modules(self, modules) -> None:
+    def remove_modules(self, modules: Iterable[str]) -> None:
         for module in modules:
             self.extension_file(module).unlink()
 
-    def run(self, *arguments, backend=None):
+    def run(self, *arguments: str, backend: str | None = None) -> CompletedProcess[str]:
         env = {"PYTHONPATH": str(self.folder), "CONTEXTVARS_CY_BACKEND": backend}
         # Without -S the hook of an editable install would find the modules that the copy lacks.
         return run_python(["-S", *arguments], cwd=self.folder, env=env)
 
-    def report(self, done):
-        report = json.loads(done.stdout)
+    def report(self, done: CompletedProcess[str]) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(done.stdout)
         assert report["folder"] == str(self.package)
         return report
 
 
 @pytest.fixture
-def copy(installed_package, tmp_path: Path):
+def copy(installed_package: Path, tmp_path: Path) -> Copy:
     return Copy(installed_package, tmp_path)
 
 
-def row(name, done):
+def row(name: str, done: CompletedProcess[str]) -> str:
     (line,) = [line for line in done.stdout.splitlines() if line.split()[0] == name]
     return line.split(None, 1)[1]
 
 
-def test_unspoilt_copy_runs_the_compiled_twin(copy) -> None:
+def test_unspoilt_copy_runs_the_compiled_twin(copy: Copy) -> None:
     done = copy.run("-c", REPORT)
     assert (done.returncode, done.stderr) == (0, "")
     assert copy.report(done)["twins"] == TWINS["cython"]
@@ -173,7 +178,7 @@ MISSING = "no compiled extension is installed for this Python"
 
 
 @SOME
-def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy) -> None:
+def test_broken_extension_is_an_error_where_it_was_asked_for(modules: list[str], copy: Copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-c", OPTIONAL, backend="cython")
     assert (done.returncode, done.stdout) == (1, "")
@@ -183,7 +188,7 @@ def test_broken_extension_is_an_error_where_it_was_asked_for(modules, copy) -> N
 
 
 @SOME
-def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy) -> None:
+def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules: list[str], copy: Copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-c", REPORT)
     assert done.returncode == 0, done.stderr
@@ -196,7 +201,7 @@ def test_broken_extension_is_a_warning_where_nothing_was_asked_for(modules, copy
 
 
 @SOME
-def test_broken_extension_is_told_by_info(modules, copy) -> None:
+def test_broken_extension_is_told_by_info(modules: list[str], copy: Copy) -> None:
     copy.break_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert done.returncode == 0, done.stderr
@@ -204,7 +209,7 @@ def test_broken_extension_is_told_by_info(modules, copy) -> None:
     assert row("extension", done) == str(copy.extension_file("_context.context_cy"))
 
 
-def test_broken_extension_is_no_matter_to_the_pure_backend(copy) -> None:
+def test_broken_extension_is_no_matter_to_the_pure_backend(copy: Copy) -> None:
     copy.break_modules(MODULES)
     done = copy.run("-c", REPORT, backend="pure")
     assert (done.returncode, done.stderr) == (0, "")
@@ -215,7 +220,7 @@ def test_broken_extension_is_no_matter_to_the_pure_backend(copy) -> None:
 FAILING = "import contextvars_cy._hamt.hamt_cy\nraise SystemError('made for another Python')\n"
 
 
-def test_half_an_extension_is_not_used(copy) -> None:
+def test_half_an_extension_is_not_used(copy: Copy) -> None:
     copy.remove_modules(["_context.context_cy"])
     (copy.package / "_context/context_cy.py").write_text(FAILING)
     done = copy.run("-W", "ignore", "-c", REPORT)
@@ -227,7 +232,7 @@ def test_half_an_extension_is_not_used(copy) -> None:
 
 
 @SOME
-def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy) -> None:
+def test_missing_extension_is_an_error_where_it_was_asked_for(modules: list[str], copy: Copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-c", OPTIONAL, backend="cython")
     assert (done.returncode, done.stdout) == (1, "")
@@ -238,7 +243,7 @@ def test_missing_extension_is_an_error_where_it_was_asked_for(modules, copy) -> 
 
 
 @SOME
-def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy) -> None:
+def test_missing_extension_is_fine_where_nothing_was_asked_for(modules: list[str], copy: Copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-W", "error", "-c", REPORT)
     assert (done.returncode, done.stderr) == (0, "")
@@ -248,7 +253,7 @@ def test_missing_extension_is_fine_where_nothing_was_asked_for(modules, copy) ->
 
 
 @SOME
-def test_missing_extension_is_told_by_info(modules, copy) -> None:
+def test_missing_extension_is_told_by_info(modules: list[str], copy: Copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "info")
     assert (done.returncode, done.stderr) == (0, "")
@@ -258,7 +263,7 @@ def test_missing_extension_is_told_by_info(modules, copy) -> None:
 
 
 @SOME
-def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules, copy) -> None:
+def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules: list[str], copy: Copy) -> None:
     copy.remove_modules(modules)
     done = copy.run("-m", "contextvars_cy", "run", "--backend", "cython", "-m", "this")
     assert (done.returncode, done.stdout) == (2, "")
@@ -266,7 +271,7 @@ def test_running_a_program_on_a_missing_extension_is_refused_in_one_line(modules
     assert line.startswith(f"python -m contextvars_cy: --backend cython: {MISSING}; where a C compiler works: ")
 
 
-def test_info_tells_of_an_extension_for_another_python(copy) -> None:
+def test_info_tells_of_an_extension_for_another_python(copy: Copy) -> None:
     copy.remove_modules(MODULES)
     other = copy.package / f"_context/context_cy.cpython-38-x86_64-linux-gnu{copy.extension_file('').suffix}"
     other.write_bytes(b"")
@@ -274,14 +279,14 @@ def test_info_tells_of_an_extension_for_another_python(copy) -> None:
     assert row("backend", done) == f"pure (the extension that is installed is for another Python: {other.name})"
 
 
-def test_info_tells_of_a_pure_build(copy) -> None:
+def test_info_tells_of_a_pure_build(copy: Copy) -> None:
     copy.remove_modules(MODULES)
     (copy.package / "_pure_build.txt").write_text("CPython 3.8.1: no C compiler works here\n", encoding="utf-8")
     done = copy.run("-m", "contextvars_cy", "info")
     assert row("backend", done) == "pure (a pure build, made by CPython 3.8.1: no C compiler works here)"
 
 
-def test_info_tells_of_sources_in_front_of_the_installed_package(copy, tmp_path: Path) -> None:
+def test_info_tells_of_sources_in_front_of_the_installed_package(copy: Copy, tmp_path: Path) -> None:
     """As in a clone's folder, once the package is installed."""
     clone = tmp_path / "clone"
     shutil.copytree(copy.package, clone / "contextvars_cy", ignore=shutil.ignore_patterns("*.so", "*.pyd"))

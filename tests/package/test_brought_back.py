@@ -3,6 +3,7 @@ those of the C modules too."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,7 +56,7 @@ if sys.version_info >= (3, 11):
 @pytest.mark.parametrize("library", PROGRAMS)
 @pytest.mark.parametrize("command", [[], ["-m", "contextvars_cy", "run"]], ids=["as it is", "on ours"])
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_values_that_are_brought_back(backend: str, command, library, tmp_path: Path) -> None:
+def test_values_that_are_brought_back(backend: str, command: list[str], library: str, tmp_path: Path) -> None:
     program, arguments, values = PROGRAMS[library]
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
@@ -163,7 +164,9 @@ def test_afterwards(loaded):
 ON_BOTH = pytest.mark.parametrize("backend", ["cython", "pure"])
 
 
-def run_in_debug_mode(program, arguments, backend, folder, debug="1"):
+def run_in_debug_mode(
+    program: str, arguments: list[str], backend: str, folder: Path, debug: str = "1"
+) -> subprocess.CompletedProcess[str]:
     (folder / "program.py").write_text(program, encoding="utf-8")
     names = ("CONTEXTVARS_CY_BACKEND", "CONTEXTVARS_CY_HOST", "CONTEXTVARS_CY_DEBUG")
     return run_python(arguments, folder, env=dict(zip(names, (backend, "native", debug))))

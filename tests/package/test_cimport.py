@@ -54,7 +54,7 @@ print("ran")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tenants")
     shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
     built = run_python(["setup.py", "build_ext", "--inplace"], cwd=folder)

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,16 +26,20 @@ COMBINATIONS = pytest.mark.parametrize("backend, host", [(backend, host) for bac
 WAYS = pytest.mark.parametrize("way", [[], ["--backend=pure", "--host", "thread"]], ids=["directly", "restarted"])
 
 
-def run_ours(arguments, cwd, flags=(), **options):
+def run_ours(
+    arguments: Iterable[object], cwd: Path, flags: Iterable[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
     return run_python([*flags, "-m", "contextvars_cy", "run", *arguments], cwd, **options)
 
 
-def outcome(done):
+def outcome(done: subprocess.CompletedProcess[str]) -> tuple[object, ...]:
     """All that a caller sees; addresses differ from one process to the next."""
     return done.returncode, *(re.sub(r"0x[0-9a-f]+", "0x…", text) for text in (done.stdout, done.stderr))
 
 
-def assert_same(program, cwd, way=(), flags=(), **options):
+def assert_same(
+    program: Iterable[object], cwd: Path, way: Iterable[str] = (), flags: Iterable[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a program both ways and return how it ended."""
     plain = run_python([*flags, *program], cwd, **options)
     ours = run_ours([*way, *program], cwd, flags, **options)
@@ -83,7 +89,7 @@ print(sys.modules["__main__"].__dict__ is globals(), __builtins__ is __import__(
 # Options after the program are the program's own.
 ARGUMENTS = ["one", "--backend", "pure", "-m", "two words", "--help", ""]
 
-PROGRAMS = {
+PROGRAMS: dict[str, str | bytes] = {
     "a module beside it": "import sibling\nprint(sibling.__file__, sibling.__name__)\n",
     "standard input": "import sys\nprint(sys.stdin.read().upper(), sys.stdin.isatty())\n",
     "falls off the end": "print('done')\n",
@@ -135,14 +141,14 @@ PROGRAMS = {
 SIBLING = "def fail():\n    raise RuntimeError('beside')\n"
 
 
-def write(path, source) -> None:
+def write(path: Path, source: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(source if isinstance(source, bytes) else source.encode())
 
 
 @WAYS
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_script_runs_as_under_python(name: str, way, tmp_path: Path) -> None:
+def test_script_runs_as_under_python(name: str, way: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", PROGRAMS[name])
     write(tmp_path / "sibling.py", SIBLING)
     assert_same(["program.py", *ARGUMENTS], tmp_path, way, input="a line\nanother ")
@@ -153,7 +159,7 @@ ENDS = {"status": 3, "status and text": 1, "exception": 1, "KeyboardInterrupt": 
 
 @WAYS
 @pytest.mark.parametrize("name", ENDS)
-def test_status_is_the_program_s(name: str, way, tmp_path: Path) -> None:
+def test_status_is_the_program_s(name: str, way: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", PROGRAMS[name])
     assert run_ours([*way, "program.py"], tmp_path).returncode == ENDS[name]
 
@@ -166,7 +172,7 @@ def test_traceback_starts_in_the_program(tmp_path: Path) -> None:
     assert lines == [(script, "7", "<module>"), (script, "5", "main"), (script, "2", "fail")]
 
 
-def layout(folder) -> None:
+def layout(folder: Path) -> None:
     """One program in all the shapes in which Python runs one."""
     write(folder / "program.py", FACTS)
     write(folder / "below" / "program.py", FACTS)
@@ -199,7 +205,7 @@ SHAPES = {
 
 @WAYS
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape_of_program(shape, way, tmp_path: Path) -> None:
+def test_every_shape_of_program(shape: str, way: list[str], tmp_path: Path) -> None:
     layout(tmp_path)
     done = assert_same([*SHAPES[shape], *ARGUMENTS], tmp_path, way)
     assert done.returncode == 0
@@ -207,7 +213,7 @@ def test_every_shape_of_program(shape, way, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["script", "folder", "zip"])
-def test_absolute_path(shape, tmp_path: Path) -> None:
+def test_absolute_path(shape: str, tmp_path: Path) -> None:
     layout(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     done = assert_same([tmp_path / SHAPES[shape][0]], tmp_path / "elsewhere")
@@ -227,7 +233,7 @@ FAILURES = {
 }
 
 
-def without_runpy(text):
+def without_runpy(text: str) -> str:
     """A traceback without the frames of the machinery that runs programs, each with the lines under its head."""
     machinery = r'  File "(?:<frozen .*>|[^"]*/(?:runpy|importlib/\w+)\.py)", .*\n(?:    .*\n)*'
     return re.sub(machinery, "", text).replace("Traceback (most recent call last):\n", "")
@@ -235,7 +241,7 @@ def without_runpy(text):
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("shape", ["folder", "zip", "module", "package", "module of a package"])
-def test_traceback_of_every_shape_starts_in_the_program(shape, failure, tmp_path: Path) -> None:
+def test_traceback_of_every_shape_starts_in_the_program(shape: str, failure: str, tmp_path: Path) -> None:
     for name in ("program.py", "package/__init__.py", "package/__main__.py", "package/module.py"):
         write(tmp_path / name, "" if "init" in name else FAILURES[failure])
     with zipfile.ZipFile(tmp_path / "program.zip", "w") as archive:
@@ -256,7 +262,7 @@ def test_traceback_of_a_package_that_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", ["missing", "package", "package.missing", "missing.module", "program.missing"])
-def test_missing_module(module, tmp_path: Path) -> None:
+def test_missing_module(module: str, tmp_path: Path) -> None:
     write(tmp_path / "package" / "__init__.py", "")
     write(tmp_path / "program.py", "")
     plain = run_python(["-m", module], tmp_path)
@@ -317,7 +323,7 @@ if sys.version_info >= (3, 11):
     [*((flags, "script") for flags in INTERPRETER_FLAGS), (["-u"], "package"), *SAFE_PATH],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
-def test_interpreter_flags_are_kept(flags, shape, way, tmp_path: Path) -> None:
+def test_interpreter_flags_are_kept(flags: list[str], shape: str, way: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", FLAGS)
     write(tmp_path / "package" / "__main__.py", FLAGS)
     # With -P, `-m` finds only what is on the path anyway.
@@ -327,7 +333,7 @@ def test_interpreter_flags_are_kept(flags, shape, way, tmp_path: Path) -> None:
 
 
 @WAYS
-def test_environment_is_not_mangled(way, tmp_path: Path) -> None:
+def test_environment_is_not_mangled(way: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", "import json, os\nprint(json.dumps(dict(os.environ)))\n")
     env = {"VARIABLE": "a value = with 'signs' and ümlaut", "PYTHONHASHSEED": "7"}
     plain = json.loads(run_python(["program.py"], tmp_path, env).stdout)
@@ -341,9 +347,9 @@ WAITING = "import time\nprint('ready', flush=True) or time.sleep(600)\n"
 
 
 @WAYS
-def test_interrupt_from_outside(way, tmp_path: Path) -> None:
+def test_interrupt_from_outside(way: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", WAITING)
-    ends = []
+    ends: list[tuple[int, list[str], str]] = []
     for start in ([], ["-m", "contextvars_cy", "run", *way]):
         with subprocess.Popen(
             [sys.executable, *start, "program.py"],
@@ -353,9 +359,9 @@ def test_interrupt_from_outside(way, tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            assert process.stdout.readline() == "ready\n"
+            assert process.stdout.readline() == "ready\n"  # type: ignore[union-attr]
             process.send_signal(signal.SIGINT)
-            errors = process.stderr.read()
+            errors = process.stderr.read()  # type: ignore[union-attr]
             ends.append((process.wait(), re.findall("File .*", errors), errors.splitlines()[-1]))
     assert ends[0] == ends[1]
     assert ends[0][0] == -signal.SIGINT
@@ -403,7 +409,7 @@ print(json.dumps({
 """
 
 
-def assert_ours(done, backend, host) -> None:
+def assert_ours(done: subprocess.CompletedProcess[str], backend: str, host: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
         "homes": ["contextvars_cy"],
@@ -426,7 +432,7 @@ def our_program(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("our_program")
 @pytest.mark.parametrize("program", [["program.py"], ["-m", "program"]], ids=["script", "module"])
 @COMBINATIONS
-def test_run_is_on_our_variables(backend: str, host: str, program, tmp_path: Path) -> None:
+def test_run_is_on_our_variables(backend: str, host: str, program: list[str], tmp_path: Path) -> None:
     assert_ours(run_ours(["--backend", backend, "--host", host, *program], tmp_path), backend, host)
 
 
@@ -465,7 +471,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED.values(), ids=REFUSED)
-def test_refused_in_one_line(arguments, tmp_path: Path) -> None:
+def test_refused_in_one_line(arguments: list[str], tmp_path: Path) -> None:
     write(tmp_path / "program.py", "print('must not run')\n")
     done = run_python(["-m", "contextvars_cy", *arguments], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -485,7 +491,7 @@ def test_refused_in_one_line(arguments, tmp_path: Path) -> None:
         (["run", "--host=nonsense"], ["native", "thread"]),
     ],
 )
-def test_a_refusal_says_the_choices(arguments, choices, tmp_path: Path) -> None:
+def test_a_refusal_says_the_choices(arguments: list[str], choices: list[str], tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", *arguments], tmp_path)
     assert all(choice in done.stderr for choice in choices)
 
@@ -502,7 +508,7 @@ HELP = ["--help", "-h", "info --help", "info -h", "run --help", "run -h", "run -
 
 
 @pytest.mark.parametrize("arguments", HELP)
-def test_help(arguments, tmp_path: Path) -> None:
+def test_help(arguments: str, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", *arguments.split()], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     words = ("usage:", "info", "run", "SCRIPT", "-m MODULE", "--backend", "--host", "--version")
@@ -510,14 +516,14 @@ def test_help(arguments, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--version", "-V"])
-def test_version(option, tmp_path: Path) -> None:
+def test_version(option: str, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", option], tmp_path)
     version = run_python(["-c", "import contextvars_cy as c; print(c.__version__)"], tmp_path).stdout
     assert (done.returncode, done.stdout, done.stderr) == (0, f"contextvars_cy {version}", "")
 
 
 @pytest.mark.parametrize("arguments", ["info", "--help", "--version", "run --help"])
-def test_output_that_nobody_reads_is_no_traceback(arguments, tmp_path: Path) -> None:
+def test_output_that_nobody_reads_is_no_traceback(arguments: str, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "contextvars_cy", *arguments.split()]
@@ -530,7 +536,7 @@ if os.path.exists("/dev/full"):
 
     def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "contextvars_cy", "info"]
-        options = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "text": True}
+        options: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "text": True}
         with open("/dev/full", "w") as full:
             done = subprocess.run(command, stdout=full, **options)
         assert done.returncode == 1
@@ -797,7 +803,7 @@ print("done")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("program", [ASYNCIO, ASYNCIO_CONTEXTS], ids=["flow", "contexts"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_asyncio_imported_before_or_after_install(backend: str, program, order, tmp_path: Path) -> None:
+def test_asyncio_imported_before_or_after_install(backend: str, program: str, order: str, tmp_path: Path) -> None:
     first, second = ORDERS[order]
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-c", program.format(first=first, second=second)], tmp_path, env)
@@ -820,7 +826,7 @@ print("done")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_uninstall_gives_asyncio_back_as_it_was(order, tmp_path: Path) -> None:
+def test_uninstall_gives_asyncio_back_as_it_was(order: str, tmp_path: Path) -> None:
     first, second = ORDERS[order]
     env = {"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-c", UNINSTALL.format(first=first, second=second)], tmp_path, env)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from helpers import TIMEOUT_SECONDS, environment, run_python
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # Each argument is run in an interpreter of its own, one after the other.
 SOURCE = """
@@ -45,7 +48,7 @@ LIBRARIES = [Path(VARIABLES[folder]) for folder in ("LIBDIR", "LIBPL") if VARIAB
 if any(list(folder.glob(f"libpython{VARIABLES.get('LDVERSION')}.*")) for folder in LIBRARIES):
 
     @pytest.fixture(scope="module")
-    def embedded(tmp_path_factory: pytest.TempPathFactory):
+    def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
         """Runs the programs with the package that is installed here."""
         folder = tmp_path_factory.mktemp("embedding")
         (folder / "embedding.c").write_text(SOURCE)
@@ -60,7 +63,7 @@ if any(list(folder.glob(f"libpython{VARIABLES.get('LDVERSION')}.*")) for folder 
         program = "import contextvars_cy, os; print(os.path.dirname(contextvars_cy.__path__[0]))"
         installed = run_python(["-c", program], folder).stdout.rstrip("\n")
 
-        def run(programs, **env):
+        def run(programs: list[str], **env: str) -> subprocess.CompletedProcess[str]:
             env = {f"CONTEXTVARS_CY_{name}": value for name, value in env.items()}
             env.update(PYTHONHOME=sys.base_prefix, PYTHONPATH=installed)
             return subprocess.run(
@@ -75,7 +78,7 @@ if any(list(folder.glob(f"libpython{VARIABLES.get('LDVERSION')}.*")) for folder 
         return run
 
     @pytest.mark.parametrize("host", ["native", "thread"])
-    def test_the_second_interpreter_gets_the_pure_backend_and_a_warning(host: str, embedded) -> None:
+    def test_the_second_interpreter_gets_the_pure_backend_and_a_warning(host: str, embedded: Run) -> None:
         done = embedded([WORK] * 3, HOST=host)
         assert (done.returncode, done.stdout) == (0, f"cython {host}\n" + f"pure {host}\n" * 2), done.stderr
         reason = f"the compiled extension cannot be loaded: {ENDED}"
@@ -83,13 +86,13 @@ if any(list(folder.glob(f"libpython{VARIABLES.get('LDVERSION')}.*")) for folder 
         assert done.stderr.count(f"RuntimeWarning: contextvars_cy runs the pure backend, because {reason}") == 2
 
     @pytest.mark.parametrize("host", ["native", "thread"])
-    def test_the_pure_backend_runs_in_all(host: str, embedded) -> None:
+    def test_the_pure_backend_runs_in_all(host: str, embedded: Run) -> None:
         if embedded(["import ctypes"] * 3).returncode:
             pytest.skip("this CPython crashes by itself if three interpreters import ctypes one after the other")
         done = embedded([WORK] * 3, BACKEND="pure", HOST=host)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"pure {host}\n" * 3, "")
 
-    def test_where_the_compiled_backend_is_asked_for_the_second_import_is_an_error_that_says_why(embedded) -> None:
+    def test_where_the_compiled_backend_is_asked_for_the_second_import_is_an_error_that_says_why(embedded: Run) -> None:
         done = embedded([WORK] * 2, BACKEND="cython")
         assert (done.returncode, done.stdout) == (1, "cython native\n")
         last = done.stderr.splitlines()[-1]

@@ -109,7 +109,7 @@ unittest.main()
 
 
 @ON_ALL
-def test_a_test_that_awaits_within_is_an_error_and_the_others_run(env, tmp_path: Path) -> None:
+def test_a_test_that_awaits_within_is_an_error_and_the_others_run(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "tests.py").write_text(AWAITS, encoding="utf-8")
     done = run_python(["tests.py"], tmp_path, env=env)
     assert "FAILED (errors=1)" in done.stderr
@@ -241,7 +241,7 @@ finally:
 if find_spec("ipykernel") and find_spec("jupyter_client"):
 
     @ON_ALL
-    def test_a_notebook(env, tmp_path: Path) -> None:
+    def test_a_notebook(env: dict[str, str], tmp_path: Path) -> None:
         (tmp_path / "notebook.py").write_text(NOTEBOOK, encoding="utf-8")
         env = {**env, "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "HOME": str(tmp_path)}
         done = run_python(["notebook.py"], tmp_path, env=env)

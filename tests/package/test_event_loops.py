@@ -195,7 +195,7 @@ print("done")
 @pytest.mark.parametrize("order", IMPORTS)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_every_loop_takes_our_contexts(backend: str, loop, order, tmp_path: Path) -> None:
+def test_every_loop_takes_our_contexts(backend: str, loop: str, order: str, tmp_path: Path) -> None:
     program = PLAIN.replace("IMPORT", IMPORTS[order]).replace("LOOP", loop).replace("NEW", LOOPS[loop])
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", *UNCLOSED, "-c", program], tmp_path, env)
@@ -220,7 +220,7 @@ loop.close()
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_on_the_thread_host_loops_call_back(backend: str, loop, tmp_path: Path) -> None:
+def test_on_the_thread_host_loops_call_back(backend: str, loop: str, tmp_path: Path) -> None:
     """In native Contexts, which that host does not follow."""
     program = CALLS_BACK.replace("LOOP", loop).replace("NEW", LOOPS[loop])
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
@@ -260,7 +260,7 @@ REFUSED = "a Context of the thread host wraps no native one; set CONTEXTVARS_CY_
 
 if sys.version_info >= (3, 12):
 
-    def eager(creates, begin, backend, host, folder):
+    def eager(creates: str, begin: str, backend: str, host: str, folder: Path) -> str:
         program = f"{begin}\n{EAGER.replace('CREATE', creates)}"
         env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
         # Where a task is refused, its coroutine was never awaited.
@@ -280,7 +280,7 @@ if sys.version_info >= (3, 12):
 
     @pytest.mark.parametrize("other", ["asyncio.tasks._PyTask", "type('Task', (asyncio.Task,), {})", "print"])
     @pytest.mark.parametrize("backend", ["cython", "pure"])
-    def test_the_class_of_tasks_may_have_been_replaced(backend: str, other, tmp_path: Path) -> None:
+    def test_the_class_of_tasks_may_have_been_replaced(backend: str, other: str, tmp_path: Path) -> None:
         begin = f"import asyncio; asyncio.Task = {other}"
         assert eager("(by_factory,)", begin, backend, "native", tmp_path) == "done\n"
 
@@ -333,7 +333,7 @@ loop.close()
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_an_unchanged_program_on_every_loop(backend: str, loop, tmp_path: Path) -> None:
+def test_an_unchanged_program_on_every_loop(backend: str, loop: str, tmp_path: Path) -> None:
     program = UNCHANGED.replace("LOOP", loop).replace("NEW", LOOPS[loop])
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
@@ -413,7 +413,7 @@ except TypeError:
 
 @pytest.mark.parametrize("command", [[], ["-m", "contextvars_cy", "run"]], ids=["as it is", "on ours"])
 @pytest.mark.parametrize("backend", ["cython", "pure"])
-def test_the_c_api_by_way_of_ctypes(backend: str, command, tmp_path: Path) -> None:
+def test_the_c_api_by_way_of_ctypes(backend: str, command: list[str], tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(CTYPES, encoding="utf-8")
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", *command, "program.py"], tmp_path, env)

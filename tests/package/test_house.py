@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ BELOW = {
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
 
 
-def imported(path):
+def imported(path: Path) -> Iterator[str]:
     """The parts of the package outside of its wing that a module imports when it runs, not for its types alone."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing = {
@@ -35,7 +36,7 @@ def imported(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_wing_imports_what_is_below_it(path) -> None:
+def test_a_wing_imports_what_is_below_it(path: Path) -> None:
     assert set(imported(path)) <= BELOW[path.parent.name]
 
 
@@ -43,14 +44,14 @@ def test_there_are_four_wings() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(BELOW)
 
 
-def offered(host):
+def offered(host: str) -> Iterator[str]:
     """What the reference's host has for the engine, by the names that it defines without an underscore."""
     tree = ast.parse((PACKAGE / "_context" / f"{host}_host_py.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             yield node.name
         elif isinstance(node, ast.Assign):
-            yield from (target.id for target in node.targets)
+            yield from (target.id for target in node.targets)  # type: ignore[attr-defined]
 
 
 def test_the_hosts_offer_the_same() -> None:

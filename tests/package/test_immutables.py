@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy._hamt import hamt_cy, hamt_py
+from contextvars_cy._hamt import hamt_cy, hamt_py  # type: ignore[attr-defined]
 from histories import KEYS, of_any_length
 from keys import Key
 
@@ -28,14 +29,14 @@ PAIRS = st.lists(st.tuples(KEYS, VALUES), max_size=6)
 NUMBERS = st.integers(0, 99)
 
 
-def set_in_a_with_statement(hamt, key, value):
+def set_in_a_with_statement(hamt: Any, key: object, value: object) -> Any:
     with hamt.mutate() as mutation:
         mutation[key] = value
     return mutation
 
 
 # Each takes a map, another map, a key, a value and pairs.
-MAP_CALLS = {
+MAP_CALLS: dict[str, Callable[..., Any]] = {
     "set": lambda hamt, other, key, value, pairs: hamt.set(key, value),
     "delete": lambda hamt, other, key, value, pairs: hamt.delete(key),
     "get": lambda hamt, other, key, value, pairs: hamt.get(key),
@@ -78,7 +79,7 @@ MAP_CALLS = {
     "attribute": lambda hamt, other, key, value, pairs: setattr(hamt, "attribute", value),
 }
 # Each takes a mutation, a map, a key, a value and pairs.
-MUTATION_CALLS = {
+MUTATION_CALLS: dict[str, Callable[..., Any]] = {
     "m.set": lambda mutation, hamt, key, value, pairs: mutation.set(key, value),
     "m[]=": lambda mutation, hamt, key, value, pairs: mutation.__setitem__(key, value),
     "m.del": lambda mutation, hamt, key, value, pairs: mutation.__delitem__(key),
@@ -113,13 +114,13 @@ STEPS = st.tuples(st.sampled_from([*MAP_CALLS, *MUTATION_CALLS]), NUMBERS, NUMBE
 class Machine:
     """One implementation, the maps and mutations that a program has made on it, and a log of what came back."""
 
-    def __init__(self, kind, pairs) -> None:
+    def __init__(self, kind: Any, pairs: list[tuple[Any, int]]) -> None:
         self.kind = kind
         self.maps = [kind(), kind(pairs)]
         self.mutations = [self.maps[1].mutate()]
-        self.log = []
+        self.log: list[tuple[str, object]] = []
 
-    def step(self, name, number, other, key, value, pairs) -> None:
+    def step(self, name: str, number: int, other: int, key: Any, value: int, pairs: list[tuple[Any, int]]) -> None:
         hamt = self.maps[other % len(self.maps)]
         try:
             if name in MAP_CALLS:
@@ -138,17 +139,17 @@ class Machine:
             result = "a mutation"
         self.log.append((name, result))
 
-    def contents(self):
+    def contents(self) -> list[dict[int, tuple[Any, int]]]:
         return [content(hamt) for hamt in [*self.maps, *(mutation.finish() for mutation in self.mutations)]]
 
 
-def content(hamt):
+def content(hamt: Any) -> dict[int, tuple[Any, int]]:
     """Which key objects have which values: of equal keys the first stays, everywhere."""
     return {id(key): (key, value) for key, value in hamt.items()}
 
 
 @given(PAIRS, of_any_length(STEPS, 30))
-def test_programs_run_in_lockstep(pairs, program) -> None:
+def test_programs_run_in_lockstep(pairs: list[tuple[Any, int]], program: list[Any]) -> None:
     machines = [Machine(kind, pairs) for kind in (Map, *TWINS)]
     for step in program:
         for machine in machines:
@@ -175,8 +176,8 @@ def test_the_oracle_has_no_method_that_is_not_run() -> None:
 
 
 @both_twins
-def test_what_changes_nothing_gives_the_same_map(Hamt) -> None:
-    def unchanged(kind):
+def test_what_changes_nothing_gives_the_same_map(Hamt: Any) -> None:
+    def unchanged(kind: Any) -> list[bool]:
         hamt = kind(a=1)
         made = (hamt.set("a", 1), hamt.update(), hamt.update({}), hamt.update(a=1), hamt.mutate().finish(), kind(hamt))
         return [one is hamt for one in made]
@@ -186,8 +187,8 @@ def test_what_changes_nothing_gives_the_same_map(Hamt) -> None:
 
 
 @both_twins
-def test_a_mutation_finished_twice_gives_one_map(Hamt) -> None:
-    def finished_twice(kind):
+def test_a_mutation_finished_twice_gives_one_map(Hamt: Any) -> None:
+    def finished_twice(kind: Any) -> bool:
         mutation = kind().mutate()
         mutation["a"] = 1
         return mutation.finish() is mutation.finish()
@@ -196,7 +197,7 @@ def test_a_mutation_finished_twice_gives_one_map(Hamt) -> None:
 
 
 @both_twins
-def test_nobody_enters_a_finished_mutation(Hamt) -> None:
+def test_nobody_enters_a_finished_mutation(Hamt: Any) -> None:
     for kind, refused in ((Hamt, True), (Map, False)):
         mutation = kind().mutate()
         mutation.finish()
@@ -208,8 +209,8 @@ def test_nobody_enters_a_finished_mutation(Hamt) -> None:
 
 
 @both_twins
-def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt) -> None:
-    def left_by_a_failure(kind):
+def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt: Any) -> None:
+    def left_by_a_failure(kind: Any) -> Any:
         mutation = kind(a=0).mutate()
         mutation["a"] = 1
         with pytest.raises(TypeError):
@@ -221,7 +222,7 @@ def test_an_update_of_a_mutation_that_fails_leaves_nothing_behind(Hamt) -> None:
 
 
 @both_twins
-def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt) -> None:
+def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt: Any) -> None:
     with pytest.raises(TypeError):
         [] in {}
     with pytest.raises(TypeError):
@@ -230,10 +231,10 @@ def test_an_unhashable_key_is_an_error_in_an_empty_map_too(Hamt) -> None:
 
 
 @both_twins
-def test_errors_of_sources_are_those_of_dict(Hamt) -> None:
+def test_errors_of_sources_are_those_of_dict(Hamt: Any) -> None:
     for source in ([1], [(1,)], [(1, 2, 3)]):
         with pytest.raises((TypeError, ValueError)) as of_dict:
-            dict(source)
+            dict(source)  # type: ignore[arg-type]
         with pytest.raises(of_dict.type) as ours:
             Hamt(source)
         with pytest.raises(of_dict.type) as theirs:
@@ -243,12 +244,12 @@ def test_errors_of_sources_are_those_of_dict(Hamt) -> None:
 
 
 @both_twins
-def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt) -> None:
+def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt: Any) -> None:
     class OnlyKeys:
-        def keys(self):
+        def keys(self) -> list[str]:
             return ["a"]
 
-        def __getitem__(self, key):
+        def __getitem__(self, key: object) -> int:
             return 1
 
     assert Hamt(OnlyKeys()) == Hamt(a=1)
@@ -257,21 +258,21 @@ def test_a_mapping_is_known_by_its_keys_as_dict_knows_it(Hamt) -> None:
 
 
 @both_twins
-def test_reprs_name_their_types(Hamt) -> None:
+def test_reprs_name_their_types(Hamt: Any) -> None:
     assert repr(Hamt(a=1)) == "Hamt({'a': 1})" and repr(Map(a=1)) == "immutables.Map({'a': 1})"
     mutations = Hamt(a=1).mutate(), Map(a=1).mutate()
     assert list(map(repr, mutations)) == ["HamtMutation({'a': 1})", "immutables.MapMutation({'a': 1})"]
 
 
 @both_twins
-def test_a_nodes_entries_come_before_its_children(Hamt) -> None:
+def test_a_nodes_entries_come_before_its_children(Hamt: Any) -> None:
     keys = [Key("a", 0), Key("b", 32), Key("c", 1)]
     assert [key.name for key in Hamt.fromkeys(keys)] == ["c", "a", "b"]
     assert [key.name for key in Map(dict.fromkeys(keys))] == ["a", "b", "c"]
 
 
 @both_twins
-def test_what_there_was_none_of(Hamt) -> None:
+def test_what_there_was_none_of(Hamt: Any) -> None:
     for name in ("find", "discard", "fromkeys", "diff", "merge"):
         assert hasattr(Hamt, name) and not hasattr(Map, name)
     assert Hamt(a=1) | {"b": 2} == Hamt(a=1, b=2)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = "pytester"
+
+Run = Callable[..., pytest.RunResult]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "test_with_isolated_context.py"
 
@@ -29,8 +32,8 @@ outside = current_context()
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester):
-    def run(source, *options, plugins=ALONE, **outcomes):
+def run(pytester: pytest.Pytester) -> Run:
+    def run(source: str, *options: str, plugins: Iterable[str] = ALONE, **outcomes: int) -> pytest.RunResult:
         pytester.makepyfile(COMMON + source)
         done = pytester.runpytest_subprocess(*plugins, "-W", "error", "-p", "no:cacheprovider", *options)
         done.assert_outcomes(**outcomes)
@@ -85,7 +88,7 @@ def test_the_mark_and_the_fixture_are_told(pytester: pytest.Pytester) -> None:
     assert "The fresh Context, a copy of the current one" in fixtures
 
 
-def test_without_the_mark_values_leak_as_ever(run) -> None:
+def test_without_the_mark_values_leak_as_ever(run: Run) -> None:
     run(
         """
 def test_one():
@@ -106,7 +109,7 @@ def test_two():
         "@pytest.fixture(autouse=True)\ndef all_tests(isolated_context): pass",
     ],
 )
-def test_values_do_not_leak(run, how) -> None:
+def test_values_do_not_leak(run: Run, how: str) -> None:
     run(
         how
         + """
@@ -163,7 +166,7 @@ def teardown_function():
 
 
 @pytest.mark.parametrize("asked", ["@pytest.mark.isolated_context\ndef test(user", "def test(user, isolated_context"])
-def test_fixtures_the_test_and_their_teardown_share_one_context(run, asked) -> None:
+def test_fixtures_the_test_and_their_teardown_share_one_context(run: Run, asked: str) -> None:
     run(
         FIXTURES
         + asked
@@ -182,7 +185,7 @@ def teardown_module():
     )
 
 
-def test_the_fixture_s_value_is_the_context(run) -> None:
+def test_the_fixture_s_value_is_the_context(run: Run) -> None:
     run(
         """
 def test(isolated_context):
@@ -195,7 +198,7 @@ def test(isolated_context):
     )
 
 
-def test_the_fixture_cannot_be_asked_for_late(run) -> None:
+def test_the_fixture_cannot_be_asked_for_late(run: Run) -> None:
     done = run(
         """
 def test(request):
@@ -224,7 +227,7 @@ def asks_late(request):
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
-def test_fixtures_of_a_wider_scope_stay_outside_and_are_seen(run, scope) -> None:
+def test_fixtures_of_a_wider_scope_stay_outside_and_are_seen(run: Run, scope: str) -> None:
     run(
         WIDER.replace("SCOPE", scope)
         + """
@@ -246,7 +249,7 @@ def test_three(wide):
 
 
 @pytest.mark.parametrize("scope", ["module", "session"])
-def test_a_wider_fixture_that_a_test_asks_for_late(run, scope) -> None:
+def test_a_wider_fixture_that_a_test_asks_for_late(run: Run, scope: str) -> None:
     run(
         WIDER.replace("SCOPE", scope)
         + """
@@ -262,7 +265,7 @@ def test_two(wide):
     )
 
 
-def test_errors_and_skips_anywhere_leave_nothing_behind(run) -> None:
+def test_errors_and_skips_anywhere_leave_nothing_behind(run: Run) -> None:
     run(
         """
 @pytest.fixture
@@ -299,7 +302,7 @@ def test_afterwards():
     )
 
 
-def test_a_context_that_a_test_leaves_entered_is_its_error(run) -> None:
+def test_a_context_that_a_test_leaves_entered_is_its_error(run: Run) -> None:
     done = run(
         """
 @pytest.mark.isolated_context
@@ -317,7 +320,7 @@ def test_after():
     assert "has entered a Context and not left it" in done.stdout.str()
 
 
-def test_unittest(run) -> None:
+def test_unittest(run: Run) -> None:
     run(
         """
 import unittest
@@ -341,7 +344,7 @@ def test_afterwards():
     )
 
 
-def test_a_fixture_of_that_name_that_a_project_has_itself(run) -> None:
+def test_a_fixture_of_that_name_that_a_project_has_itself(run: Run) -> None:
     run(
         """
 @pytest.fixture
@@ -407,7 +410,7 @@ def teardown_module():
 """
 
 
-def write(mark, fixture, pause):
+def write(mark: str, fixture: str, pause: str) -> str:
     return ASYNC.replace("MARK", mark).replace("FIXTURE", fixture).replace("PAUSE", pause)
 
 
@@ -415,7 +418,7 @@ ASYNCIO = [*PLUGIN, "-p", "no:anyio", "-p", "no:trio", "-o", "asyncio_default_fi
 
 
 @pytest.mark.parametrize("loop_scope", ["function", "session"])
-def test_pytest_asyncio(run, loop_scope) -> None:
+def test_pytest_asyncio(run: Run, loop_scope: str) -> None:
     mark = f"pytest.mark.asyncio(loop_scope={loop_scope!r})"
     fixture = f"pytest_asyncio.fixture(loop_scope={loop_scope!r})"
     source = "import pytest_asyncio\n" + write(mark, fixture, "asyncio.sleep")
@@ -424,14 +427,14 @@ def test_pytest_asyncio(run, loop_scope) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_anyio(run, backend: str) -> None:
+def test_anyio(run: Run, backend: str) -> None:
     source = "import anyio\n" + write("pytest.mark.anyio", "pytest.fixture", "anyio.sleep")
     source += f"\n@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\n"
     run(source, plugins=[*PLUGIN, "-p", "no:asyncio", "-p", "no:trio"], passed=4)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_anyio_where_tests_share_a_task(run, backend: str) -> None:
+def test_anyio_where_tests_share_a_task(run: Run, backend: str) -> None:
     run(
         f"""
 import anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,12 @@ except RuntimeError as error:
 """
 
 
-def run(tmp_path, backend, host, *parts):
+def run(tmp_path: Path, backend: str, host: str, *parts: str) -> subprocess.CompletedProcess[str]:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     return run_python(["-W", "error", "-c", "\n".join(parts)], cwd=tmp_path, env=env)
 
 
-def other(host):
+def other(host: str) -> str:
     return {"native": "thread", "thread": "native"}[host]
 
 

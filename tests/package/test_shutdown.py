@@ -110,7 +110,7 @@ TIMES = 3
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_the_exit_is_silent(program, backend: str, host: str, tmp_path: Path) -> None:
+def test_the_exit_is_silent(program: str, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     for _ in range(TIMES):
         done = run_python(["-X", "dev", "-c", BEGIN + PROGRAMS[program]], cwd=tmp_path, env=env)
@@ -268,7 +268,7 @@ del hook
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_what_is_finalised_late_may_use_everything(holder, backend: str, host: str, tmp_path: Path) -> None:
+def test_what_is_finalised_late_may_use_everything(holder: str, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     done = run_python(["-X", "dev", "-c", LATE + HOLDERS[holder]], cwd=tmp_path, env=env)
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY), "")
@@ -277,7 +277,9 @@ def test_what_is_finalised_late_may_use_everything(holder, backend: str, host: s
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
 @pytest.mark.parametrize("holder", LAST_HOLDERS)
-def test_what_is_finalised_last_may_use_all_that_can_be_then(holder, backend: str, host: str, tmp_path: Path) -> None:
+def test_what_is_finalised_last_may_use_all_that_can_be_then(
+    holder: str, backend: str, host: str, tmp_path: Path
+) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     done = run_python(["-X", "dev", "-c", LATE + LAST_HOLDERS[holder]], cwd=tmp_path, env=env)
     assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, sorted(EARLY[:-2]), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,7 +62,9 @@ except RuntimeError as error:
 """
 
 
-def run_in_subinterpreter(tmp_path, kind, program, before="", **env):
+def run_in_subinterpreter(
+    tmp_path: Path, kind: str, program: str, before: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
     main = f"{before}\n{RUN}\nrun({program!r}, {kind!r})"
     return run_python(["-c", main], cwd=tmp_path, env={f"CONTEXTVARS_CY_{name}": env[name] for name in env})
 
@@ -69,7 +72,7 @@ def run_in_subinterpreter(tmp_path, kind, program, before="", **env):
 @pytest.mark.parametrize("before", ["", "import contextvars_cy"], ids=["there only", "in both"])
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pure_backend_works(kind: str, host: str, before, tmp_path: Path) -> None:
+def test_the_pure_backend_works(kind: str, host: str, before: str, tmp_path: Path) -> None:
     done = run_in_subinterpreter(tmp_path, kind, WORK, before, BACKEND="pure", HOST=host)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"pure {host}\n", "")
 

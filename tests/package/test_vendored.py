@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -103,7 +104,7 @@ print(one.backend, other.backend, one.host, other.host)
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory):
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an `app` that has a copy of the installed package."""
     folder = tmp_path_factory.mktemp("vendored")
     program = "import contextvars_cy; print(contextvars_cy.__path__[0])"
@@ -117,7 +118,7 @@ def app(tmp_path_factory: pytest.TempPathFactory):
     return folder
 
 
-def run(app, host, *parts, flags=()):
+def run(app: Path, host: str, *parts: str, flags: Iterable[str] = ()) -> str:
     done = run_python([*flags, "-W", "error", "-c", "\n".join(parts)], app, {"CONTEXTVARS_CY_HOST": host})
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -129,7 +130,7 @@ HOSTS = pytest.mark.parametrize("host", ["native", "thread"])
 
 
 @FOUR
-def test_alone(backend: str, host: str, app) -> None:
+def test_alone(backend: str, host: str, app: Path) -> None:
     """-S: nothing is installed."""
     begin = f"{BEGIN}\none = other = load('app._vendor.contextvars_cy', {backend!r})"
     end = "assert not [name for name in sys.modules if name.startswith('contextvars_cy')]"
@@ -139,7 +140,7 @@ def test_alone(backend: str, host: str, app) -> None:
 @HOSTS
 @BACKENDS
 @pytest.mark.parametrize("order", ["first", "second", "in the place of contextvars"])
-def test_beside_an_installed_one(order, mine, installed, host: str, app) -> None:
+def test_beside_an_installed_one(order: str, mine: str, installed: str, host: str, app: Path) -> None:
     load_installed = f"other = load('contextvars_cy', {installed!r})"
     load_mine = f"one = load('app._vendor.contextvars_cy', {mine!r})"
     if order == "first":
@@ -152,7 +153,7 @@ def test_beside_an_installed_one(order, mine, installed, host: str, app) -> None
 
 
 @FOUR
-def test_the_command(backend: str, host: str, app, tmp_path: Path) -> None:
+def test_the_command(backend: str, host: str, app: Path, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(app)}
     command = ["-S", "-m", "app._vendor.contextvars_cy"]
     done = run_python([*command, "info"], tmp_path, env)
@@ -172,7 +173,7 @@ def test_the_command(backend: str, host: str, app, tmp_path: Path) -> None:
 
 
 @FOUR
-def test_debug_mode_tells_the_program_s_line(backend: str, host: str, app, tmp_path: Path) -> None:
+def test_debug_mode_tells_the_program_s_line(backend: str, host: str, app: Path, tmp_path: Path) -> None:
     program = """
 from app._vendor.contextvars_cy import Context, ContextVar
 var = ContextVar("var")

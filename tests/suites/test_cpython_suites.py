@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from conformance_suites import CPYTHON_MODULES
 from helpers import run_python
 
 
-def present(module):
+def present(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -35,14 +36,16 @@ def test_test_context_passes_on_the_thread_host(backend: str, tmp_path: Path) ->
     flags = ["-m", "contextvars_cy", "run", "--backend", backend, "--host", "thread"]
     done = run_python([*flags, "-m", "unittest", "test.test_context"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE).group(1)) >= 20
+    assert int(re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE).group(1)) >= 20  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="module")
-def on_the_standard_library(tmp_path_factory: pytest.TempPathFactory):
-    runs = {}
+def on_the_standard_library(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[conformance_runs.Suite], conformance_runs.Run]:
+    runs: dict[str, conformance_runs.Run] = {}
 
-    def run(suite):
+    def run(suite: conformance_runs.Suite) -> conformance_runs.Run:
         if suite.name not in runs:
             runs[suite.name] = conformance_runs.run(suite, "stock", suite.folder / "stock")
         return runs[suite.name]
@@ -58,7 +61,10 @@ def test_the_suites_are_there() -> None:
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)
 def test_each_test_comes_out_as_on_the_standard_library(
-    backend: str, module, on_the_standard_library, tmp_path: Path
+    backend: str,
+    module: str,
+    on_the_standard_library: Callable[[conformance_runs.Suite], conformance_runs.Run],
+    tmp_path: Path,
 ) -> None:
     suite = conformance_runs.unittest_suite(module, sys.executable, [module], tmp_path)
     stock = on_the_standard_library(suite)
@@ -66,8 +72,8 @@ def test_each_test_comes_out_as_on_the_standard_library(
     assert not stock.trouble and not ours.trouble
     assert "passed" in ours.outcomes.values()
     version = platform.python_version()
-    differing = [test for test in differing if not conformance.reason(version, "asyncio", test)]
-    assert not differing, (tmp_path / f"{backend}.log").read_text(encoding="utf-8")
+    unexplained = [test for test in differing if not conformance.reason(version, "asyncio", test)]
+    assert not unexplained, (tmp_path / f"{backend}.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("backend", conformance_runs.BACKENDS)

@@ -9,7 +9,7 @@ import pytest
 
 from contextvars_cy import ContextVar, copy_context, current_context
 
-VAR = ContextVar("VAR", default="default")
+VAR: ContextVar[object] = ContextVar("VAR", default="default")
 
 
 class Lender(threading.Thread):
@@ -60,7 +60,7 @@ def test_the_thread_itself_may_enter_it() -> None:
         result.append(current_context().run(VAR.set, 1).old_value)
         result.append(VAR.get())
 
-    result = []
+    result: list[object] = []
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TypeVar
 
 import pytest
 
@@ -14,30 +17,32 @@ from contextvars_cy import Context, ContextVar, copy_context, current_context
 
 VAR = ContextVar("VAR", default="default")
 
+R = TypeVar("R")
 
-def in_a_fresh_thread(function):
+
+def in_a_fresh_thread(function: Callable[[], R]) -> R:
     """Call it where nothing was entered or set, because pytest's own thread may have a base Context by now."""
-    result = []
+    result: list[R] = []
     thread = threading.Thread(target=lambda: result.append(function()))
     thread.start()
     thread.join()
     return result.pop()
 
 
-def refused():
+def refused() -> AbstractContextManager[object]:
     return pytest.raises(RuntimeError, match="CONTEXTVARS_CY_HOST=native")
 
 
 @pytest.mark.parametrize("set_before", [False, True])
-def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before) -> None:
-    async def main():
+def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before: bool) -> None:
+    async def main() -> str:
         for _ in range(3):
             with refused():
                 VAR.set("task")
             await asyncio.sleep(0)
         return VAR.get()
 
-    def program():
+    def program() -> tuple[str, str]:
         if set_before:
             VAR.set("before")
         return asyncio.run(main()), VAR.get()
@@ -47,9 +52,9 @@ def test_a_set_in_the_base_context_from_inside_a_task_is_refused(set_before) -> 
 
 
 def test_a_callback_of_the_loop_is_refused_too() -> None:
-    async def main():
+    async def main() -> bool:
         loop = asyncio.get_running_loop()
-        outcome = loop.create_future()
+        outcome: asyncio.Future[bool] = loop.create_future()
 
         def callback() -> None:
             with refused():
@@ -63,7 +68,7 @@ def test_a_callback_of_the_loop_is_refused_too() -> None:
 
 
 def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good() -> None:
-    def program():
+    def program() -> tuple[str, str]:
         token = VAR.set("before")
 
         async def main() -> None:
@@ -79,12 +84,12 @@ def test_a_reset_in_the_base_context_is_refused_and_the_token_stays_good() -> No
 
 
 def test_entering_the_base_context_does_not_make_it_another() -> None:
-    async def main():
+    async def main() -> str:
         with refused():
             VAR.set("task")
         return VAR.get()
 
-    def program():
+    def program() -> str:
         with current_context():
             return asyncio.run(main())
 
@@ -103,7 +108,7 @@ def test_a_set_while_asyncio_is_being_imported() -> None:
 
 
 def test_a_context_of_ones_own_may_be_set_in_a_task() -> None:
-    async def main():
+    async def main() -> tuple[str, str]:
         with Context():
             VAR.set("mine")
             seen = VAR.get()
@@ -114,10 +119,10 @@ def test_a_context_of_ones_own_may_be_set_in_a_task() -> None:
 
 
 def test_reading_in_a_task_is_fine() -> None:
-    def program():
+    def program() -> str:
         VAR.set("before")
 
-        async def main():
+        async def main() -> str:
             return VAR.get()
 
         return asyncio.run(main())
@@ -126,7 +131,7 @@ def test_reading_in_a_task_is_fine() -> None:
 
 
 def test_after_the_loop_the_base_context_may_be_set_again() -> None:
-    def program():
+    def program() -> str:
         asyncio.run(asyncio.sleep(0))
         VAR.set("after")
         return VAR.get()

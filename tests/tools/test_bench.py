@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from benchmarks import contexts, maps
 from benchmarks.context_operations import DIFFERENCES, OPERATIONS, ROWS
-from benchmarks.measuring import Table, row_of
+from benchmarks.measuring import Table, Values, row_of
 from helpers import run_python
 
 BENCH = Path(__file__).resolve().parents[2] / "tools" / "bench.py"
@@ -19,26 +21,26 @@ OURS = [f"{backend}-{host}" for backend in ("cython", "pure") for host in ("thre
 NUMBER, CELL = r"-?[\d,]+(\.\d+)?", r"-?[\d,]+(\.\d+)?( \(-?[\d.]+\))?"
 
 
-def run_bench(*arguments, path=None):
-    path = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
-    return run_python([BENCH, *arguments], BENCH.parent, {"PYTHONPATH": path or None})
+def run_bench(*arguments: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    python_path = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH")]))
+    return run_python([BENCH, *arguments], BENCH.parent, {"PYTHONPATH": python_path or None})
 
 
-def run_with_implementations(program):
+def run_with_implementations(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program that has `IMPLEMENTATIONS`, in a process in which they can be loaded."""
     begin = f"import sys; sys.path.insert(0, {str(BENCH.parent)!r})\n"
     begin += "from benchmarks.context_implementations import IMPLEMENTATIONS\n"
     return run_python(["-c", begin + program], BENCH.parent)
 
 
-def cells(line):
+def cells(line: str) -> list[str]:
     """The columns of a row of the table, of which the first may have spaces."""
     return re.split(r"\s{2,}", line.strip())
 
 
-def contexts_table(python, values):
+def contexts_table(python: str, values: Mapping[tuple[str, str], Values]) -> Table:
     """The table of what each round took: {(operation, implementation): seconds}."""
-    results = {}
+    results: contexts.Results = {}
     for (operation, name), seconds in values.items():
         results.setdefault(operation, {})[name] = seconds
     return Table({"python": python}, contexts.rows_of(results))
@@ -60,8 +62,8 @@ def test_the_table_of_the_contexts_and_its_file(tmp_path: Path) -> None:
 
     saved = Table.load(file)
     assert [row.operation for row in saved.rows] == list(table)
-    for row in saved.rows:
-        assert list(row.medians) == [name for name, cell in zip(names, table[row.operation]) if cell != "-"]
+    for measured in saved.rows:
+        assert list(measured.medians) == [name for name, cell in zip(names, table[measured.operation]) if cell != "-"]
     assert saved.about["command"].startswith("python tools/bench.py contexts --quick --group set")
 
     goals = lines[lines.index("") + 1 :]
@@ -227,7 +229,7 @@ PAGES = sorted((BENCH.parents[1] / "docs" / "benchmarks").glob("*.json"))
 
 
 @pytest.mark.parametrize("file", PAGES, ids=[file.stem for file in PAGES])
-def test_the_pages_show_what_their_files_hold(file) -> None:
+def test_the_pages_show_what_their_files_hold(file: Path) -> None:
     table = Table.load(file)
     kind = {"map": maps, "contexts": contexts}[table.about["kind"]]
     page = file.with_suffix(".md").read_text(encoding="utf-8")
@@ -251,7 +253,7 @@ def test_nothing_to_measure_is_an_error() -> None:
         ([], "arguments are required: command"),
     ],
 )
-def test_wrong_options_are_refused(arguments, words) -> None:
+def test_wrong_options_are_refused(arguments: list[str], words: str) -> None:
     done = run_bench(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr

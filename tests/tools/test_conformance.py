@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,31 +87,33 @@ class FakeClass(unittest.TestCase):
 """
 
 
-def pytest_suite(folder, text):
+def pytest_suite(folder: Path, text: str) -> conformance_runs.Suite:
     (folder / "test_fake.py").write_text(text, encoding="utf-8")
     return conformance_runs.pytest_suite("fake", sys.executable, [], ["test_fake.py"], folder)
 
 
 @pytest.fixture(scope="module")
-def row(tmp_path_factory: pytest.TempPathFactory):
+def row(tmp_path_factory: pytest.TempPathFactory) -> conformance.Row:
     folder = tmp_path_factory.mktemp("fake")
     return conformance.check(pytest_suite(folder, PYTEST_SUITE), "3.9.1", folder / "records")
 
 
-def test_a_difference_counts_when_it_comes_a_second_time(row) -> None:
+def test_a_difference_counts_when_it_comes_a_second_time(row: conformance.Row) -> None:
     assert row.problem == ""
     assert [row.runs[way].summary() for way in ("stock", "pure", "cython")] == ["4/1/1", "2/3/1", "2/3/1"]
     assert row.differing == {"pure": DIFFERENT, "cython": DIFFERENT}
 
 
 @pytest.fixture
-def explain(monkeypatch: pytest.MonkeyPatch):
-    known = []
+def explain(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    known: list[Explained] = []
     monkeypatch.setattr(conformance, "EXPLAINED", known)
     return lambda suite, test, **since: known.append(Explained(suite, test, "it looks at the type", **since))
 
 
-def test_a_difference_without_a_reason_fails(row, capsys: pytest.CaptureFixture[str], explain) -> None:
+def test_a_difference_without_a_reason_fails(
+    row: conformance.Row, capsys: pytest.CaptureFixture[str], explain: Callable[..., None]
+) -> None:
     assert conformance.report([row]) == 1
     told = capsys.readouterr().out
     assert "| 3.9.1  | fake  | 6     | 4/1/1 | 2/3/1 | 2/3/1  | 2          |" in told.splitlines()
@@ -126,7 +129,7 @@ def test_a_difference_without_a_reason_fails(row, capsys: pytest.CaptureFixture[
     assert "2 (2 explained)" in told and "NO REASON" not in told
 
 
-def test_a_reason_is_for_one_suite_and_from_one_python_on(row, explain) -> None:
+def test_a_reason_is_for_one_suite_and_from_one_python_on(row: conformance.Row, explain: Callable[..., None]) -> None:
     for test in ("test_different", "test_its_end"):
         explain("other", test)
         explain("fake", test, since=(3, 10))
@@ -153,7 +156,9 @@ def test_the_same_outcomes_pass(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ],
     ids=["crash", "nothing passes", "no tests", "cannot be collected"],
 )  # fmt: skip
-def test_a_suite_that_says_nothing_fails(text: str, told, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_suite_that_says_nothing_fails(
+    text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     row = conformance.check(pytest_suite(tmp_path, text), "3.9.1", tmp_path)
     assert told in row.problem
     assert conformance.report([row]) == 1
@@ -207,7 +212,7 @@ def test_outcomes_of_unittest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # ---- the command ----
 
 
-def pretender(folder, *said):
+def pretender(folder: Path, *said: object) -> str:
     """An interpreter that says of itself what the tool asks each for."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n", encoding="utf-8")
@@ -236,7 +241,7 @@ def test_an_unknown_suite_is_refused() -> None:
     ids=["none", "PyPy", "old", "without tests"],
 )
 def test_a_python_that_does_not_serve_is_refused(
-    said, told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    said: list[object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     python = pretender(tmp_path, *said) if said else str(tmp_path / "none")
     with pytest.raises(SystemExit) as refusal:

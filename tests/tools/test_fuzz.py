@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,17 +18,19 @@ from helpers import run_python
 FUZZ = Path(__file__).resolve().parents[2] / "tools" / "fuzz.py"
 FOR_EVER = "3600"  # It ends when it has found something.
 
+Plant = Callable[[str, str], Path]
 
-def run_fuzz(*arguments, path=None, **variables):
-    path = os.pathsep.join(filter(None, [path and str(path), os.environ.get("PYTHONPATH")]))
-    return run_python([FUZZ, *arguments], FUZZ.parent, {"PYTHONPATH": path or None, **variables})
+
+def run_fuzz(*arguments: str, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    python_path = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH")]))
+    return run_python([FUZZ, *arguments], FUZZ.parent, {"PYTHONPATH": python_path or None, **variables})
 
 
 @pytest.fixture
-def planted(tmp_path: Path):
+def planted(tmp_path: Path) -> Plant:
     """Plants a bug in a copy of the package, the pure twin alone, and returns the folder to import it from."""
 
-    def plant(old, new):
+    def plant(old: str, new: str) -> Path:
         package = tmp_path / "contextvars_cy"
         shutil.copytree(Path(contextvars_cy.__file__).parent, package, ignore=shutil.ignore_patterns("*_cy*", "__py*"))
         module = package / "_context/context_py.py"
@@ -38,14 +42,14 @@ def planted(tmp_path: Path):
     return plant
 
 
-def replay_command(output):
+def replay_command(output: str) -> list[str]:
     """The last printed command that runs a program again, without the interpreter and the script."""
     (line,) = [line for line in output.splitlines() if "--replay" in line]
     return shlex.split(line)[2:]
 
 
 @pytest.mark.parametrize("host", ["native", "thread"])
-def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host: str) -> None:
+def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted: Plant, host: str) -> None:
     path = planted("if token._used:", "if False:")
     found = run_fuzz("--host", host, "--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1, found.stderr
@@ -64,7 +68,7 @@ def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted, host: str) -> 
     assert (without.returncode, without.stdout) == (0, "The logs are the same.\n")
 
 
-def test_what_kills_the_process_is_shrunk_and_replayed(planted) -> None:
+def test_what_kills_the_process_is_shrunk_and_replayed(planted: Plant) -> None:
     path = planted("return copy_of(self)", "import os; os._exit(7)")
     found = run_fuzz("--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1
@@ -87,7 +91,7 @@ LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Ev
     ],
     ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
 )
-def test_what_never_ends_is_reported(planted, tmp_path: Path, copy, lines) -> None:
+def test_what_never_ends_is_reported(planted: Plant, tmp_path: Path, copy: str, lines: list[str]) -> None:
     path = planted("return copy_of(self)", copy)
     program = f"""
 import json, sys
@@ -108,7 +112,7 @@ print(json.dumps([outcome.program, outcome.wrong]))
 
 
 @pytest.mark.parametrize("host, kinds", [("native", 9), ("thread", 2)])
-def test_nothing_is_found_where_nothing_is_planted(host: str, kinds) -> None:
+def test_nothing_is_found_where_nothing_is_planted(host: str, kinds: int) -> None:
     done = run_fuzz("--host", host, "--seconds", str(kinds))
     assert done.returncode == 0, done.stdout + done.stderr
     first, _, *rows, total = done.stdout.splitlines()
@@ -158,7 +162,7 @@ for kind in ("plain", "asyncio"):
 
 
 @pytest.mark.parametrize("answers, differs", [("'always'", True), ("next(numbers)", False)])
-def test_only_an_oracle_that_agrees_with_itself_is_differed_from(answers, differs) -> None:
+def test_only_an_oracle_that_agrees_with_itself_is_differed_from(answers: str, differs: bool) -> None:
     program = f"""
 import itertools, sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
@@ -187,7 +191,7 @@ print(bool(runner.difference([])))
         (["--only", "plain", "--replay", '"run"'], "a program is a list of operations, as printed after a difference"),
     ],
 )
-def test_wrong_options_are_refused(arguments, words) -> None:
+def test_wrong_options_are_refused(arguments: list[str], words: str) -> None:
     done = run_fuzz(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
@@ -201,7 +205,7 @@ def test_wrong_options_are_refused(arguments, words) -> None:
         ([["get", 1, 2]], "get takes 1 arguments: variable"),
     ],
 )
-def test_a_program_of_no_operations_is_refused(program, words) -> None:
+def test_a_program_of_no_operations_is_refused(program: list[list[object]], words: str) -> None:
     done = run_fuzz("--only", "plain", "--replay", json.dumps(program))
     assert done.returncode == 1
     assert words in done.stderr

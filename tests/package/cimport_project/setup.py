@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from setuptools import Extension, setup
+from setuptools import Extension, setup  # type: ignore[import-untyped]
 
 setup(name="tenants", ext_modules=[Extension("tenants", ["tenants.pyx"])])
