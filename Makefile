@@ -110,7 +110,7 @@ style: $(VENV)/lint-tools
 
 types: $(VENV)/lint-tools
 	@$(VENV)/bin/mypy
-	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests/features/test_types.py tests/support tools
+	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
 		tests/features/test_types.py
 
