@@ -10,7 +10,8 @@ cdef class ContextVar:
     cdef object _name
     cdef object _default
     cdef object _default_factory
-    cdef uint32_t _hash
+    cdef uint32_t _folded
+    cdef Py_hash_t _hash
     # The value it was last found to have, borrowed, NULL for none, and the number of the snapshot that has it.
     cdef PyObject *_remembered
     cdef Py_hash_t _remembered_in

@@ -16,13 +16,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from .._siblings_cy cimport import_sibling  # no-cython-lint: for its C code
 from .._hamt.hamt_cy cimport EMPTY, ITEMS, KEYS, VALUES, Hamt, iterate, match_as_mapping
 from .._hamt.trie_cy cimport (
+    FIRST_HASH,
     Node,
     decref,
     find_identical,
+    fold,
     owned,
     sole_slot,
     sole_with_entry,
     sole_without_entry,
+    unfold,
     xincref,
 )
 
@@ -74,8 +77,6 @@ cdef object _note = None
 cdef object _look = None
 cdef object _entering = None
 cdef uint32_t _serial = 0
-# A snapshot's number is negative and never reused. NOWHERE is the lowest, and no snapshot has it.
-cdef Py_hash_t _last_number = 0
 
 cdef extern from "objects.h":
     bint HAS_GIL
@@ -161,6 +162,9 @@ cdef extern from "Python.h":
     bint next_item "PyDict_Next"(dict items, Py_ssize_t *position, PyObject **key, PyObject **value) noexcept
     Py_hash_t PyObject_HashNotImplemented(object value) except -1
 
+# The number of the last snapshot that got one, below FIRST_HASH and never reused. No snapshot has the number NOWHERE.
+cdef Py_hash_t _last_number = NOWHERE
+
 
 @cython.final
 cdef class ContextVar:
@@ -199,8 +203,9 @@ cdef class ContextVar:
         self._default_factory = default_factory
         self._remembered_in = NOWHERE
         with cython.critical_section(ABSENT):
-            self._hash = _serial
+            self._hash = unfold(_serial)
             _serial += 1
+        self._folded = fold(self._hash)
 
     @property
     def name(self):
@@ -1131,16 +1136,16 @@ cdef PyObject *_found_and_remembered(Hamt snapshot, ContextVar var) noexcept:
     cdef PyObject *value = _find(snapshot, var)
     if not HAS_GIL:
         return value
-    if snapshot._hash == 0 and _last_number - 1 != NOWHERE:
-        _last_number -= 1
+    if snapshot._hash == 0 and _last_number + 1 < FIRST_HASH:
+        _last_number += 1
         snapshot._hash = _last_number
-    if snapshot._hash < 0:
+    if snapshot._hash < FIRST_HASH:
         var._remembered, var._remembered_in = value, snapshot._hash
     return value
 
 
 cdef inline PyObject *_find(Hamt snapshot, ContextVar var) noexcept:
-    return find_identical(<Node *>snapshot._root, var._hash, <PyObject *>var)
+    return find_identical(<Node *>snapshot._root, var._folded, <PyObject *>var)
 
 
 cdef object _update(PyObject *place, ContextVar var, object value):
@@ -1182,7 +1187,7 @@ cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObje
     if value is <PyObject *>ABSENT:
         old_value = _discard_in_place(<Hamt>snapshot, var)
     else:
-        slot = sole_slot(<Node *>(<Hamt>snapshot)._root, var._hash, <PyObject *>var, value)
+        slot = sole_slot(<Node *>(<Hamt>snapshot)._root, var._folded, <PyObject *>var, value)
         if slot is NULL:
             old_value = _add_in_place(<Hamt>snapshot, var, value)
         else:
@@ -1196,13 +1201,13 @@ cdef inline PyObject *_exchange_in_place(PyObject *place, ContextVar var, PyObje
 cdef inline void _changed_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
     if var._remembered_in == snapshot._hash:
         var._remembered = value
-    elif snapshot._hash > 0:
+    elif snapshot._hash >= FIRST_HASH:
         # Other code had the snapshot, and asked for its hash.
         snapshot._hash = 0
 
 
 cdef PyObject *_add_in_place(Hamt snapshot, ContextVar var, PyObject *value) noexcept:
-    cdef Node *root = sole_with_entry(<Node *>snapshot._root, var._hash, <PyObject *>var, value)
+    cdef Node *root = sole_with_entry(<Node *>snapshot._root, var._folded, <PyObject *>var, value)
     if root is NULL:
         return NULL
     put_root(snapshot, root)
@@ -1213,7 +1218,7 @@ cdef PyObject *_add_in_place(Hamt snapshot, ContextVar var, PyObject *value) noe
 
 cdef PyObject *_discard_in_place(Hamt snapshot, ContextVar var) noexcept:
     cdef PyObject *old_value = NULL
-    cdef Node *root = sole_without_entry(<Node *>snapshot._root, var._hash, <PyObject *>var, &old_value)
+    cdef Node *root = sole_without_entry(<Node *>snapshot._root, var._folded, <PyObject *>var, &old_value)
     if root is not NULL:
         put_root(snapshot, root)
         snapshot._count -= 1
@@ -1236,7 +1241,7 @@ cdef inline bint _exchange_one(Hamt snapshot, list changes, Py_ssize_t index) no
     cdef PyObject **slot
     if items[index + 1] is <PyObject *>ABSENT:
         return False
-    slot = sole_slot(<Node *>snapshot._root, (<ContextVar>items[index])._hash, items[index], items[index + 1])
+    slot = sole_slot(<Node *>snapshot._root, (<ContextVar>items[index])._folded, items[index], items[index + 1])
     if slot is NULL:
         return False
     items[index + 1], slot[0] = slot[0], items[index + 1]
@@ -1267,12 +1272,14 @@ cdef int context_exit(Context context) except -1:
 
 cdef object _old_value_in(Hamt snapshot, ContextVar var, object value):
     if var is not None:
-        return snapshot._find(var, var._hash)
+        return snapshot._find(var, var._folded, var._hash)
     cdef list changes = value, old_values = []
+    cdef ContextVar each
     cdef Py_ssize_t index
     for index in range(0, len(changes), 2):
         old_values.append(changes[index])
-        old_values.append(snapshot._find(changes[index], (<ContextVar>changes[index])._hash))
+        each = changes[index]
+        old_values.append(snapshot._find(each, each._folded, each._hash))
     return old_values
 
 
@@ -1285,8 +1292,8 @@ cdef Hamt _with_change(Hamt snapshot, ContextVar var, object value):
             snapshot = _with_change(snapshot, changes[index], changes[index + 1])
         return snapshot
     if value is ABSENT:
-        return snapshot._discard(var, var._hash)
-    return snapshot._set(var, var._hash, value)
+        return snapshot._discard(var, var._folded, var._hash)
+    return snapshot._set(var, var._folded, value, var._hash)
 
 
 cdef object _running_loop():

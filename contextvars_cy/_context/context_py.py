@@ -27,7 +27,7 @@ from weakref import ref
 from .._backend import debug, host
 from .._hamt.diff import HamtDiff
 from .._hamt.hamt_py import Hamt, iterate
-from .._hamt.trie_py import find
+from .._hamt.trie_py import find, fold, unfold
 from .._sealed import Sealed, noted, published
 from .._sentinels import ABSENT, MISSING
 from .debug import origin, warn_of_shared_default
@@ -95,11 +95,12 @@ class ContextVar(Sealed, Generic[T]):
     'nobody'
     """
 
-    __slots__ = ("_default", "_default_factory", "_hash", "_name")
+    __slots__ = ("_default", "_default_factory", "_folded", "_hash", "_name")
 
     _name: str
     _default: Any
     _default_factory: Callable[[], Any] | None
+    _folded: int
     _hash: int
 
     @overload
@@ -133,7 +134,8 @@ class ContextVar(Sealed, Generic[T]):
         self._default = default
         self._default_factory = default_factory
         # Consecutive numbers put the first 32 variables in one node of the trie, without a collision.
-        self._hash = next(_serial)
+        self._hash = unfold(next(_serial))
+        self._folded = fold(self._hash)
         return self
 
     @property
@@ -162,7 +164,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> seen.get(), Context().run(seen.get)
         (['red'], [])
         """
-        value = find(current_snapshot()._root, self._hash, self)
+        value = find(current_snapshot()._root, self._folded, self, self._hash)
         if value is not ABSENT:
             return value
         if default is not ABSENT:
@@ -183,7 +185,7 @@ class ContextVar(Sealed, Generic[T]):
         >>> colour.is_set()
         False
         """
-        return find(current_snapshot()._root, self._hash, self) is not ABSENT
+        return find(current_snapshot()._root, self._folded, self, self._hash) is not ABSENT
 
     def set(self, value: T, /) -> Token[T]:
         """Set the variable in the current Context and return a Token that undoes it. O(log n).
@@ -837,8 +839,9 @@ def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> 
             snapshot, old_values[each] = with_change(snapshot, each, new_value)
         return snapshot, old_values
     if value is ABSENT:
-        return snapshot._discard(var, var._hash), find(snapshot._root, var._hash, var)
-    return snapshot._exchange(var, var._hash, value)
+        old_value = find(snapshot._root, var._folded, var, var._hash)
+        return snapshot._discard(var, var._folded, var._hash), old_value
+    return snapshot._exchange(var, var._folded, value, var._hash)
 
 
 def running_loop() -> Any:

@@ -80,10 +80,10 @@ def _take_back(snapshot: Snapshot, changed: Snapshot) -> None:
 def _with_changes(snapshot: Snapshot, before: Snapshot, after: Snapshot) -> Snapshot:
     """The snapshot with the changes from `before` to `after`."""
     for var, value in after.items():
-        if find(before._root, var._hash, var) is not value:
+        if find(before._root, var._folded, var, var._hash) is not value:
             snapshot, _ = with_change(snapshot, var, value)
     for var in before:
-        if find(after._root, var._hash, var) is ABSENT:
+        if find(after._root, var._folded, var, var._hash) is ABSENT:
             snapshot, _ = with_change(snapshot, var, ABSENT)
     return snapshot
 
@@ -239,7 +239,7 @@ def value_in(context: Context, key: Any) -> Any:
     if type(key) is NativeContextVar and _shows_native_variables:
         return ABSENT if key is _anchor else context._native.get(key, ABSENT)
     var = checked_variable(key)
-    return snapshot_of(context)._find(var, var._hash)
+    return snapshot_of(context)._find(var, var._folded, var._hash)
 
 
 # ---- what an event loop's C code does; no watcher is told ----

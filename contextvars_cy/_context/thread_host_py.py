@@ -189,4 +189,4 @@ shown_values = snapshot_of
 
 def value_in(context: Context, key: Any) -> Any:
     var = checked_variable(key)
-    return context._snapshot._find(var, var._hash)
+    return context._snapshot._find(var, var._folded, var._hash)

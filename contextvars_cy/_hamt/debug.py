@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .trie_py import fold
+
 
 def dump(root: Any, count: int) -> str:
     return "\n".join([f"Hamt of {count}", *_lines(root, 1)])
@@ -55,8 +57,7 @@ def check(root: Any, count: int) -> None:
         # Below the last level the whole hash is the prefix, and no position is left to tell keys apart.
         positions = list(_positions(node[0])) or [0] * len(entries)
         for (key, _), position in zip(entries, positions):
-            key_hash = hash(key)
-            folded = (key_hash ^ key_hash >> 32) & 0xFFFFFFFF
+            folded = fold(hash(key))
             place = prefix | position << 5 * depth
             require(5, (folded ^ place) & ((1 << 5 * (depth + 1)) - 1) == 0, f"key {key!r} is out of its hash's place")
         for index, (key, _) in enumerate(entries):

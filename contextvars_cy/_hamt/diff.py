@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .._sealed import published
 from .._sentinels import MISSING
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+if TYPE_CHECKING:
+
+    class _Fields(NamedTuple, Generic[K, V]):
+        added: dict[K, V]
+        removed: dict[K, V]
+        changed: dict[K, tuple[V, V]]
+
+else:
+    # Before 3.11 a NamedTuple cannot be generic.
+    _Fields = {(K, V): namedtuple("_Fields", ["added", "removed", "changed"])}
+
 
 @published
-class HamtDiff(NamedTuple):
+class HamtDiff(_Fields[K, V]):
     """The changes from one map to another: dicts of what was added, removed and changed.
 
     From `Hamt.diff` and `Context.diff`.
@@ -19,14 +35,19 @@ class HamtDiff(NamedTuple):
     - `removed`: the keys that only the first map has, with their values.
     - `changed`: the keys that both have, with both values, the first map's first.
 
+    It is true if anything changed.
+
     >>> added, removed, changed = Hamt(a=1, b=2).diff(Hamt(b=3, c=4))
     >>> added, removed, changed
     ({'c': 4}, {'a': 1}, {'b': (2, 3)})
     """
 
-    added: dict[Any, Any]
-    removed: dict[Any, Any]
-    changed: dict[Any, tuple[Any, Any]]
+    __slots__ = ()
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    def __bool__(self) -> bool:
+        return any(self)
 
 
 def merge(own: Any, base: Any, other: Any, resolve: Callable[[Any, Any, Any, Any], Any] | None) -> Any:

@@ -8,57 +8,83 @@ from libc.stdint cimport uint32_t
 
 from .._siblings_cy cimport import_sibling  # no-cython-lint: for its C code
 from .trie_cy cimport (
+    BOTH,
     EMPTY_NODE,
+    FIRST_HASH,
+    MINE,
+    THEIRS,
+    THERE,
+    Change,
     Node,
+    Tally,
     assoc,
+    combined,
     compare,
     dissoc,
+    drop_change,
     equal,
     find,
     fold,
+    has_references,
+    is_apart,
+    is_within,
+    make_change,
+    mixed_items,
     owned,
-    collect_changes,
     plain,
     popcount,
     prefetch,
-    remove,
+    prepare_assoc,
+    prepare_dissoc,
     size_of,
     update,
+    value_at,
     xincref,
 )
 
+import builtins
 import collections.abc
-import sys
 from importlib import import_module
 from types import GenericAlias
 
 # As in `trie_cy`.
-_debug, _diff, _sealed, _sentinels = [
-    import_module(name, __package__) for name in (".debug", ".diff", ".._sealed", ".._sentinels")
+_debug, _diff, _sealed, _sentinels, _views = [
+    import_module(name, __package__) for name in (".debug", ".diff", ".._sealed", ".._sentinels", ".views")
 ]
 
 # When the interpreter ends, a module's names are gone before the last finalisers run; C variables are not.
 cdef object ABSENT = _sentinels.ABSENT
 cdef object MISSING = _sentinels.MISSING
-cdef object Iterable = collections.abc.Iterable
 cdef object Mapping = collections.abc.Mapping
 cdef object Set = collections.abc.Set
 cdef object HamtDiff = _diff.HamtDiff
 cdef object check = _debug.check
 cdef object dump = _debug.dump
 cdef object merge_maps = _diff.merge
-cdef Py_ssize_t MAX_HASH = sys.maxsize
+cdef object common = _views.common
+cdef object is_disjoint = _views.is_disjoint
+cdef object symmetric_difference = _views.symmetric_difference
+cdef object DICTS = (dict, getattr(builtins, "frozendict", dict))
 
 cdef extern from "pair.h":
     PyObject *reused "reuse_pair"(PyObject *pair, PyObject *key, PyObject *value) noexcept
 
+cdef extern from "set_hash.h":
+    Py_hash_t mixed_set "hamt_mixed_set"(size_t mixed, Py_ssize_t count) noexcept
+
+cdef extern from "map_memory.h":
+    bint has_weak_references "HAMT_HAS_WEAK_REFERENCES"(Hamt hamt) noexcept
+    PyObject **root_of "HAMT_ROOT"(Hamt hamt) noexcept
+
 cdef extern from "type_slots.h":
     int publish "publish_type"(object type, object package, newfunc called) except -1
-    void no_sequence "be_no_sequence"(object type) noexcept
     unsigned long Py_TPFLAGS_MAPPING
 
 cdef extern from "Python.h":
     Py_hash_t PyObject_HashNotImplemented(object thing) except -1
+    int compare_objects "PyObject_RichCompareBool"(PyObject *value, PyObject *other, int operator) except -1
+    int Py_EnterRecursiveCall(const char *where) except 1
+    void Py_LeaveRecursiveCall() noexcept
     int Py_ReprEnter(object thing) except -1
     void Py_ReprLeave(object thing) noexcept
 
@@ -75,8 +101,9 @@ cdef class Hamt:
     `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`, and are compared by identity
     first. Iteration follows the hashes: the order depends only on the content, except for keys of one hash.
 
-    Two maps are equal if they have equal values for the same keys. If one was made from the other, comparing takes the
-    time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its values have one.
+    Two maps are equal if they have equal values for the same keys; a dict is equal too. If one was made from the other,
+    comparing takes the time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its
+    values have one, that of `frozenset(map.items())`, as a frozendict has: O(n) once, then O(1).
 
     A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
     take O(log n), with a base of 32; a map needs no copying.
@@ -106,10 +133,11 @@ cdef class Hamt:
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
         """
-        value = self._find(key, fold(key))
-        if value is ABSENT:
+        cdef Py_hash_t key_hash = hash(key)
+        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
+        if value is NULL:
             return MISSING, False
-        return value, True
+        return <object>value, True
 
     def get(self, key, default=None, /):
         """Return the value of the key, or the default if the key is missing. O(log n).
@@ -117,7 +145,8 @@ cdef class Hamt:
         >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
         """
-        cdef PyObject *value = find(<Node *>self._root, fold(key), <PyObject *>key)
+        cdef Py_hash_t key_hash = hash(key)
+        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
         return default if value is NULL else <object>value
 
     def set(self, key, value, /):
@@ -129,7 +158,8 @@ cdef class Hamt:
         >>> one.set("a", 1) is one
         True
         """
-        return self._set(key, fold(key), value)
+        cdef Py_hash_t key_hash = hash(key)
+        return self._set(key, fold(key_hash), value, key_hash)
 
     def delete(self, key, /):
         """Return the map without the key; KeyError if it is missing. O(log n).
@@ -141,7 +171,7 @@ cdef class Hamt:
         ...
         KeyError: 'a'
         """
-        smaller = self._discard(key, fold(key))
+        smaller = self.discard(key)
         if smaller is self:
             raise KeyError(key)
         return smaller
@@ -153,13 +183,14 @@ cdef class Hamt:
         >>> one.discard("b") is one
         True
         """
-        return self._discard(key, fold(key))
+        cdef Py_hash_t key_hash = hash(key)
+        return self._discard(key, fold(key_hash), key_hash)
 
     def update(self, source=(), /, **items):
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree; for a map made from this one, the time of their
-        difference. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of their
+        difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -168,11 +199,7 @@ cdef class Hamt:
         """
         if type(source) is not Hamt or items:
             return self._updated(_as_dict(source, items))
-        if not self._count and (<Hamt>source)._count:
-            return source
-        cdef dict changes = {}
-        collect_changes(<Node *>self._root, <Node *>(<Hamt>source)._root, 0, changes)
-        return self._updated(changes)
+        return self._combined(source, MINE | BOTH | THEIRS) if self._count else source
 
     def mutate(self):
         """Return a `HamtMutation`, which turns many changes into one new map. O(1).
@@ -185,7 +212,6 @@ cdef class Hamt:
         """
         cdef HamtMutation mutation = HamtMutation.__new__(HamtMutation)
         mutation._hamt = self
-        mutation._changes = {}
         return mutation
 
     def diff(self, other, /):
@@ -220,7 +246,7 @@ cdef class Hamt:
         return merge_maps(self, base, other, resolve)
 
     def keys(self):
-        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n).
+        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n). Its `mapping` is this map.
 
         >>> "a" in Hamt(a=1).keys()
         True
@@ -232,7 +258,7 @@ cdef class Hamt:
         return view
 
     def values(self):
-        """Return a view of the values; iterating it takes O(n).
+        """Return a view of the values; iterating it takes O(n). Its `mapping` is this map.
 
         >>> list(Hamt(a=1).values())
         [1]
@@ -242,7 +268,8 @@ cdef class Hamt:
         return view
 
     def items(self):
-        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
+        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n). Its `mapping` is
+        this map.
 
         >>> list(Hamt(a=1).items())
         [('a', 1)]
@@ -251,14 +278,30 @@ cdef class Hamt:
         view._mapping = self
         return view
 
+    def copy(self):
+        """Return this very map, which nothing can change. O(1).
+
+        >>> one = Hamt(a=1)
+        >>> one.copy() is one
+        True
+        """
+        return self
+
+    __copy__ = copy
+
+    def __replace__(self, /, **items):
+        return self._updated(items)
+
     def __getitem__(self, key):
-        cdef PyObject *value = find(<Node *>self._root, fold(key), <PyObject *>key)
+        cdef Py_hash_t key_hash = hash(key)
+        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
         if value is NULL:
             raise KeyError(key)
         return <object>value
 
     def __contains__(self, key):
-        return find(<Node *>self._root, fold(key), <PyObject *>key) is not NULL
+        cdef Py_hash_t key_hash = hash(key)
+        return find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash) is not NULL
 
     def __len__(self):
         return self._count
@@ -267,22 +310,28 @@ cdef class Hamt:
         return iterate(self, KEYS)
 
     def __eq__(self, other):
-        if type(other) is not Hamt:
-            return NotImplemented
-        cdef Hamt that = other
-        # CPython only lends the maps it compares: without our references they could be changed in place meanwhile.
-        root, other_root = self._root, that._root
-        return self._count == that._count and equal(<Node *>root, <Node *>other_root)
+        cdef Hamt that
+        if type(other) is Hamt:
+            that = other
+            # CPython only lends the maps it compares: without our references they could be changed in place meanwhile.
+            root, other_root = self._root, that._root
+            return self._count == that._count and equal(<Node *>root, <Node *>other_root)
+        if isinstance(other, DICTS):
+            return self._count == len(other) and _has_items(self, other)
+        return NotImplemented
 
     def __hash__(self):
-        # A hash of 0 is computed again, and so is that of a snapshot, whose number is negative.
         cdef Py_hash_t known
         with cython.critical_section(self):
             known = self._hash
-        if known <= 0:
-            known = hash((self._count, sum(map(hash, self.items())))) & MAX_HASH
+        if known < FIRST_HASH or known == 0:
+            Py_EnterRecursiveCall(" while hashing a map")
+            try:
+                known = mixed_set(mixed_items(<Node *>self._root), self._count)
+            finally:
+                Py_LeaveRecursiveCall()
             with cython.critical_section(self):
-                if self._hash == 0:
+                if self._hash == 0 and known >= FIRST_HASH:
                     self._hash = known
         return known
 
@@ -300,26 +349,23 @@ cdef class Hamt:
         finally:
             Py_ReprLeave(self)
 
-    def __copy__(self):
-        return self
-
     def __reduce__(self):
         return Hamt, (dict(self.items()),)
 
     __reversed__ = None
     __class_getitem__ = classmethod(GenericAlias)
 
-    cdef object _find(self, object key, uint32_t key_hash):
-        cdef PyObject *value = find(<Node *>self._root, key_hash, <PyObject *>key)
+    cdef object _find(self, object key, uint32_t folded, Py_hash_t key_hash):
+        cdef PyObject *value = find(<Node *>self._root, folded, <PyObject *>key, key_hash)
         return ABSENT if value is NULL else <object>value
 
-    cdef Hamt _set(self, object key, uint32_t key_hash, object value):
+    cdef Hamt _set(self, object key, uint32_t folded, object value, Py_hash_t key_hash):
         cdef Py_ssize_t added = 0
-        root = assoc(<Node *>self._root, key_hash, <PyObject *>key, <PyObject *>value, &added)
+        root = assoc(<Node *>self._root, folded, <PyObject *>key, <PyObject *>value, key_hash, &added)
         return self if root is self._root else _new(root, self._count + added)
 
-    cdef Hamt _discard(self, object key, uint32_t key_hash):
-        root = dissoc(<Node *>self._root, key_hash, <PyObject *>key)
+    cdef Hamt _discard(self, object key, uint32_t folded, Py_hash_t key_hash):
+        root = dissoc(<Node *>self._root, folded, <PyObject *>key, key_hash)
         if root is None:
             return self
         return _new(root, self._count - 1) if self._count > 1 else EMPTY
@@ -329,11 +375,34 @@ cdef class Hamt:
         root = update(<Node *>self._root, changes, &added)
         return self if root is self._root else _new(root, self._count + added)
 
-    cdef Hamt _changed(self, dict changes):
-        cdef Py_ssize_t added = 0, removed = 0
-        root = remove(<Node *>self._root, changes, &removed)
-        root = update(<Node *>root, changes, &added)
-        return self if root is self._root else _new(root, self._count - removed + added)
+    cdef Hamt _combined(self, Hamt other, int kept):
+        cdef Tally tally = Tally.__new__(Tally)
+        cdef Py_ssize_t shared, count = 0
+        root = combined(<Node *>self._root, <Node *>other._root, kept, tally)
+        if root is self._root:
+            return self
+        if root is None:
+            return EMPTY
+        shared = tally.total_shared(self._count)
+        count += shared if kept & BOTH else 0
+        count += self._count - shared if kept & MINE else 0
+        count += other._count - shared if kept & THEIRS else 0
+        return _new(root, count)
+
+    def _common(self, Hamt other not None):
+        return self._combined(other, BOTH)
+
+    def _without(self, Hamt other not None):
+        return self._combined(other, MINE)
+
+    def _unshared(self, Hamt other not None):
+        return self._combined(other, MINE | THEIRS)
+
+    def _is_within(self, Hamt other not None):
+        return self._count <= other._count and is_within(<Node *>self._root, <Node *>other._root, 0)
+
+    def _is_apart(self, Hamt other not None):
+        return is_apart(<Node *>self._root, <Node *>other._root, 0)
 
     cdef int _become(self, Hamt other) except -1:
         self._hash, self._count, self._root = 0, other._count, other._root
@@ -346,6 +415,22 @@ cdef class Hamt:
     def _check(self):
         """Raise AssertionError if an invariant is broken, with its name and the tree."""
         check(plain(<Node *>self._root), self._count)
+
+
+cdef bint _has_items(Hamt hamt, object items) except -1:
+    cdef Py_hash_t key_hash
+    cdef PyObject *mine
+    for key, value in items.items():
+        key_hash = hash(key)
+        mine = find(<Node *>hamt._root, fold(key_hash), <PyObject *>key, key_hash)
+        if mine is NULL or not compare_objects(mine, <PyObject *>value, 2):
+            return False
+    return True
+
+
+cdef inline bint is_sole(Hamt hamt) noexcept:
+    # If nothing but a mutation and its method holds the map, and no weak reference could come to.
+    return has_references(<void *>hamt, 2) and not has_weak_references(hamt)
 
 
 cdef Hamt _new(object root, Py_ssize_t count):
@@ -488,17 +573,29 @@ cdef object iterate(Hamt hamt, int kind):
 
 
 @cython.no_gc_clear
-cdef class _SetView:
-    # What keys and items share as abstract sets.
+cdef class _View:
+    # What all views share.
 
     cdef Hamt _mapping
 
-    def isdisjoint(self, other):
-        """Return True if two sets have a null intersection."""
-        return Set.isdisjoint(self, other)
+    @property
+    def mapping(self):
+        """The map that this is a view of."""
+        return self._mapping
 
     def __len__(self):
         return self._mapping._count
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+@cython.no_gc_clear
+cdef class _SetView(_View):
+    # What keys and items share as abstract sets.
+
+    def isdisjoint(self, other, /):
+        """Return True if two sets have a null intersection."""
+        return is_disjoint(self, other)
 
     def __eq__(self, other):
         return Set.__eq__(self, other)
@@ -516,7 +613,7 @@ cdef class _SetView:
         return Set.__gt__(self, other)
 
     def __and__(self, other):
-        return Set.__and__(self, other)
+        return common(self, other)
 
     def __or__(self, other):
         return Set.__or__(self, other)
@@ -525,10 +622,10 @@ cdef class _SetView:
         return Set.__sub__(self, other)
 
     def __xor__(self, other):
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+        return symmetric_difference(self, other)
 
     def __rand__(self, other):
-        return Set.__rand__(self, other)
+        return common(self, other)
 
     def __ror__(self, other):
         return Set.__ror__(self, other)
@@ -537,11 +634,10 @@ cdef class _SetView:
         return Set.__rsub__(self, other)
 
     def __rxor__(self, other):
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+        return symmetric_difference(self, other)
 
     __hash__ = None
     _from_iterable = set
-    __class_getitem__ = classmethod(GenericAlias)
 
 
 @cython.final
@@ -567,14 +663,9 @@ cdef class HamtKeys(_SetView):
 @cython.final
 @cython.no_gc_clear
 @cython.freelist(4)
-cdef class HamtValues:
+cdef class HamtValues(_View):
     """
     The values of a map, as `Hamt.values` gives them."""
-
-    cdef Hamt _mapping
-
-    def __len__(self):
-        return self._mapping._count
 
     def __contains__(self, value):
         for other in self:
@@ -591,8 +682,6 @@ cdef class HamtValues:
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtValues' object")
 
-    __class_getitem__ = classmethod(GenericAlias)
-
 
 @cython.final
 @cython.no_gc_clear
@@ -604,8 +693,10 @@ cdef class HamtItems(_SetView):
     def __contains__(self, item):
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        value = self._mapping._find(item[0], fold(item[0]))
-        return value is not ABSENT and (item[1] is value or bool(item[1] == value))
+        key, value = item
+        cdef Py_hash_t key_hash = hash(key)
+        mine = self._mapping._find(key, fold(key_hash), key_hash)
+        return mine is not ABSENT and (value is mine or bool(value == mine))
 
     def __iter__(self):
         return iterate(self._mapping, ITEMS)
@@ -619,13 +710,14 @@ cdef class HamtItems(_SetView):
 
 @cython.final
 @cython.no_gc_clear
+@cython.freelist(4)
 cdef class HamtMutation:
     """
     Makes one new map of many changes; `Hamt.mutate` returns it.
 
-    It reads and changes like a dict, but is not iterable. A change takes as long as a dict's; `finish` and `len` apply
-    the m changes to the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
-    RuntimeError while another one runs, in another thread or in the operation that called the `__eq__` of a key.
+    It reads and changes like a dict; iterators and views show what it held when they began. A change takes O(log n),
+    and is one step: if another thread, or a key's `__hash__` or `__eq__`, changes the mutation meanwhile, no change is
+    lost. After `finish` every change is a ValueError.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -636,11 +728,9 @@ cdef class HamtMutation:
     """
 
     cdef object __weakref__
+    # Changed in place as long as nothing else holds it.
     cdef Hamt _hamt
-    cdef dict _changes
-    cdef bint _has_deleted
     cdef bint _finished
-    cdef bint _busy
 
     def get(self, key, default=None, /):
         """Return the value of the key, or the default if the key is missing. O(log n).
@@ -652,7 +742,7 @@ cdef class HamtMutation:
         return default if value is ABSENT else value
 
     def set(self, key, value, /):
-        """Set the key, like `mutation[key] = value`. O(1).
+        """Set the key, like `mutation[key] = value`. O(log n).
 
         >>> mutation = Hamt().mutate()
         >>> mutation.set("a", 1)
@@ -670,19 +760,7 @@ cdef class HamtMutation:
         >>> mutation.pop("a"), mutation.pop("a", 0)
         (1, 0)
         """
-        self._begin()
-        try:
-            self._refuse_if_finished()
-            value = self._find(key)
-            if value is ABSENT:
-                if default is ABSENT:
-                    raise KeyError(key)
-                return default
-            self._changes[key] = ABSENT
-            self._has_deleted = True
-            return value
-        finally:
-            self._end()
+        return self._take(key, default)
 
     def update(self, source=(), /, **items):
         """Set all entries of `Hamt(source, **items)`, or none on an error. As `Hamt.update`.
@@ -692,29 +770,57 @@ cdef class HamtMutation:
         >>> mutation.finish() == Hamt(a=2, b=3)
         True
         """
-        self._begin()
-        try:
-            self._refuse_if_finished()
-            hamt = self._settle().update(source, **items)
-            with cython.critical_section(self):
-                self._hamt = hamt
-        finally:
-            self._end()
+        cdef Hamt hamt
+        self._unfinished()
+        if type(source) is not Hamt or items:
+            source = _as_dict(source, items)
+            if len(<dict>source) == 1:
+                for key, value in (<dict>source).items():
+                    self._store(key, value)
+                return
+        while True:
+            hamt = self._unfinished()
+            if self._replace(hamt, hamt.update(source)):
+                return
 
     def finish(self):
-        """Return the new map, or the old map itself if nothing changed. The mutation takes no further change.
+        """Return the new map, or the old map itself if nothing was changed. The mutation takes no further change.
 
         >>> hamt = Hamt(a=1)
         >>> hamt.mutate().finish() is hamt
         True
         """
-        self._begin()
-        try:
-            hamt = self._settle()
+        with cython.critical_section(self):
             self._finished = True
-            return hamt
-        finally:
-            self._end()
+            hamt = self._hamt
+        return hamt
+
+    def keys(self):
+        """Return a view of the keys of now, as `Hamt.keys`.
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> keys = mutation.keys()
+        >>> mutation["b"] = 2
+        >>> list(keys)
+        ['a']
+        """
+        return self._now().keys()
+
+    def values(self):
+        """Return a view of the values of now, as `Hamt.values`.
+
+        >>> list(Hamt(a=1).mutate().values())
+        [1]
+        """
+        return self._now().values()
+
+    def items(self):
+        """Return a view of the (key, value) pairs of now, as `Hamt.items`.
+
+        >>> list(Hamt(a=1).mutate().items())
+        [('a', 1)]
+        """
+        return self._now().items()
 
     def __getitem__(self, key):
         value = self._find(key)
@@ -726,99 +832,115 @@ cdef class HamtMutation:
         self._store(key, value)
 
     def __delitem__(self, key):
-        self.pop(key)
+        self._take(key, ABSENT)
 
     def __contains__(self, key):
         return self._find(key) is not ABSENT
 
     def __len__(self):
-        return self._settled()._count
+        return self._now()._count
+
+    def __iter__(self):
+        return iterate(self._now(), KEYS)
 
     def __enter__(self):
-        self._refuse_if_finished()
+        self._unfinished()
         return self
 
     def __exit__(self, *exception):
         self.finish()
 
     def __eq__(self, other):
-        if type(other) is not HamtMutation:
-            return NotImplemented
-        return self._settled() == (<HamtMutation>other)._settled()
+        return self._now() == (<HamtMutation>other)._now() if type(other) is HamtMutation else NotImplemented
 
     def __repr__(self):
         if Py_ReprEnter(self):
             return "HamtMutation({...})"
         try:
-            return f"HamtMutation({_braced(self._settled())})"
+            return f"HamtMutation({_braced(self._now())})"
         finally:
             Py_ReprLeave(self)
 
     __reversed__ = None
     __hash__ = None
-    __iter__ = None
     __class_getitem__ = classmethod(GenericAlias)
 
     def __reduce__(self):
         raise TypeError("cannot pickle 'contextvars_cy.HamtMutation' object")
 
-    cdef int _begin(self) except -1:
-        cdef bint was_busy
+    cdef inline Hamt _now(self):
         with cython.critical_section(self):
-            was_busy, self._busy = self._busy, True
-        if was_busy:
-            raise RuntimeError("the mutation is in use, by another thread or by the operation that called this one")
-        return 0
-
-    cdef int _end(self) except -1:
-        with cython.critical_section(self):
-            self._busy = False
-        return 0
-
-    cdef int _refuse_if_finished(self) except -1:
-        if self._finished:
-            raise ValueError("the mutation has been finished; call mutate() on a map for another one")
-        return 0
-
-    cdef int _store(self, object key, object value) except -1:
-        self._begin()
-        try:
-            self._refuse_if_finished()
-            if self._has_deleted and self._changes.get(key, value) is ABSENT:
-                self._settle()
-            self._changes[key] = value
-        finally:
-            self._end()
-        return 0
-
-    cdef object _find(self, object key):
-        # The key's code, or another thread, may settle the changes meanwhile.
-        cdef dict changes
-        cdef Hamt hamt
-        with cython.critical_section(self):
-            changes, hamt = self._changes, self._hamt
-        value = changes.get(key, _UNCHANGED)
-        return hamt._find(key, fold(key)) if value is _UNCHANGED else value
-
-    cdef Hamt _settled(self):
-        self._begin()
-        try:
-            return self._settle()
-        finally:
-            self._end()
-
-    cdef Hamt _settle(self):
-        cdef Hamt hamt = self._hamt
-        if self._changes:
-            hamt = hamt._changed(self._changes) if self._has_deleted else hamt._updated(self._changes)
-            changes = {}
-            with cython.critical_section(self):
-                self._hamt, self._changes, changes = hamt, changes, self._changes
-            self._has_deleted = False
+            hamt = self._hamt
         return hamt
 
+    cdef inline Hamt _unfinished(self):
+        if self._finished:
+            raise ValueError("the mutation has been finished; call mutate() on a map for another one")
+        return self._now()
 
-cdef object _UNCHANGED = object()
+    cdef inline object _find(self, object key):
+        cdef Hamt hamt = self._now()
+        cdef Py_hash_t key_hash = hash(key)
+        cdef PyObject *value = find(<Node *>hamt._root, fold(key_hash), <PyObject *>key, key_hash)
+        return ABSENT if value is NULL else <object>value
+
+    cdef int _store(self, object key, object value) except -1:
+        cdef Hamt hamt = self._unfinished()
+        cdef Py_hash_t key_hash = hash(key)
+        cdef uint32_t folded = fold(key_hash)
+        cdef Change change
+        while True:
+            hamt = self._unfinished()
+            prepare_assoc(
+                &change, <Node *>hamt._root, folded, <PyObject *>key, <PyObject *>value, key_hash, is_sole(hamt)
+            )
+            if change.found == THERE and value_at(&change) is <PyObject *>value:
+                return 0
+            if self._make(hamt, &change, <PyObject *>key, <PyObject *>value, change.found != THERE):
+                return 0
+
+    cdef object _take(self, object key, object default):
+        cdef Hamt hamt = self._unfinished()
+        cdef Py_hash_t key_hash = hash(key)
+        cdef uint32_t folded = fold(key_hash)
+        cdef Change change
+        while True:
+            hamt = self._unfinished()
+            prepare_dissoc(&change, <Node *>hamt._root, folded, <PyObject *>key, key_hash, is_sole(hamt))
+            if change.found != THERE:
+                if default is ABSENT:
+                    raise KeyError(key)
+                return default
+            value = <object>value_at(&change)
+            if self._make(hamt, &change, NULL, NULL, -1):
+                return value
+
+    cdef bint _make(self, Hamt hamt, Change *change, PyObject *key, PyObject *value, Py_ssize_t added) except -1:
+        # False if another change came first.
+        cdef Py_ssize_t count = hamt._count + added
+        if count == 0:
+            drop_change(change)
+            return self._replace(hamt, EMPTY)
+        if change.sole == 0:
+            made = owned(<PyObject *>change.made)
+            return self._replace(hamt, _new(made, count))
+        if self._hamt is not hamt or self._finished or not is_sole(hamt):
+            drop_change(change)
+            return False
+        # First, because what is replaced may run user code as it is freed.
+        hamt._count, hamt._hash = count, 0
+        if make_change(change, root_of(hamt), key, value):
+            return True
+        hamt._count -= added
+        return False
+
+    cdef bint _replace(self, Hamt hamt, Hamt changed) except -1:
+        cdef bint is_first
+        with cython.critical_section(self):
+            is_first = self._hamt is hamt and not self._finished
+            if is_first:
+                self._hamt = changed
+        return is_first
 
 
 cdef int _clear_mutation(HamtMutation self) noexcept:
@@ -845,8 +967,6 @@ publish(HamtKeys, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtValues, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtItems, _sealed.PACKAGE, <newfunc>_refuse_call)
 publish(HamtMutation, _sealed.PACKAGE, <newfunc>_refuse_call)
-# Python would take a type with subscripts for a sequence, and iterate over it.
-no_sequence(HamtMutation)
 (<PyTypeObject *>HamtMutation).tp_clear = <inquiry>_clear_mutation
 (<PyTypeObject *>HamtMutation).tp_hash = <hashfunc>PyObject_HashNotImplemented
 (<PyTypeObject *>HamtKeys).tp_hash = <hashfunc>PyObject_HashNotImplemented

@@ -1,47 +1,89 @@
 """The persistent map under every Context, the reference twin: a root node of `trie_py`, a count, and their methods.
 
-Nothing that a map can reach is ever written again. A mutation collects its changes in a dict, and applies them to the
-map in one walk at `finish` or `len`: every node is made once, and none needs an owner.
+Nothing that a map can reach is ever written again. So a mutation is a place for a map, where each change puts the next
+one; the compiled twin changes its nodes in place as long as nothing else holds them.
 """
 
 from __future__ import annotations
 
-import functools
+import builtins
 import itertools
 import sys
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from sys import maxsize
 from threading import RLock
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, Union, final, overload
 
 from .._sealed import Sealed, published, recursive_repr
 from .._sentinels import ABSENT, MISSING
 from .debug import check, dump
 from .diff import HamtDiff, merge
-from .trie_py import EMPTY_NODE, Node, assoc, collect_changes, compare, dissoc, equal, find, fold, remove, update, walk
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+from .trie_py import (
+    BOTH,
+    EMPTY_NODE,
+    MINE,
+    THEIRS,
+    Node,
+    Tally,
+    assoc,
+    combine,
+    compare,
+    dissoc,
+    equal,
+    find,
+    fold,
+    is_apart,
+    is_within,
+    same_value,
+    update,
+    walk,
+)
+from .views import common, is_disjoint, symmetric_difference
 
 K = TypeVar("K")
+K2 = TypeVar("K2")
+K_co = TypeVar("K_co", covariant=True)
 V = TypeVar("V")
-F = TypeVar("F", bound=Callable[..., Any])
+V2 = TypeVar("V2")
+V_co = TypeVar("V_co", covariant=True)
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping as _Mapping
+
+    from typing_extensions import TypeGuard
+
+    class HasItems(Protocol[K_co, V_co]):
+        def items(self) -> Iterable[tuple[K_co, V_co]]: ...
+
+    class HasKeys(Protocol[K, V_co]):
+        def keys(self) -> Iterable[K]: ...
+
+        def __getitem__(self, key: K, /) -> V_co: ...
+
+    Source = Union[HasItems[K, V_co], HasKeys[K, V_co], Iterable[tuple[K, V_co]]]
+else:
+    # A base that adds methods would make the twins differ, so Hamt is registered below.
+    _Mapping = Generic
+
+# What a map compares with: a builtin mapping of which no other code can have its own idea of equality.
+_DICTS: Final = (dict, getattr(builtins, "frozendict", dict))
 GIL: Final[bool] = getattr(sys, "_is_gil_enabled", lambda: True)()
+# CPython 3.10 and later let no other thread, and no signal handler, come between a test and a store without a call.
+TEST_AND_STORE_IS_ONE_STEP: Final = GIL and sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
 
 
 @published
 @final
-class Hamt(Sealed, Generic[K, V]):
+class Hamt(Sealed, _Mapping[K, V_co]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
     `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and any object with
     `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`, and are compared by identity
     first. Iteration follows the hashes: the order depends only on the content, except for keys of one hash.
 
-    Two maps are equal if they have equal values for the same keys. If one was made from the other, comparing takes the
-    time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its values have one.
+    Two maps are equal if they have equal values for the same keys; a dict is equal too. If one was made from the other,
+    comparing takes the time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its
+    values have one, that of `frozenset(map.items())`, as a frozendict has: O(n) once, then O(1).
 
     A hash array mapped trie in the CHAMP encoding (Steindorfer and Vinju, OOPSLA 2015). Finding, setting and deleting
     take O(log n), with a base of 32; a map needs no copying.
@@ -60,13 +102,25 @@ class Hamt(Sealed, Generic[K, V]):
     _count: int
     _hash: int
 
-    def __new__(cls, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
+    @overload
+    def __new__(cls, /) -> Hamt[K, V_co]: ...
+
+    @overload
+    def __new__(cls, /, **items: V_co) -> Hamt[str, V_co]: ...
+
+    @overload
+    def __new__(cls, source: Source[K, V_co], /) -> Hamt[K, V_co]: ...
+
+    @overload
+    def __new__(cls, source: Source[str, V_co], /, **items: V_co) -> Hamt[str, V_co]: ...
+
+    def __new__(cls, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
         if type(source) is Hamt and not items:
             return source
         return EMPTY._updated(_as_dict(source, items))
 
     @classmethod
-    def fromkeys(cls, keys: Iterable[K], value: Any = None, /) -> Hamt[K, Any]:
+    def fromkeys(cls, keys: Iterable[K2], value: V2 = None, /) -> Hamt[K2, V2]:  # type: ignore[assignment]
         """Return the map that gives every key the same value. O(n).
 
         >>> Hamt.fromkeys("a", 0)
@@ -74,7 +128,7 @@ class Hamt(Sealed, Generic[K, V]):
         """
         return Hamt(dict.fromkeys(keys, value))
 
-    def find(self, key: object, /) -> tuple[V | Any, bool]:
+    def find(self, key: K, /) -> tuple[V_co | Any, bool]:
         """Return `(value, True)`, or `(MISSING, False)` if the key is missing. O(log n).
 
         >>> Hamt(a=None).find("a")
@@ -82,21 +136,29 @@ class Hamt(Sealed, Generic[K, V]):
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
         """
-        value = self._find(key, fold(key))
+        key_hash = hash(key)
+        value = find(self._root, fold(key_hash), key, key_hash)
         if value is ABSENT:
             return MISSING, False
         return value, True
 
-    def get(self, key: object, default: Any = None, /) -> V | Any:
+    @overload
+    def get(self, key: K, default: None = None, /) -> V_co | None: ...
+
+    @overload
+    def get(self, key: K, default: V2, /) -> V_co | V2: ...
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
         """
-        value = find(self._root, fold(key), key)
+        key_hash = hash(key)
+        value = find(self._root, fold(key_hash), key, key_hash)
         return default if value is ABSENT else value
 
-    def set(self, key: K, value: V, /) -> Hamt[K, V]:
+    def set(self, key: K2, value: V2, /) -> Hamt[K | K2, V_co | V2]:
         """Return the map with the key set; this map itself if the key has this very value. O(log n).
 
         >>> one = Hamt(a=1)
@@ -105,9 +167,10 @@ class Hamt(Sealed, Generic[K, V]):
         >>> one.set("a", 1) is one
         True
         """
-        return self._exchange(key, fold(key), value)[0]
+        key_hash = hash(key)
+        return self._exchange(key, fold(key_hash), value, key_hash)[0]
 
-    def delete(self, key: object, /) -> Hamt[K, V]:
+    def delete(self, key: K, /) -> Hamt[K, V_co]:
         """Return the map without the key; KeyError if it is missing. O(log n).
 
         >>> Hamt(a=1).delete("a")
@@ -117,25 +180,38 @@ class Hamt(Sealed, Generic[K, V]):
         ...
         KeyError: 'a'
         """
-        smaller = self._discard(key, fold(key))
+        smaller = self.discard(key)
         if smaller is self:
             raise KeyError(key)
         return smaller
 
-    def discard(self, key: object, /) -> Hamt[K, V]:
+    def discard(self, key: K, /) -> Hamt[K, V_co]:
         """Return the map without the key; this map itself if the key is missing. O(log n).
 
         >>> one = Hamt(a=1)
         >>> one.discard("b") is one
         True
         """
-        return self._discard(key, fold(key))
+        key_hash = hash(key)
+        return self._discard(key, fold(key_hash), key_hash)
 
-    def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> Hamt[K, V]:
+    @overload
+    def update(self, /) -> Hamt[K, V_co]: ...
+
+    @overload
+    def update(self, /, **items: V2) -> Hamt[K | str, V_co | V2]: ...
+
+    @overload
+    def update(self, source: Source[K2, V2], /) -> Hamt[K | K2, V_co | V2]: ...
+
+    @overload
+    def update(self, source: Source[K2, V2], /, **items: V2) -> Hamt[K | K2 | str, V_co | V2]: ...
+
+    def update(self, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree; for a map made from this one, the time of their
-        difference. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of their
+        difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -144,13 +220,9 @@ class Hamt(Sealed, Generic[K, V]):
         """
         if type(source) is not Hamt or items:
             return self._updated(_as_dict(source, items))
-        if not self._count and source._count:
-            return source
-        changes: dict[K, V] = {}
-        collect_changes(self._root, source._root, 0, changes)
-        return self._updated(changes)
+        return self._combined(source, MINE | BOTH | THEIRS) if self._count else source
 
-    def mutate(self) -> HamtMutation[K, V]:
+    def mutate(self) -> HamtMutation[K, V_co]:
         """Return a `HamtMutation`, which turns many changes into one new map. O(1).
 
         >>> with Hamt(a=1).mutate() as mutation:
@@ -159,14 +231,13 @@ class Hamt(Sealed, Generic[K, V]):
         >>> mutation.finish()
         Hamt({'b': 2})
         """
-        mutation: HamtMutation[K, V] = object.__new__(HamtMutation)
+        mutation: HamtMutation[K, V_co] = object.__new__(HamtMutation)
         mutation._hamt = self
-        mutation._changes = {}
         mutation._finished = False
-        mutation._idle = [None, None]
+        mutation._lock = None if TEST_AND_STORE_IS_ONE_STEP else RLock()
         return mutation
 
-    def diff(self, other: Hamt[K, V], /) -> HamtDiff:
+    def diff(self, other: Hamt[K, V2], /) -> HamtDiff[K, V_co | V2]:
         """Return the changes from this map to the other: a `HamtDiff` of added, removed and changed.
 
         Values are compared by identity first, then by `==`, so only equal maps have an empty difference. If one map was
@@ -178,13 +249,17 @@ class Hamt(Sealed, Generic[K, V]):
         """
         if type(other) is not Hamt:
             raise TypeError(f"diff() takes a Hamt, not {type(other).__name__}")
-        difference = HamtDiff({}, {}, {})
+        difference: HamtDiff[K, V_co | V2] = HamtDiff({}, {}, {})
         compare(self._root, other._root, 0, *difference)
         return difference
 
     def merge(
-        self, base: Hamt[K, V], other: Hamt[K, V], /, resolve: Callable[[Any, Any, Any, Any], Any] | None = None
-    ) -> Hamt[K, V]:
+        self,
+        base: Hamt[K, Any],
+        other: Hamt[K, V2],
+        /,
+        resolve: Callable[[K, Any, Any, Any], V2 | Any] | None = None,
+    ) -> Hamt[K, V_co | V2]:
         """Return this map with the changes from the base to the other map: a three-way merge.
 
         A key that both sides changed differently is a conflict. `resolve(key, base_value, own_value, other_value)`
@@ -199,8 +274,8 @@ class Hamt(Sealed, Generic[K, V]):
         """
         return merge(self, base, other, resolve)  # type: ignore[no-any-return]
 
-    def keys(self) -> KeysView[K]:
-        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n).
+    def keys(self) -> HamtKeys[K]:
+        """Return a view of the keys, a `collections.abc.Set`; iterating it takes O(n). Its `mapping` is this map.
 
         >>> "a" in Hamt(a=1).keys()
         True
@@ -211,66 +286,81 @@ class Hamt(Sealed, Generic[K, V]):
         view._mapping = self
         return view
 
-    def values(self) -> ValuesView[V]:
-        """Return a view of the values; iterating it takes O(n).
+    def values(self) -> HamtValues[V_co]:
+        """Return a view of the values; iterating it takes O(n). Its `mapping` is this map.
 
         >>> list(Hamt(a=1).values())
         [1]
         """
-        view: HamtValues[V] = object.__new__(HamtValues)
+        view: HamtValues[V_co] = object.__new__(HamtValues)
         view._mapping = self
         return view
 
-    def items(self) -> ItemsView[K, V]:
-        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n).
+    def items(self) -> HamtItems[K, V_co]:
+        """Return a view of the (key, value) pairs, a `collections.abc.Set`; iterating it takes O(n). Its `mapping` is
+        this map.
 
         >>> list(Hamt(a=1).items())
         [('a', 1)]
         """
-        view: HamtItems[K, V] = object.__new__(HamtItems)
+        view: HamtItems[K, V_co] = object.__new__(HamtItems)
         view._mapping = self
         return view
 
-    def __getitem__(self, key: object, /) -> V:
-        value = find(self._root, fold(key), key)
+    def copy(self) -> Hamt[K, V_co]:
+        """Return this very map, which nothing can change. O(1).
+
+        >>> one = Hamt(a=1)
+        >>> one.copy() is one
+        True
+        """
+        return self
+
+    __copy__ = copy
+
+    def __replace__(self, /, **items: V2) -> Hamt[K | str, V_co | V2]:
+        return self._updated(items)
+
+    def __getitem__(self, key: K, /) -> V_co:
+        key_hash = hash(key)
+        value = find(self._root, fold(key_hash), key, key_hash)
         if value is ABSENT:
             raise KeyError(key)
         return value  # type: ignore[no-any-return]
 
     def __contains__(self, key: object, /) -> bool:
-        return find(self._root, fold(key), key) is not ABSENT
+        key_hash = hash(key)
+        return find(self._root, fold(key_hash), key, key_hash) is not ABSENT
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> HamtIterator:
+    def __iter__(self) -> Iterator[K]:
         return iterate(self, "keys")
 
     def __eq__(self, other: object, /) -> bool:
-        if type(other) is not Hamt:
-            return NotImplemented
-        return self._count == other._count and equal(self._root, other._root)
+        if type(other) is Hamt:
+            return self._count == other._count and equal(self._root, other._root)
+        if isinstance(other, _DICTS):
+            return self._count == len(other) and _has_items(self, other)
+        return NotImplemented
 
     def __hash__(self) -> int:
         if not hasattr(self, "_hash"):
-            # Not negative: the twin uses negative numbers otherwise.
-            self._hash = hash((self._count, sum(map(hash, self.items())))) & maxsize
+            self._hash = hash(frozenset(self.items()))
         return self._hash
 
-    def __or__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
+    def __or__(self, other: Mapping[K2, V2], /) -> Hamt[K | K2, V_co | V2]:
         return self.update(other) if _is_mapping(other) else NotImplemented
 
-    def __ror__(self, other: Mapping[K, V], /) -> Hamt[K, V]:
+    def __ror__(self, other: Mapping[K2, V2], /) -> Hamt[K | K2, V_co | V2]:
         return Hamt(other).update(self) if _is_mapping(other) else NotImplemented
 
     @recursive_repr("Hamt({...})")
     def __repr__(self) -> str:
         return f"Hamt({_braced(self)})"
 
-    def __copy__(self) -> Hamt[K, V]:
-        return self
-
-    def __reduce__(self) -> tuple[type[Hamt[K, V]], tuple[dict[K, V]]]:
+    def __reduce__(self) -> tuple[type[Hamt[K, V_co]], tuple[dict[K, V_co]]]:
         return Hamt, (dict(self.items()),)
 
     # The order follows the hashes, so reversing it means nothing.
@@ -279,31 +369,54 @@ class Hamt(Sealed, Generic[K, V]):
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(GenericAlias)
 
-    def _find(self, key: object, key_hash: int) -> Any:
-        return find(self._root, key_hash, key)
+    def _find(self, key: object, folded: int, key_hash: int) -> Any:
+        return find(self._root, folded, key, key_hash)
 
-    def _exchange(self, key: K, key_hash: int, value: V) -> tuple[Hamt[K, V], Any]:
+    def _exchange(self, key: Any, folded: int, value: Any, key_hash: int) -> tuple[Hamt[Any, Any], Any]:
         """The map with the key set, and the value that it had before, or ABSENT."""
-        root, old_value = assoc(self._root, key_hash, key, value)
+        root, old_value = assoc(self._root, folded, key, value, key_hash)
         if root is self._root:
             return self, old_value
         return _new(root, self._count + (old_value is ABSENT)), old_value
 
-    def _discard(self, key: object, key_hash: int) -> Hamt[K, V]:
-        root = dissoc(self._root, key_hash, key)
+    def _discard(self, key: object, folded: int, key_hash: int) -> Hamt[K, V_co]:
+        root = dissoc(self._root, folded, key, key_hash)
         if root is None:
             return self
         return _new(root, self._count - 1) if self._count > 1 else EMPTY
 
-    def _updated(self, changes: dict[K, V]) -> Hamt[K, V]:
+    def _updated(self, changes: dict[Any, Any]) -> Hamt[Any, Any]:
         root, added = update(self._root, changes)
         return self if root is self._root else _new(root, self._count + added)
 
-    def _changed(self, changes: dict[K, Any]) -> Hamt[K, V]:
-        """As `_updated`, without the keys whose value is ABSENT."""
-        root, removed = remove(self._root, changes)
-        root, added = update(root, changes)
-        return self if root is self._root else _new(root, self._count - removed + added)
+    def _combined(self, other: Hamt[Any, Any], kept: int) -> Hamt[Any, Any]:
+        """The map of what is kept of two; MINE, BOTH and THEIRS say what."""
+        tally = Tally()
+        root = combine(self._root, other._root, 0, kept, tally)
+        if root is self._root:
+            return self
+        if root is None:
+            return EMPTY
+        shared = tally.total_shared(self._count)
+        count = shared if kept & BOTH else 0
+        count += self._count - shared if kept & MINE else 0
+        count += other._count - shared if kept & THEIRS else 0
+        return _new(root, count)
+
+    def _common(self, other: Hamt[Any, Any]) -> Hamt[K, V_co]:
+        return self._combined(other, BOTH)
+
+    def _without(self, other: Hamt[Any, Any]) -> Hamt[K, V_co]:
+        return self._combined(other, MINE)
+
+    def _unshared(self, other: Hamt[Any, Any]) -> Hamt[Any, Any]:
+        return self._combined(other, MINE | THEIRS)
+
+    def _is_within(self, other: Hamt[Any, Any]) -> bool:
+        return self._count <= other._count and is_within(self._root, other._root, 0)
+
+    def _is_apart(self, other: Hamt[Any, Any]) -> bool:
+        return is_apart(self._root, other._root, 0)
 
     def _dump(self) -> str:
         """Return the tree as text, one line per node or entry; both twins give the same."""
@@ -312,6 +425,15 @@ class Hamt(Sealed, Generic[K, V]):
     def _check(self) -> None:
         """Raise AssertionError if an invariant is broken, with its name and the tree."""
         check(self._root, self._count)
+
+
+def _has_items(hamt: Hamt[Any, Any], items: Any) -> bool:
+    for key, value in items.items():
+        key_hash = hash(key)
+        mine = find(hamt._root, fold(key_hash), key, key_hash)
+        if mine is ABSENT or not same_value(mine, value):
+            return False
+    return True
 
 
 def _new(root: Node, count: int) -> Hamt[Any, Any]:
@@ -383,15 +505,35 @@ def iterate(hamt: Hamt[Any, Any], kind: str) -> HamtIterator:
     return iterator  # type: ignore[no-any-return]
 
 
-class _SetView:
+class _View:
+    """What all views share."""
+
+    __slots__ = ()
+
+    _mapping: Hamt[Any, Any]
+
+    @property
+    def mapping(self) -> Hamt[Any, Any]:
+        """The map that this is a view of."""
+        return self._mapping
+
+
+class _SetView(_View):
     """What keys and items share beside the methods of an abstract set."""
 
     __slots__ = ()
 
-    def __xor__(self: Iterable[Any], other: Any, /) -> Any:
-        # Set's own method unites two results, and the second has the other's type.
-        return set(self) ^ set(other) if isinstance(other, Iterable) else NotImplemented
+    def isdisjoint(self, other: Iterable[Any], /) -> bool:
+        """Return True if two sets have a null intersection."""
+        return is_disjoint(self, other)
 
+    def __and__(self, other: Any, /) -> Any:
+        return common(self, other)
+
+    def __xor__(self, other: Any, /) -> Any:
+        return symmetric_difference(self, other)
+
+    __rand__ = __and__
     __rxor__ = __xor__
 
 
@@ -416,7 +558,7 @@ class HamtKeys(_SetView, Sealed, KeysView[K]):
 
 @published
 @final
-class HamtValues(Sealed, ValuesView[V]):
+class HamtValues(_View, Sealed, ValuesView[V]):
     """The values of a map, as `Hamt.values` gives them."""
 
     __slots__ = ()
@@ -457,34 +599,13 @@ class HamtItems(_SetView, Sealed, ItemsView[K, V]):
     def __contains__(self, item: object, /) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        value = self._mapping._find(item[0], fold(item[0]))
-        return value is not ABSENT and (item[1] is value or bool(item[1] == value))
+        key, value = item
+        key_hash = hash(key)
+        mine = self._mapping._find(key, fold(key_hash), key_hash)
+        return mine is not ABSENT and (value is mine or bool(value == mine))
 
     def __repr__(self) -> str:
         return f"HamtItems({list(self)!r})"
-
-
-_UNCHANGED: Final = object()
-
-
-def _exclusive(method: F) -> F:
-    """Allows one such operation on a mutation at a time: another thread, or a key's `__eq__`, gets a RuntimeError."""
-
-    @functools.wraps(method)
-    def exclusive(self: HamtMutation[Any, Any], /, *arguments: Any, **items: Any) -> Any:
-        # Only one of two threads gets the element. Not a call: an interrupt after it could lose the element for good.
-        try:
-            del self._idle[1]
-        except IndexError:
-            raise RuntimeError(
-                "the mutation is in use, by another thread or by the operation that called this one"
-            ) from None
-        try:
-            return method(self, *arguments, **items)
-        finally:
-            self._idle += (None,)
-
-    return exclusive  # type: ignore[return-value]
 
 
 @published
@@ -492,9 +613,9 @@ def _exclusive(method: F) -> F:
 class HamtMutation(Sealed, Generic[K, V]):
     """Makes one new map of many changes; `Hamt.mutate` returns it.
 
-    It reads and changes like a dict, but is not iterable. A change takes as long as a dict's; `finish` and `len` apply
-    the m changes to the map in one walk, O(m log n). After `finish` every change is a ValueError. A change is a
-    RuntimeError while another one runs, in another thread or in the operation that called the `__eq__` of a key.
+    It reads and changes like a dict; iterators and views show what it held when they began. A change takes O(log n),
+    and is one step: if another thread, or a key's `__hash__` or `__eq__`, changes the mutation meanwhile, no change is
+    lost. After `finish` every change is a ValueError.
 
     >>> mutation = Hamt(a=1).mutate()
     >>> mutation["b"] = 2
@@ -504,61 +625,81 @@ class HamtMutation(Sealed, Generic[K, V]):
     Hamt({'b': 2})
     """
 
-    __slots__ = ("__weakref__", "_changes", "_finished", "_hamt", "_idle")
+    __slots__ = ("__weakref__", "_finished", "_hamt", "_lock")
 
-    # The map, and the changes to it: for each key a value, or ABSENT if it was removed. Every change is one store in
-    # the dict, so an exception changes nothing, and a reader needs no lock.
     _hamt: Hamt[K, V]
-    _changes: dict[Any, Any]
     _finished: bool
-    _idle: list[None]
+    _lock: Any
 
     def __new__(cls, *arguments: NoReturn) -> HamtMutation[K, V]:
         _refuse_call(cls)
 
-    def get(self, key: object, default: Any = None, /) -> V | Any:
+    @overload
+    def get(self, key: K, default: None = None, /) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: V2, /) -> V | V2: ...
+
+    def get(self, key: Any, default: Any = None, /) -> Any:
         """Return the value of the key, or the default if the key is missing. O(log n).
 
         >>> Hamt(a=1).mutate().get("b", 0)
         0
         """
-        value = self._find(key)
-        return default if value is ABSENT else value
+        return self._hamt.get(key, default)
 
-    @_exclusive
     def set(self, key: K, value: V, /) -> None:
-        """Set the key, like `mutation[key] = value`. O(1).
+        """Set the key, like `mutation[key] = value`. O(log n).
 
         >>> mutation = Hamt().mutate()
         >>> mutation.set("a", 1)
         >>> mutation["a"]
         1
         """
-        self._refuse_if_finished()
-        if self._changes.get(key, value) is ABSENT:
-            # Else the map would keep its old key, which may be an equal but different object.
-            self._settle()
-        self._changes[key] = value
+        while True:
+            hamt = self._unfinished()
+            if self._replace(hamt, hamt.set(key, value)):
+                return
 
-    @_exclusive
-    def pop(self, key: object, default: Any = ABSENT, /) -> V | Any:
+    @overload
+    def pop(self, key: K, /) -> V: ...
+
+    @overload
+    def pop(self, key: K, default: V2, /) -> V | V2: ...
+
+    def pop(self, key: Any, default: Any = ABSENT, /) -> Any:
         """Remove the key and return its value; if it is missing, the default, or KeyError without one. O(log n).
 
         >>> mutation = Hamt(a=1).mutate()
         >>> mutation.pop("a"), mutation.pop("a", 0)
         (1, 0)
         """
-        self._refuse_if_finished()
-        value = self._find(key)
-        if value is ABSENT:
-            if default is ABSENT:
-                raise KeyError(key)
-            return default
-        self._changes[key] = ABSENT
-        return value
+        self._unfinished()
+        key_hash = hash(key)
+        folded = fold(key_hash)
+        while True:
+            hamt = self._unfinished()
+            value = hamt._find(key, folded, key_hash)
+            if value is ABSENT:
+                if default is ABSENT:
+                    raise KeyError(key)
+                return default
+            if self._replace(hamt, hamt._discard(key, folded, key_hash)):
+                return value
 
-    @_exclusive
-    def update(self, source: Mapping[K, V] | Iterable[tuple[K, V]] = (), /, **items: V) -> None:
+    @overload
+    def update(self, /) -> None: ...
+
+    @overload
+    def update(self: HamtMutation[str, V], /, **items: V) -> None: ...
+
+    @overload
+    def update(self, source: Source[K, V], /) -> None: ...
+
+    @overload
+    def update(self: HamtMutation[str, V], source: Source[str, V], /, **items: V) -> None: ...
+
+    def update(self, source: Any = (), /, **items: Any) -> None:
         """Set all entries of `Hamt(source, **items)`, or none on an error. As `Hamt.update`.
 
         >>> mutation = Hamt(a=1).mutate()
@@ -566,81 +707,111 @@ class HamtMutation(Sealed, Generic[K, V]):
         >>> mutation.finish() == Hamt(a=2, b=3)
         True
         """
-        self._refuse_if_finished()
-        self._hamt = self._settle().update(source, **items)
+        self._unfinished()
+        if type(source) is not Hamt or items:
+            source = _as_dict(source, items)
+        while True:
+            hamt = self._unfinished()
+            if self._replace(hamt, hamt.update(source)):
+                return
 
-    @_exclusive
     def finish(self) -> Hamt[K, V]:
-        """Return the new map, or the old map itself if nothing changed. The mutation takes no further change.
+        """Return the new map, or the old map itself if nothing was changed. The mutation takes no further change.
 
         >>> hamt = Hamt(a=1)
         >>> hamt.mutate().finish() is hamt
         True
         """
-        hamt = self._settle()
-        self._finished = True
-        return hamt
+        if self._lock is None:
+            self._finished = True
+        else:
+            with self._lock:
+                self._finished = True
+        return self._hamt
 
-    def __getitem__(self, key: object, /) -> V:
-        value = self._find(key)
-        if value is ABSENT:
-            raise KeyError(key)
-        return value  # type: ignore[no-any-return]
+    def keys(self) -> HamtKeys[K]:
+        """Return a view of the keys of now, as `Hamt.keys`.
+
+        >>> mutation = Hamt(a=1).mutate()
+        >>> keys = mutation.keys()
+        >>> mutation["b"] = 2
+        >>> list(keys)
+        ['a']
+        """
+        return self._hamt.keys()
+
+    def values(self) -> HamtValues[V]:
+        """Return a view of the values of now, as `Hamt.values`.
+
+        >>> list(Hamt(a=1).mutate().values())
+        [1]
+        """
+        return self._hamt.values()
+
+    def items(self) -> HamtItems[K, V]:
+        """Return a view of the (key, value) pairs of now, as `Hamt.items`.
+
+        >>> list(Hamt(a=1).mutate().items())
+        [('a', 1)]
+        """
+        return self._hamt.items()
+
+    def __getitem__(self, key: K, /) -> V:
+        return self._hamt[key]
 
     def __setitem__(self, key: K, value: V, /) -> None:
         self.set(key, value)
 
-    def __delitem__(self, key: object, /) -> None:
+    def __delitem__(self, key: K, /) -> None:
         self.pop(key)
 
     def __contains__(self, key: object, /) -> bool:
-        return self._find(key) is not ABSENT
+        return key in self._hamt
 
-    @_exclusive
     def __len__(self) -> int:
-        return len(self._settle())
+        return self._hamt._count
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._hamt)
 
     def __enter__(self) -> HamtMutation[K, V]:
-        self._refuse_if_finished()
+        self._unfinished()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.finish()
 
     def __eq__(self, other: object, /) -> bool:
-        if not isinstance(other, HamtMutation):
-            return NotImplemented
-        return bool(self._settled() == other._settled())
+        return self._hamt == other._hamt if type(other) is HamtMutation else NotImplemented
 
     @recursive_repr("HamtMutation({...})")
     def __repr__(self) -> str:
-        return f"HamtMutation({_braced(self._settled())})"
+        return f"HamtMutation({_braced(self._hamt)})"
 
     __reversed__ = None
     __hash__ = None  # type: ignore[assignment]
-    __iter__ = None
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(GenericAlias)
 
-    def _refuse_if_finished(self) -> None:
+    def _unfinished(self) -> Hamt[K, V]:
+        hamt = self._hamt
         if self._finished:
             raise ValueError("the mutation has been finished; call mutate() on a map for another one")
+        return hamt
 
-    def _find(self, key: object) -> Any:
-        value = self._changes.get(key, _UNCHANGED)
-        return self._hamt._find(key, fold(key)) if value is _UNCHANGED else value
+    def _replace(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
+        """Put the changed map in the place of that one, unless another change came first."""
+        if self._lock is None:
+            return self._test_and_store(hamt, changed)
+        with self._lock:
+            return self._test_and_store(hamt, changed)
 
-    @_exclusive
-    def _settled(self) -> Hamt[K, V]:
-        return self._settle()
-
-    def _settle(self) -> Hamt[K, V]:
-        """Apply the changes to the map, and return it."""
-        if self._changes:
-            self._hamt = self._hamt._changed(self._changes)
-            self._changes = {}
-        return self._hamt
+    def _test_and_store(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
+        if self._hamt is not hamt or self._finished:
+            return False
+        self._hamt = changed
+        return True
 
 
 Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]

@@ -13,6 +13,15 @@ typedef struct {
     PyObject *slots[];
 } hamt_node;
 
+#define HAMT_FIRST_HASH (PY_SSIZE_T_MIN + (PY_SSIZE_T_MAX >> 7))
+
+/* Whether there are so many references to the thing. Without the GIL a count proves nothing. */
+#ifndef Py_GIL_DISABLED
+#define HAMT_HAS_REFERENCES(thing, count) (Py_REFCNT(thing) == (count))
+#else
+#define HAMT_HAS_REFERENCES(thing, count) 0
+#endif
+
 /* Uses the processor's instruction if it has one: on x86 that shows only at run time, and a builtin alone would be a
    function call there. */
 static inline int popcount(uint32_t bitmap) {
@@ -36,9 +45,22 @@ static inline int popcount(uint32_t bitmap) {
 #define hamt_prefetch(address) ((void)(address))
 #endif
 
+static inline uint32_t hamt_fold(Py_hash_t key_hash) {
+    /* A 32-bit hash is widened with its sign first, so that the same formula works for it. */
+    uint32_t mixed = (uint32_t)((uint64_t)(int64_t)key_hash * 0x9E3779B97F4A7C15u >> 32);
+    mixed = (mixed ^ mixed >> 15) * 0x735A2D97u;
+    return mixed ^ mixed >> 15;
+}
+
+static inline Py_hash_t hamt_unfold(uint32_t folded) {
+    uint32_t mixed = (folded ^ folded >> 15 ^ folded >> 30) * 0x97132227u;
+    mixed ^= mixed >> 15 ^ mixed >> 30;
+    return sizeof(Py_hash_t) > 4 ? (Py_hash_t)(((uint64_t)mixed << 32 | folded) * 0xF1DE83E19937733Du) : (Py_hash_t)folded;
+}
+
 /* Not the same object. Integers have no code of the user's to run, and types without a comparison of their own, such as
    ContextVar, are equal by identity only. */
-static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
+static inline int hamt_equal_keys(PyObject *found, PyObject *key, Py_hash_t key_hash) {
     PyTypeObject *type = Py_TYPE(key);
     if (type == Py_TYPE(found)) {
         if (type == &PyLong_Type) {
@@ -48,6 +70,8 @@ static inline int hamt_equal_keys(PyObject *found, PyObject *key) {
         }
         if (type->tp_richcompare == NULL || type->tp_richcompare == PyBaseObject_Type.tp_richcompare) return 0;
     }
+    Py_hash_t found_hash = PyObject_Hash(found);
+    if (found_hash != key_hash) return found_hash == -1 ? -1 : 0;
     return PyObject_RichCompareBool(key, found, Py_EQ);
 }
 

@@ -108,14 +108,9 @@ static inline int hamt_is_followed(PyObject *thing) {
     return Py_TYPE(thing) != &hamt_node_type || PyObject_GC_IsTracked(thing);
 }
 
-/* Whether the caller holds the only reference to the node, and the collector need not learn of the new slot.
-   Without the GIL a count proves nothing. */
+/* Whether the caller holds the only reference to the node, and the collector need not learn of the new slot. */
 static inline int hamt_can_change(hamt_node *node, PyObject *slot) {
-#ifndef Py_GIL_DISABLED
-    return Py_REFCNT(node) == 1 && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
-#else
-    return 0;
-#endif
+    return HAMT_HAS_REFERENCES(node, 1) && (PyObject_GC_IsTracked((PyObject *)node) || !hamt_is_followed(slot));
 }
 
 /* Finish a node made from another one, or from none, with `gain` slots from `at` of its own. */
@@ -127,6 +122,7 @@ static inline PyObject *hamt_finished(hamt_node *node, hamt_node *from, Py_ssize
     if (followed) PyObject_GC_Track(node);
     return (PyObject *)node;
 }
+
 /* Free a node whose references have moved to another. */
 static void hamt_free_shell(hamt_node *node) {
 #ifdef Py_REF_DEBUG
@@ -139,6 +135,12 @@ static void hamt_free_shell(hamt_node *node) {
 #endif
 }
 
+/* Fill a node with another one's references, and leave a gap of `gain` slots in the place of `drop` slots from `at`. */
+static inline void hamt_move_slots(hamt_node *to, hamt_node *from, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain) {
+    memcpy(to->slots, from->slots, at * sizeof(PyObject *));
+    memcpy(to->slots + at + gain, from->slots + at + drop, (Py_SIZE(from) - at - drop) * sizeof(PyObject *));
+}
+
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
    slots from `at`. NULL if other code holds that node, or no node of the size was kept: this allocates nothing, so that
    no user code runs in the middle. */
@@ -147,8 +149,7 @@ static hamt_node *hamt_node_from(hamt_node *node, uint32_t entries, Py_ssize_t a
     Py_ssize_t size = Py_SIZE(node) - drop + gain;
     if (Py_REFCNT(node) == 1 && 0 < size && size < HAMT_KEPT_SIZES && hamt_kept[size] != NULL) {
         hamt_node *moved = hamt_new_node(entries, node->children, size);
-        memcpy(moved->slots, node->slots, at * sizeof(PyObject *));
-        memcpy(moved->slots + at + gain, node->slots + at + drop, (size - at - gain) * sizeof(PyObject *));
+        hamt_move_slots(moved, node, at, drop, gain);
         return moved;
     }
 #endif

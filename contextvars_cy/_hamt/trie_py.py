@@ -20,20 +20,23 @@ content has. The code below keeps these invariants; `Hamt._check` reports them b
 2. Its slots hold the entries' key, value pairs from the left, in hash-bit order, and the children from the right.
 3. A child holds at least two entries in its subtree, so the shape is a function of the content alone.
 4. Keys with the same 32-bit hash share a collision node, which stands only below the last of the 7 levels.
-5. The 64-bit hash is folded to 32 bits once, by one formula, negative hashes included.
-6. Keys are compared by identity first, then by `==`; "unchanged" means `is`, never `==`.
+5. A hash is folded to 32 bits by one formula, which mixes: ranges of numbers, negative ones too, multiples, packed
+   pairs, floats and addresses spread as random numbers do.
+6. Keys are compared by identity first, then, only if their whole hashes are equal, by `==`; "unchanged" means `is`,
+   never `==`.
 7. What a published map shows never changes. Here no node is written again after the function that made it returns; the
    compiled twin writes a node again if its one owner is a map that no other code can see.
 
 A collision node has two zero bitmaps and its entries in any order; an empty root has no slots either.
 
 Keys are the user's objects: their `__hash__` and `__eq__` may raise, or run anything. Nothing here is changed in place,
-so an exception leaves every map as it was. `equal`, `compare` and `collect_changes` walk two trees side by side, so a
-subtree that both share costs one look.
+so an exception leaves every map as it was. Operations on two trees walk them side by side: a subtree that both share
+costs one look, and one that only one of them has is taken or left as a whole.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from operator import is_
@@ -43,8 +46,8 @@ from .._sentinels import ABSENT
 
 Node = tuple[int, int, list[Any]]
 """The bitmaps of the entries and of the children, and the slots."""
-Item = tuple[int, Any, Any]
-"""A folded hash, its key and a value, to go into a tree."""
+Item = tuple[int, Any, Any, int]
+"""A folded hash, a key and a value, to go into a tree, and the key's whole hash."""
 
 BITS: Final = 5
 """The number of hash bits that one level uses."""
@@ -56,6 +59,8 @@ FEW: Final = 8
 """Up to so many items are not worth sorting by position."""
 PORTION: Final = 64
 """How many slots a walk collects before it yields them."""
+MINE, BOTH, THEIRS = 1, 2, 4
+"""What `combine` keeps: the entries whose key only the first tree has, both have, only the second has."""
 COLLECTS_AT_ALLOCATION: Final = sys.version_info < (3, 12)
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
@@ -67,51 +72,68 @@ else:
         return bin(bitmap).count("1")
 
 
-def fold(key: object) -> int:
-    """The key's hash, folded to 32 bits."""
-    key_hash = hash(key)
-    return (key_hash ^ key_hash >> 32) & 0xFFFFFFFF
+def fold(key_hash: int) -> int:
+    """The hash, folded to 32 bits.
+
+    It is multiplied by the golden ratio's bits (Knuth, The Art of Computer Programming, 6.4), and the middle of the
+    product mixed by a round of shift, exclusive or and multiplication, with constants that Wellons found by search
+    ("Prospecting for Hash Functions", 2018).
+    """
+    mixed = key_hash * 0x9E3779B97F4A7C15 >> 32 & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * 0x735A2D97 & 0xFFFFFFFF
+    return mixed ^ mixed >> 15
 
 
-def find(node: Node, key_hash: int, key: object) -> Any:
-    """The key's value, or ABSENT; `key_hash` lacks the bits that the levels above the node have used."""
+def unfold(folded: int) -> int:
+    """A hash that folds to this number, on a 64-bit Python; on others, some hash."""
+    mixed = folded ^ folded >> 15 ^ folded >> 30
+    mixed = mixed * 0x97132227 & 0xFFFFFFFF
+    mixed ^= mixed >> 15 ^ mixed >> 30
+    # The low half, which folding drops, makes the lowest bits differ, which a dict looks at.
+    key_hash = (mixed << 32 | folded) * 0xF1DE83E19937733D & 0xFFFFFFFFFFFFFFFF
+    return key_hash - (key_hash >> 63 << 64) if sys.maxsize > 1 << 32 else folded
+
+
+def find(node: Node, folded: int, key: object, key_hash: int) -> Any:
+    """The key's value, or ABSENT; `folded` lacks the bits that the levels above the node have used."""
     while True:
         entries, children, slots = node
-        bit = 1 << (key_hash & POSITIONS)
+        bit = 1 << (folded & POSITIONS)
         if entries & bit:
             index = 2 * popcount(entries & (bit - 1))
             found = slots[index]
-            return slots[index + 1] if found is key or key == found else ABSENT
+            return slots[index + 1] if found is key or hash(found) == key_hash and key == found else ABSENT
         if not children & bit:
             break
         node = slots[-1 - popcount(children & (bit - 1))]
-        key_hash >>= BITS
+        folded >>= BITS
     if entries or children or not slots:
         return ABSENT
-    index = index_in_collision(slots, key)
+    index = index_in_collision(slots, key, key_hash)
     return ABSENT if index < 0 else slots[index + 1]
 
 
-def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0) -> tuple[Node, Any]:
+def assoc(root: Node, folded: int, key: object, value: object, key_hash: int, shift: int = 0) -> tuple[Node, Any]:
     """The tree whose root stands at `shift` with the key set, and the value that it had before, or ABSENT.
 
     It is this tree itself if nothing changes.
     """
     entries, children, slots = root
     path = []
-    bit = 1 << (key_hash >> shift & POSITIONS)
+    bit = 1 << (folded >> shift & POSITIONS)
     while children & bit:
         index = -1 - popcount(children & (bit - 1))
         path.append((entries, children, slots, index))
         entries, children, slots = slots[index]
         shift += BITS
-        bit = 1 << (key_hash >> shift & POSITIONS)
+        bit = 1 << (folded >> shift & POSITIONS)
     old_value = ABSENT
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
         old_key, found = slots[index], slots[index + 1]
-        if not (old_key is key or key == old_key):
-            child = join(shift + BITS, fold(old_key), old_key, found, key_hash, key, value)
+        old_hash = key_hash if old_key is key else hash(old_key)
+        if not (old_key is key or old_hash == key_hash and key == old_key):
+            child = join(shift + BITS, fold(old_hash), old_key, found, folded, key, value)
             slots = slots.copy()
             slots.insert(len(slots) - popcount(children & (bit - 1)), child)
             del slots[index : index + 2]
@@ -129,7 +151,7 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
         slots[index:index] = key, value
         entries |= bit
     else:
-        index = index_in_collision(slots, key)
+        index = index_in_collision(slots, key, key_hash)
         if index < 0:
             slots = [*slots, key, value]
         elif slots[index + 1] is value:
@@ -146,11 +168,11 @@ def assoc(root: Node, key_hash: int, key: object, value: object, shift: int = 0)
     return node, old_value
 
 
-def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
+def dissoc(root: Node, folded: int, key: object, key_hash: int) -> Node | None:
     """The tree without the key, or None if the key is missing."""
     entries, children, slots = root
     path = []
-    rest = key_hash
+    rest = folded
     bit = 1 << (rest & POSITIONS)
     while children & bit:
         index = -1 - popcount(children & (bit - 1))
@@ -160,13 +182,13 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
         bit = 1 << (rest & POSITIONS)
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
-        if not (slots[index] is key or key == slots[index]):
+        if not (slots[index] is key or hash(slots[index]) == key_hash and key == slots[index]):
             return None
         entries ^= bit
     elif entries or children or not slots:
         return None
     else:
-        index = index_in_collision(slots, key)
+        index = index_in_collision(slots, key, key_hash)
         if index < 0:
             return None
     slots = slots.copy()
@@ -174,7 +196,7 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
     while path and not children and len(slots) == 2:
         # A lone entry moves up into its parent.
         entries, children, parent_slots, index = path.pop()
-        bit = 1 << (key_hash >> BITS * len(path) & POSITIONS)
+        bit = 1 << (folded >> BITS * len(path) & POSITIONS)
         parent_slots = parent_slots.copy()
         del parent_slots[index]
         index = 2 * popcount(entries & (bit - 1))
@@ -189,11 +211,11 @@ def dissoc(root: Node, key_hash: int, key: object) -> Node | None:
 
 
 def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
-    """The tree with all keys set that have a value in the dict, and how many entries that added.
+    """The tree with all keys of the dict set, and how many entries that added.
 
     The dict's keys are distinct already, so they are compared only with those of the tree.
     """
-    items = [(fold(key), key, value) for key, value in list(changes.items()) if value is not ABSENT]
+    items = [(fold(key_hash), key, value, key_hash) for key, value, key_hash in hashed(changes)]
     if not items:
         return root, 0
     if not root[2]:
@@ -201,15 +223,9 @@ def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
     return subtree_with(root, items, 0)
 
 
-def remove(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
-    """The tree without the keys whose value in the dict is ABSENT, and how many of them it had."""
-    removed = 0
-    for key in [key for key, value in list(changes.items()) if value is ABSENT]:
-        smaller = dissoc(root, fold(key), key)
-        if smaller is not None:
-            root = smaller
-            removed += 1
-    return root, removed
+def hashed(changes: dict[Any, Any]) -> list[tuple[Any, Any, int]]:
+    # Another thread, or a key's `__hash__`, may change the dict meanwhile.
+    return [(key, value, hash(key)) for key, value in list(changes.items())]
 
 
 def equal(node: Node, other: Node) -> bool:
@@ -222,8 +238,8 @@ def equal(node: Node, other: Node) -> bool:
     if not entries and not children:
         return equal_collisions(slots, other[2])
     edge = len(slots) - popcount(children)
-    for mine, theirs in zip(slots[:edge], other[2]):
-        if mine is not theirs and not mine == theirs:
+    for start in range(0, edge, 2):
+        if not same_key(slots[start], other[2][start]) or not same_value(slots[start + 1], other[2][start + 1]):
             return False
     return all(map(equal, slots[edge:], other[2][edge:]))
 
@@ -242,36 +258,148 @@ def compare(
             added.update([theirs] if len(theirs) == 2 else entries_of(theirs))
         elif theirs is None:
             removed.update([mine] if len(mine) == 2 else entries_of(mine))
-        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine, theirs):
-            if not (mine[1] is theirs[1] or mine[1] == theirs[1]):
+        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine[0], theirs[0]):
+            if not same_value(mine[1], theirs[1]):
                 changed[mine[0]] = mine[1], theirs[1]
         elif mine is not theirs:
             below = shift + BITS
             compare(as_subtree(mine, below), as_subtree(theirs, below), below, added, removed, changed)
 
 
-def collect_changes(node: Node, other: Node, shift: int, noted: dict[Any, Any]) -> None:
-    """Record in the dict what `other` has and `node` lacks: keys, and values that are another object."""
+class Tally:
+    """What `combine` met of the first tree's entries: so many that both trees have, so many that only the first has."""
+
+    __slots__ = ("alone", "alone_below", "shared", "shared_below")
+
+    def __init__(self) -> None:
+        self.shared = self.alone = 0
+        # Whole subtrees, whose entries are not counted yet.
+        self.shared_below: list[Node] = []
+        self.alone_below: list[Node] = []
+
+    def total_shared(self, count: int) -> int:
+        """How many of the first tree's `count` entries both have; in the time of the smaller part."""
+        counts, stacks = [self.shared, self.alone], [self.shared_below, self.alone_below]
+        while True:
+            for counted, stack in enumerate(stacks):
+                if not stack:
+                    return counts[0] if counted == 0 else count - counts[1]
+                _, children, slots = stack.pop()
+                edge = len(slots) - popcount(children)
+                counts[counted] += edge // 2
+                stack += slots[edge:]
+
+
+def combine(node: Node, other: Node, shift: int, kept: int, tally: Tally) -> Any:
+    """The part of a tree that has what is `kept` of two: a (key, value) entry, a node, or None.
+
+    Keys that both have keep the first tree's key and get the second's value. It is the first node itself if that is the
+    same; parts that only one tree has are shared.
+    """
     if node is other:
-        return
+        tally.shared_below.append(node)
+        return node if kept & BOTH else None
     if shift > LAST_SHIFT:
-        for start in range(0, len(other[2]), 2):
-            key, value = other[2][start : start + 2]
-            index = index_in_collision(node[2], key)
-            if index < 0 or node[2][index + 1] is not value:
-                noted[key] = value
-        return
-    for _, mine, theirs in aligned(node, other):
-        if theirs is None or mine is theirs:
-            continue
+        return combine_collisions(node, other[2], kept, tally)
+    entries = children = 0
+    pairs: list[Any] = []
+    subtrees: list[Node] = []
+    is_same = True
+    for bit, mine, theirs in aligned(node, other):
         if mine is None:
-            noted.update([theirs] if len(theirs) == 2 else entries_of(theirs))
-        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine, theirs):
-            if mine[1] is not theirs[1]:
-                noted[theirs[0]] = theirs[1]
+            part = theirs if kept & THEIRS else None
+        elif theirs is None:
+            part = mine if kept & MINE else None
+            if len(mine) == 2:
+                tally.alone += 1
+            else:
+                tally.alone_below.append(mine)
+        elif len(mine) == 2 and len(theirs) == 2 and same_key(mine[0], theirs[0]):
+            tally.shared += 1
+            part = (mine if mine[1] is theirs[1] else (mine[0], theirs[1])) if kept & BOTH else None
         else:
             below = shift + BITS
-            collect_changes(as_subtree(mine, below), as_subtree(theirs, below), below, noted)
+            subtree = as_subtree(mine, below)
+            part = combine(subtree, as_subtree(theirs, below), below, kept, tally)
+            if part is subtree:
+                part = mine
+        is_same = is_same and part is mine
+        if part is None:
+            continue
+        if len(part) == 2:
+            entries |= bit
+            pairs += part
+        else:
+            children |= bit
+            subtrees.append(part)
+    if is_same:
+        return node
+    if shift and len(pairs) == 2 and not children:
+        return tuple(pairs)
+    return (entries, children, pairs + subtrees[::-1]) if pairs or subtrees else None
+
+
+def combine_collisions(node: Node, other: list[Any], kept: int, tally: Tally) -> Any:
+    slots = node[2]
+    result: list[Any] = []
+    for start in range(0, len(slots), 2):
+        key, value = slots[start : start + 2]
+        index = index_in_collision(other, key, hash(key))
+        if index < 0:
+            tally.alone += 1
+            if kept & MINE:
+                result += key, value
+        else:
+            tally.shared += 1
+            if kept & BOTH:
+                result += key, other[index + 1]
+    if kept & THEIRS:
+        for start in range(0, len(other), 2):
+            if is_missing(slots, other[start]):
+                result += other[start : start + 2]
+    if len(result) == len(slots) and all(map(is_, result, slots)):
+        return node
+    return tuple(result) or None if len(result) <= 2 else (0, 0, result)
+
+
+def is_within(node: Node, other: Node, shift: int) -> bool:
+    """Whether the other tree has all keys of this one."""
+    if node is other:
+        return True
+    if shift > LAST_SHIFT:
+        return not any(map(functools.partial(is_missing, other[2]), node[2][::2]))
+    if (node[0] | node[1]) & ~(other[0] | other[1]) or node[1] & other[0]:
+        return False
+    below = shift + BITS
+    for _, mine, theirs in aligned(node, other):
+        if mine is None:
+            continue
+        if len(theirs) == 2:
+            if not same_key(mine[0], theirs[0]):
+                return False
+        elif not is_within(as_subtree(mine, below), theirs, below):
+            return False
+    return True
+
+
+def is_apart(node: Node, other: Node, shift: int) -> bool:
+    """Whether the trees have no key in common."""
+    if node is other:
+        return not node[2]
+    if shift > LAST_SHIFT:
+        return all(map(functools.partial(is_missing, other[2]), node[2][::2]))
+    if not (node[0] | node[1]) & (other[0] | other[1]):
+        return True
+    below = shift + BITS
+    for _, mine, theirs in aligned(node, other):
+        if mine is None or theirs is None:
+            continue
+        if len(mine) == 2 and len(theirs) == 2:
+            if same_key(mine[0], theirs[0]):
+                return False
+        elif not is_apart(as_subtree(mine, below), as_subtree(theirs, below), below):
+            return False
+    return True
 
 
 def walk(root: Node, kind: str) -> Iterator[Iterator[Any]]:
@@ -304,24 +432,28 @@ def entries_of(node: Node) -> list[tuple[Any, Any]]:
     return [item for items in walk(node, "items") for item in items]
 
 
-def index_in_collision(slots: list[Any], key: object) -> int:
+def index_in_collision(slots: list[Any], key: object, key_hash: int) -> int:
     """The key's index in a collision node, or -1."""
     for index in range(0, len(slots), 2):
-        if slots[index] is key or key == slots[index]:
+        if slots[index] is key or hash(slots[index]) == key_hash and key == slots[index]:
             return index
     return -1
 
 
+def is_missing(slots: list[Any], key: object) -> bool:
+    return index_in_collision(slots, key, hash(key)) < 0
+
+
 def join(
-    shift: int, old_hash: int, old_key: object, old_value: object, key_hash: int, key: object, value: object
+    shift: int, old_folded: int, old_key: object, old_value: object, folded: int, key: object, value: object
 ) -> Node:
     """The smallest subtree that holds two entries whose hashes agree below `shift`."""
     if shift > LAST_SHIFT:
         return 0, 0, [old_key, old_value, key, value]
-    old_position = old_hash >> shift & POSITIONS
-    position = key_hash >> shift & POSITIONS
+    old_position = old_folded >> shift & POSITIONS
+    position = folded >> shift & POSITIONS
     if old_position == position:
-        return 0, 1 << position, [join(shift + BITS, old_hash, old_key, old_value, key_hash, key, value)]
+        return 0, 1 << position, [join(shift + BITS, old_folded, old_key, old_value, folded, key, value)]
     entries = 1 << old_position | 1 << position
     if old_position < position:
         return entries, 0, [old_key, old_value, key, value]
@@ -341,9 +473,9 @@ def by_position(items: list[Item], shift: int) -> dict[int, list[Item]]:
 
 
 def subtree_of(items: list[Item], shift: int) -> Node:
-    """The subtree of (hash, key, value) items whose hashes agree below `shift`: bottom-up, each node made once."""
+    """The subtree of items whose hashes agree below `shift`: bottom-up, each node made once."""
     if shift > LAST_SHIFT:
-        return 0, 0, [part for item in items for part in item[1:]]
+        return 0, 0, [part for item in items for part in item[1:3]]
     buckets = by_position(items, shift)
     entries = children = 0
     pairs: list[Any] = []
@@ -352,7 +484,7 @@ def subtree_of(items: list[Item], shift: int) -> Node:
         bucket = buckets[position]
         if len(bucket) == 1:
             entries |= 1 << position
-            pairs += bucket[0][1:]
+            pairs += bucket[0][1:3]
         else:
             children |= 1 << position
             subtrees.append(subtree_of(bucket, shift + BITS))
@@ -388,7 +520,7 @@ def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             slots = slots.copy()
         if old_entries & bit:
             key, value = old_slots[index : index + 2]
-            if len(bucket) == 1 and (key is bucket[0][1] or bucket[0][1] == key):
+            if len(bucket) == 1 and same_key(key, bucket[0][1]):
                 slots[index + 1] = bucket[0][2]
                 continue
             child, more = subtree_with(single(key, value, below), bucket, below)
@@ -396,7 +528,7 @@ def subtree_with(node: Node, items: list[Item], shift: int) -> tuple[Node, int]:
             del slots[index : index + 2]
         elif len(bucket) == 1:
             entries |= bit
-            slots[index:index] = bucket[0][1:]
+            slots[index:index] = bucket[0][1:3]
             added += 1
             continue
         else:
@@ -435,8 +567,12 @@ def aligned(node: Node, other: Node) -> Iterator[tuple[int, Any, Any]]:
         yield bit, mine, theirs
 
 
-def same_key(mine: tuple[Any, Any], theirs: tuple[Any, Any]) -> bool:
-    return mine[0] is theirs[0] or bool(theirs[0] == mine[0])
+def same_key(key: object, other: object) -> bool:
+    return key is other or hash(key) == hash(other) and bool(other == key)
+
+
+def same_value(value: object, other: object) -> bool:
+    return value is other or bool(value == other)
 
 
 def as_subtree(part: Any, shift: int) -> Node:
@@ -445,16 +581,13 @@ def as_subtree(part: Any, shift: int) -> Node:
 
 
 def single(key: object, value: object, shift: int) -> Node:
-    return 1 << (fold(key) >> shift & POSITIONS) if shift <= LAST_SHIFT else 0, 0, [key, value]
+    return 1 << (fold(hash(key)) >> shift & POSITIONS) if shift <= LAST_SHIFT else 0, 0, [key, value]
 
 
 def equal_collisions(slots: list[Any], other: list[Any]) -> bool:
     for start in range(0, len(slots), 2):
-        index = index_in_collision(other, slots[start])
-        if index < 0:
-            return False
-        value, other_value = slots[start + 1], other[index + 1]
-        if value is not other_value and not value == other_value:
+        index = index_in_collision(other, slots[start], hash(slots[start]))
+        if index < 0 or not same_value(slots[start + 1], other[index + 1]):
             return False
     return True
 
@@ -464,11 +597,11 @@ def compare_collisions(
 ) -> None:
     for start in range(0, len(slots), 2):
         key, value = slots[start : start + 2]
-        index = index_in_collision(other, key)
+        index = index_in_collision(other, key, hash(key))
         if index < 0:
             removed[key] = value
-        elif not (value is other[index + 1] or value == other[index + 1]):
+        elif not same_value(value, other[index + 1]):
             changed[key] = value, other[index + 1]
     for start in range(0, len(other), 2):
-        if index_in_collision(slots, other[start]) < 0:
+        if is_missing(slots, other[start]):
             added[other[start]] = other[start + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import copy
 import operator
@@ -18,10 +19,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import MISSING, Hamt, HamtMutation
-from histories import HASHES, HISTORIES, KEYS, SETTERS, History, Map, set_each, step, step_of_a_dict
+from contextvars_cy import MISSING, Hamt, HamtMutation, HamtSet
+from histories import HISTORIES, KEYS, PLACES, SETTERS, History, Map, set_each, step, step_of_a_dict
 from keys import Key, Unequal
 
+# The builtin mapping of Python 3.15 that is equal to a dict and has a hash.
+FROZEN: list[Any] = [getattr(builtins, "frozendict")] if hasattr(builtins, "frozendict") else []  # noqa: B009
 SMALL = st.dictionaries(st.integers(0, 6), st.integers(0, 2))
 
 
@@ -340,10 +343,22 @@ def test_union_is_for_mappings_only(other: Any) -> None:
         other | Hamt()
 
 
-def test_a_map_equals_maps_only() -> None:
-    assert Hamt() == Hamt()
-    assert Hamt() != {} and {} != Hamt() and Hamt() != 1
-    assert Hamt().__eq__({}) is NotImplemented and Hamt().__or__([]) is NotImplemented  # type: ignore[operator]
+@given(SMALL, SMALL)
+def test_a_map_equals_a_dict_of_the_same_content(mapping: dict[int, int], other: dict[int, int]) -> None:
+    hamt = Hamt(mapping)
+    for kind in (dict, collections.OrderedDict, Hamt, *FROZEN):
+        assert (hamt == kind(other)) is (kind(other) == hamt) is (mapping == other) is not (hamt != kind(other))
+    assert hamt == types.MappingProxyType(mapping) == hamt
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_what_equals_a_map_and_has_a_hash_has_the_same(kind: Any) -> None:
+    assert hash(Hamt(a=1, b="x")) == hash(kind(a=1, b="x"))
+
+
+def test_a_map_equals_nothing_else() -> None:
+    assert Hamt() != 1 and Hamt() != [] and Hamt() != HamtSet()
+    assert Hamt().__eq__([]) is NotImplemented and Hamt().__or__([]) is NotImplemented  # type: ignore[operator]
 
 
 def test_keys_of_one_hash_are_told_apart_even_where_one_is_anothers_value() -> None:
@@ -526,9 +541,9 @@ def test_equal_maps_have_one_hash(mapping: dict[int, int]) -> None:
     assert {hamt: 1}[set_each(Hamt(hamt), [99], 1).delete(99)] == 1
 
 
-@given(st.lists(HASHES, unique=True, max_size=6))
+@given(st.lists(PLACES, unique=True, max_size=6))
 def test_the_hash_depends_on_keys_and_on_values(hashes: list[int]) -> None:
-    keys = [Key(key_hash, key_hash) for key_hash in hashes]
+    keys = [Key(place, place) for place in hashes]
     hamts = [Hamt(), *(Hamt({key: value}) for key in keys for value in ("a", "b")), Hamt.fromkeys(keys, "c")]
     assert len({hash(hamt) for hamt in hamts}) == len({tuple(map(hash, hamt.items())) for hamt in hamts})
 

@@ -17,7 +17,7 @@ from contextvars_cy import Hamt, HamtMutation, HamtSet
 from histories import HISTORIES, KEYS, REMOVERS, SETTERS, History, Map, of_any_length, set_each, step
 from interpreters import needs_room_at_the_end, needs_the_usual_frames, too_long_to_trace
 from keys import Key, Sabotage, Watch, WatchedKey
-from scenes import HASHES, OPERATIONS, Objects, Scene, described, undisturbed
+from scenes import OPERATIONS, PLACES, Objects, Scene, described, undisturbed
 
 # ---- every operation, with a call of `__hash__` or `__eq__` that raises or acts ----
 
@@ -45,7 +45,7 @@ def test_whichever_call_raises_leaves_all_as_it_was_and_trying_again_works(name:
 def test_calls_that_drop_the_maps_and_collect_garbage_do_no_harm(name: str) -> None:
     objects = Objects()
     scene = Scene(objects)
-    strangers = [Key(*item) for item in HASHES.items()]
+    strangers = [Key(*item) for item in PLACES.items()]
     churn = []
 
     def drop() -> None:
@@ -69,10 +69,7 @@ def test_calls_that_use_the_maps_meanwhile_do_no_harm(name: str) -> None:
     def use() -> None:
         scene.hamt = Hamt(scene.pairs).set(objects.twins["a"], None) | scene.related
         assert scene.related.diff(scene.stranger).removed and len(scene.set | scene.stranger_set) == 12
-        try:
-            assert len(scene.mutation) in (8, 9)
-        except RuntimeError:
-            assert name.startswith("mutation")
+        assert len(scene.mutation) in (8, 9)
         scene.hamt = Hamt(scene.pairs)
 
     objects.watch.restart(acts=use)
@@ -136,10 +133,10 @@ if sys.implementation.name == "cpython":
         program = [(name, number % 5) for number, name in enumerate(OPERATIONS)]
         tracemalloc.start()
         try:
-            rounds(10)
-            before = rounds(10)
-            # Less than the smallest object that one operation could leave behind in each round.
-            assert abs(rounds(50) - before) < 50 * sys.getsizeof(object())
+            levels = [rounds(20) for _ in range(8)]
+            # Less than the smallest object that one operation could leave behind in each round, once the interpreter's
+            # own caches are full.
+            assert min(abs(after - before) for before, after in zip(levels, levels[1:])) < 20 * sys.getsizeof(object())
         finally:
             tracemalloc.stop()
 
@@ -160,7 +157,7 @@ if sys.implementation.name == "cpython":
             hamt._check()
 
 
-@pytest.mark.parametrize("key_hashes", [[1], [1, 1], [1, 33]], ids=["root", "collision", "child"])
+@pytest.mark.parametrize("places", [[1], [1, 1], [1, 33]], ids=["root", "collision", "child"])
 @pytest.mark.parametrize(
     "tie",
     [
@@ -183,12 +180,12 @@ if sys.implementation.name == "cpython":
         *("mutation", "changed mutation", "two mutations", "finished mutation"),
     ],
 )
-def test_cycles_are_collected(tie: Callable[[object, Map], object], key_hashes: list[int]) -> None:
+def test_cycles_are_collected(tie: Callable[[object, Map], object], places: list[int]) -> None:
     class Value:
         tie: object
 
     value = Value()
-    hamt = Hamt((Key(number, key_hash), value) for number, key_hash in enumerate(key_hashes))
+    hamt = Hamt((Key(number, place), value) for number, place in enumerate(places))
     value.tie = tie(value, hamt)
     reference = weakref.ref(value)
     del value, hamt
@@ -338,14 +335,12 @@ def test_thousands_of_keys_with_one_hash() -> None:
 
 
 def test_hashes_that_differ_in_the_last_level_only() -> None:
-    # Where Python's own hashes have 32 bits, the last of them is the sign, which folding takes away.
-    positions = 4 if sys.hash_info.width == 64 else 2
-    first, *others = keys = [Key(position, position << 30) for position in range(positions)]
+    first, *others = keys = [Key(position, position << 30) for position in range(4)]
     hamt = Hamt.fromkeys(keys)
     hamt._check()
     assert [line.strip() for line in hamt._dump().splitlines()[1:8]] == [
         *["Node entries=0b0 children=0b1"] * 6,
-        f"Node entries=0b{'1' * positions} children=0b0",
+        "Node entries=0b1111 children=0b0",
     ]
     assert all(key in hamt for key in keys)
     for key in others:
@@ -355,7 +350,7 @@ def test_hashes_that_differ_in_the_last_level_only() -> None:
 
 def test_everything_is_walked_down_to_the_eighth_level() -> None:
     """CPython issue 93065: a walk whose stack had one level too few."""
-    keys = [Key(number, key_hash) for number, key_hash in enumerate([0, 0, 0, 1 << 30, 1 << 25, 1 << 32 | 1, 0])]
+    keys = [Key(number, place) for number, place in enumerate([0, 0, 0, 1 << 30, 1 << 25, 1 << 32 | 1, 0])]
     hamt: Hamt[Key, Any] = Hamt((key, key.name) for key in keys)
     hamt._check()
     assert set(hamt) == set(hamt.keys()) == set(keys)
@@ -369,7 +364,7 @@ def test_everything_is_walked_down_to_the_eighth_level() -> None:
     "numbers",
     [[-1, -2], [0, -1, -2, -3], [-1 << 60, 1 << 60], [5, 1 << 32 | 4, 2 << 32 | 7], [sys.maxsize, -sys.maxsize - 1]],
 )
-def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers: list[int]) -> None:
+def test_numbers_whose_hashes_are_negative_or_alike(numbers: list[int]) -> None:
     hamt = Hamt((number, str(number)) for number in numbers)
     hamt._check()
     assert {number: hamt[number] for number in numbers} == {number: str(number) for number in numbers}
@@ -380,11 +375,11 @@ def test_numbers_whose_hashes_are_negative_or_fold_to_one(numbers: list[int]) ->
 
 
 def test_keys_of_one_folded_hash_share_a_collision_node() -> None:
-    keys = [5, -6]
+    keys = [Key("a", 5), Key("b", 1 << 32 | 5)]
     assert len(set(map(hash, keys))) == 2
     assert Hamt.fromkeys(keys)._dump().splitlines()[8:] == [
         " " * 16 + "CollisionNode",
-        *(" " * 18 + f"{key}: None" for key in keys),
+        *(" " * 18 + f"{key!r}: None" for key in keys),
     ]
 
 
@@ -400,7 +395,7 @@ def test_an_old_key_that_no_longer_hashes_leaves_the_map_as_it_was() -> None:
     watch = Watch()
     hamt = Hamt[Key, int]().set(WatchedKey("old", 3, watch), 1)
     before = hamt._dump()
-    watch.restart(fails_at=2)
+    watch.restart(fails_at=1)
     with pytest.raises(Sabotage):
         hamt.set(Key("new", 3 | 1 << 5), 2)
     watch.restart()

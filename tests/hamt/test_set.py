@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from contextvars_cy import Hamt, HamtSet
 from histories import KEYS
-from keys import Key
+from keys import Key, number_at
 
 ELEMENTS = st.lists(KEYS, max_size=8)
 KINDS: dict[str, Callable[[Iterable[Any]], Any]] = {
@@ -77,7 +77,7 @@ def test_operators_are_frozensets_on_either_side(
     result._hamt._check()
     reflected = operate(KINDS[kind](left), HamtSet(right))
     # Views of keys take any iterable, and answer with a set of their own.
-    assert type(reflected) is (set if "keys" in kind else HamtSet)
+    assert type(reflected) is (set if "keys" in kind else KINDS[kind])
     assert reflected == expected
 
 
@@ -113,7 +113,7 @@ def test_what_changes_nothing_gives_the_set_itself(elements: list[Key], more: li
     assert one.difference() is one.difference(set(more) - set(elements)) is one - set() is one
     assert one.intersection() is one.intersection(elements + more) is one & {*elements, *more} is one
     for element in elements:
-        assert one.add(Key(element.name, element.key_hash)) is one
+        assert one.add(Key(element.name, element.place)) is one
     for element in set(more) - set(elements):
         assert one.discard(element) is one
 
@@ -189,7 +189,8 @@ def test_operators_in_place_bind_a_new_set() -> None:
 
 def test_repr() -> None:
     assert repr(HamtSet()) == "HamtSet()"
-    assert repr(HamtSet([2, 1])) == "HamtSet({1, 2})"
+    assert repr(HamtSet([1])) == "HamtSet({1})"
+    assert repr(HamtSet([2, 1])) == repr(HamtSet([1, 2])) in ("HamtSet({1, 2})", "HamtSet({2, 1})")
 
 
 def test_a_set_within_itself_shows_that() -> None:
@@ -227,8 +228,9 @@ def test_a_citizen_of_python() -> None:
 
 
 def test_iteration_is_in_the_order_of_the_hashes() -> None:
-    assert list(HamtSet([3, 1, 2])) == list(iter(HamtSet([2, 1, 3]))) == [1, 2, 3]
-    elements = HamtSet([3, 1, 2])
+    places = [3, 1, 2]
+    elements = HamtSet(number_at(place) for place in places)
+    assert list(elements) == list(map(number_at, sorted(places)))
     for element in elements:
         elements = elements.remove(element)
     assert elements == HamtSet()

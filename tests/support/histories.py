@@ -14,14 +14,14 @@ T = TypeVar("T")
 Map = Any
 History = list[tuple[str, list[Any], object]]
 
-# Few positions at each level, so that keys meet at every depth: equal hashes, hashes that differ in the last bits only,
-# negative ones, and ones that fold to the same 32 bits.
-HASHES = st.one_of(
+# Few positions at each level, so that keys meet at every depth: equal hashes, hashes that differ in the last level
+# only, and other hashes that fold to the same 32 bits.
+PLACES = st.one_of(
     st.integers(0, 3),
     st.sampled_from([0, 1 << 30, 1 << 31, 3 << 30, -2, -1 << 31, 1 << 32, (1 << 61) - 2, -1 << 61, 0xFFFFFFFE]),
     st.builds(lambda low, high: low | high << 25, st.integers(0, 2), st.integers(0, 3)),
 )
-KEYS = st.builds(lambda name, key_hash: Key((name, key_hash), key_hash), st.integers(0, 3), HASHES)
+KEYS = st.builds(lambda name, place: Key((name, place), place), st.integers(0, 3), PLACES)
 
 
 def of_any_length(elements: st.SearchStrategy[T], longest: int) -> st.SearchStrategy[list[T]]:

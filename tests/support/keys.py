@@ -1,16 +1,38 @@
-"""Keys that a test can do anything with: choose their hash, count their calls, make one raise, act in the middle."""
+"""Keys that a test can do anything with: choose their place, count their calls, make one raise, act in the middle."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+
+from contextvars_cy._hamt.trie_py import fold, unfold
+
+# The inverse of the golden ratio's bits in `fold`: so much apart are two hashes whose low half, once multiplied,
+# differs by one. Folding drops that half.
+NEXT = pow(0x9E3779B97F4A7C15, -1, 1 << 64)
+
+
+def hash_at(place: int) -> int:
+    """A hash that folds to the place's low 32 bits. Places that differ in other bits give other hashes."""
+    folded = place & 0xFFFFFFFF
+    low = folded ^ place >> 32 & 0xFFFFFFFF
+    key_hash = unfold(folded) + (low - folded) * NEXT & 0xFFFFFFFFFFFFFFFF
+    return key_hash - (key_hash >> 63 << 64)
+
+
+def number_at(place: int) -> int:
+    """A number that is its own hash, and folds to the place."""
+    hashes = (hash_at(place | more << 32) for more in itertools.count())
+    return next(number for number in hashes if hash(number) == number and fold(number) == place)
 
 
 class Key:
-    """Equal to keys of the same name; hashes to what it is told."""
+    """Equal to keys of the same name; its hash leads to the place that it is told."""
 
-    def __init__(self, name: object, key_hash: int) -> None:
+    def __init__(self, name: object, place: int) -> None:
         self.name = name
-        self.key_hash = key_hash
+        self.place = place
+        self.key_hash = hash_at(place)
 
     def __hash__(self) -> int:
         return self.key_hash
@@ -19,7 +41,7 @@ class Key:
         return self.name == other.name if isinstance(other, Key) else NotImplemented
 
     def __repr__(self) -> str:
-        return f"Key({self.name!r}, {self.key_hash:#x})"
+        return f"Key({self.name!r}, {self.place:#x})"
 
 
 class Unequal:
@@ -62,8 +84,8 @@ class Watch:
 class WatchedKey(Key):
     """A key, or a value, whose every `__hash__` and `__eq__` is reported to a Watch first."""
 
-    def __init__(self, name: object, key_hash: int, watch: Watch) -> None:
-        super().__init__(name, key_hash)
+    def __init__(self, name: object, place: int, watch: Watch) -> None:
+        super().__init__(name, place)
         self.watch = watch
 
     def __hash__(self) -> int:

@@ -12,10 +12,10 @@ from keys import Key, Watch, WatchedKey
 
 # At every kind of place: three in a collision node (one of them with another 64-bit hash), one beside that on the last
 # level, one on the way to it, two at the root and two in its children.
-HASHES = {
+PLACES = {
     "a": 0,
     "b": 0,
-    "c": 1 << 32 | 1,
+    "c": 1 << 32,
     "d": 1 << 30,
     "e": 32,
     "f": 1,
@@ -35,11 +35,11 @@ class Objects:
 
     def __init__(self) -> None:
         self.watch = Watch()
-        self.keys = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
-        self.twins = {name: WatchedKey(name, HASHES[name], self.watch) for name in HASHES}
-        self.values = {name: WatchedKey(name.upper(), 0, self.watch) for name in HASHES}
-        self.others = {name: WatchedKey("other " + name, 0, self.watch) for name in HASHES}
-        self.equals = {name: WatchedKey(name.upper(), 0, self.watch) for name in HASHES}
+        self.keys = {name: WatchedKey(name, PLACES[name], self.watch) for name in PLACES}
+        self.twins = {name: WatchedKey(name, PLACES[name], self.watch) for name in PLACES}
+        self.values = {name: WatchedKey(name.upper(), 0, self.watch) for name in PLACES}
+        self.others = {name: WatchedKey("other " + name, 0, self.watch) for name in PLACES}
+        self.equals = {name: WatchedKey(name.upper(), 0, self.watch) for name in PLACES}
 
     def reference_counts(self) -> list[int]:
         groups = (self.keys, self.twins, self.values, self.others, self.equals)
@@ -84,7 +84,7 @@ class Scene:
         for hamt in hamts:
             hamt._check()
         mutations = [
-            [mutation.get(Key(*item)) for item in HASHES.items()] for mutation in (self.mutation, self.equal_mutation)
+            [mutation.get(Key(*item)) for item in PLACES.items()] for mutation in (self.mutation, self.equal_mutation)
         ]
         return [hamt._dump() for hamt in hamts] + list(map(repr, mutations))
 
@@ -160,9 +160,7 @@ ON_THEIR_OWN: dict[str, Callable[[Scene], object]] = {
     "keys() &": lambda scene: scene.hamt.keys() & scene.stranger.keys(),
     "keys() ==": lambda scene: scene.hamt.keys() == scene.equal.keys(),
     "items() -": lambda scene: scene.hamt.items() - scene.related.items(),
-    "mutation len": lambda scene: len(scene.mutation),
     "mutation ==": lambda scene: scene.mutation == scene.equal_mutation,
-    "mutation finish": lambda scene: scene.mutation.finish(),
     "mutation update with a map": lambda scene: scene.mutation.update(scene.stranger),
     "HamtSet of elements": lambda scene: HamtSet([key for key, _ in scene.pairs + scene.twin_pairs]),
     "HamtSet |": lambda scene: scene.set | scene.stranger_set,
