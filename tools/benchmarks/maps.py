@@ -35,56 +35,111 @@ class Implementation(NamedTuple):
     distribution: str
     own: Mapping[str, str | None] = {}
     """The statements that differ from those of `STATEMENTS`; None if it lacks the operation."""
+    mutation: tuple[str, str] = ("mutate", "finish")
+    """The methods that begin and end a mutation."""
+    set: str = ""
+    """The place of the set beside the map, if there is one."""
 
 
 # The names that they use: `m`, a map that `Map` made of the dict `content`; `keys` of it in random order; `changes`,
-# items of which every other has a new key; `batch`, a dict of a tenth of the keys, half of them new; `twin`, equal to
-# `m` with other objects for one value in a hundred; `old` and `new`, which differ in one key in a hundred.
+# items of which every other has a new key; `batch`, a dict of a tenth of the keys, half of them new, and `fresh` and
+# `some`, as many new and present keys; `mutation`, which is begun before the statement and ended after it; `twin`, equal
+# to `m` with other objects for one value in a hundred; `old` and `new`, which differ in one key in a hundred; `tiny`, a
+# map of one new key; `big`, a set of the keys, and `few`, one of a hundredth as many, half of them new.
 STATEMENTS = {
     "get": "for key in keys: m[key]",
     "set": "for key, value in changes: m.set(key, value)",
     "delete": "for key in keys: m.delete(key)",
     "build": "Map(content)",
     "update": "m.update(batch)",
-    "mutate": "mutation = m.mutate()\nfor key, value in batch.items(): mutation[key] = value\nmutation.finish()",
+    "mutate": "for key, value in batch.items(): mutation[key] = value",
+    "mutate: new": "for key in fresh: mutation[key] = 1",
+    "mutate: same": "for key in some: mutation[key] = 1",
+    "mutate: del": "for key in some: del mutation[key]",
+    "mutate: pop": "for key in some: mutation[key] = mutation.pop(key) + '1'",
+    "mutate: pairs": "for key in fresh: mutation.update({key: 1})",
+    "mutate: reads": "for key in fresh: mutation[key] = 1; mutation.get(key); len(mutation)",
+    "hash": "hash(m.set(key, 1))",
+    "tiny | big": "tiny.update(m)",
+    "few & big": "few & big",
+    "few <= big": "few <= big",
+    "big - few": "big - few",
     "iterate": "for key, value in m.items(): pass",
     "equal": "m == twin",
     "diff": "diff(old, new)",
     "memory": "Map(content)",
 }
+MUTATIONS = [operation for operation in STATEMENTS if operation.startswith("mutate")]
+SETS = ["few & big", "few <= big", "big - few"]
+NO_MUTATION: dict[str, str | None] = dict.fromkeys(MUTATIONS)
+NO_SETS: dict[str, str | None] = dict.fromkeys(SETS)
 HAMT = {"diff": "old.diff(new)"}
 RPDS = {
+    **NO_MUTATION,
     "set": "for key, value in changes: m.insert(key, value)",
     "delete": "for key in keys: m.remove(key)",
-    "mutate": None,
+    "hash": "hash(m.insert(key, 1))",
     # tracemalloc does not see Rust's allocations.
     "memory": None,
 }
 PYRSISTENT = {
+    **NO_MUTATION,
     "delete": "for key in keys: m.remove(key)",
-    "mutate": "evolver = m.evolver()\nfor key, value in batch.items(): evolver[key] = value\nevolver.persistent()",
+    **{name: STATEMENTS[name] for name in ("mutate", "mutate: new", "mutate: same", "mutate: del")},
 }
-DICT = {"set": None, "delete": None, "update": "m | batch", "mutate": None}
+SPORK = {
+    **NO_MUTATION,
+    "set": "for key, value in changes: m.assoc(key, value)",
+    "delete": "for key in keys: m.dissoc(key)",
+    "update": "m | batch",
+    "mutate": "for key, value in batch.items(): mutation.assoc_mut(key, value)",
+    "mutate: new": "for key in fresh: mutation.assoc_mut(key, 1)",
+    "mutate: same": "for key in some: mutation.assoc_mut(key, 1)",
+    "mutate: del": "for key in some: mutation.dissoc_mut(key)",
+    "hash": "hash(m.assoc(key, 1))",
+    "tiny | big": "tiny | m",
+    # As with rpds.
+    "memory": None,
+}
+PCOLLECTIONS = {
+    **NO_MUTATION,
+    **{name: STATEMENTS[name] for name in ("mutate", "mutate: new", "mutate: same", "mutate: del")},
+}
+DICT = {**NO_MUTATION, "set": None, "delete": None, "update": "m | batch", "hash": None, "tiny | big": "tiny | m"}
 IMPLEMENTATIONS = {
-    "cython": Implementation("contextvars_cy._hamt.hamt_cy:Hamt", "contextvars_cy", HAMT),
+    "cython": Implementation("contextvars_cy._hamt.hamt_cy:Hamt", "contextvars_cy", HAMT, set="contextvars_cy:HamtSet"),
     "pure": Implementation("contextvars_cy._hamt.hamt_py:Hamt", "contextvars_cy", HAMT),
     "immutables": Implementation("immutables._map:Map", "immutables"),
     "immutables-py": Implementation("immutables.map:Map", "immutables"),
     "rpds": Implementation("rpds:HashTrieMap", "rpds-py", RPDS),
-    "pyrsistent": Implementation("pyrsistent:pmap", "pyrsistent", PYRSISTENT),
-    "dict": Implementation("builtins:dict", "Python", DICT),
+    "pyrsistent": Implementation(
+        "pyrsistent:pmap", "pyrsistent", PYRSISTENT, ("evolver", "persistent"), "pyrsistent:pset"
+    ),
+    "spork": Implementation("spork_pds:Map", "spork-pds", SPORK, ("transient", "persistent")),
+    "pcollections": Implementation("pcollections:pdict", "pcollections", PCOLLECTIONS, ("transient", "persistent")),
+    "dict": Implementation("builtins:dict", "Python", DICT, set="builtins:frozenset"),
 }
-DEFAULT_IMPLEMENTATIONS = ["cython", "immutables", "rpds", "pyrsistent", "dict"]
+DEFAULT_IMPLEMENTATIONS = ["cython", "immutables", "rpds", "pyrsistent", "spork", "pcollections", "dict"]
 
 RIVALS = {"cython": "immutables", "pure": "immutables-py"}
 PAIRS = [(theirs, ours) for ours, theirs in RIVALS.items()]
 PLOT = "numbers over sizes"
 LEGEND = "Nanoseconds an item; for memory, bytes an entry. A ratio is the number of immutables' twin over ours."
 # How many times as fast as its rival each has to be, or as small.
-FASTER = {"get": 1.0, "set": 1.3, "delete": 1.3, "build": 2.5, "update": 2.5, "iterate": 2.5, "equal": 20, "diff": 20}
+FASTER = {"get": 1.0, "set": 1.3, "delete": 1.3, "build": 2.5, "update": 1.2, "iterate": 2.5, "equal": 20, "diff": 20}
+FASTER = {**FASTER, **dict.fromkeys(MUTATIONS, 1.0), "hash": 1.0}
 GOALS = {"cython": {**FASTER, "memory": 1 / 0.9}, "pure": dict.fromkeys(FASTER, 2.0)}
 
-KEYS: dict[str, Callable[[int], object]] = {"str": hex, "int": int, "object": lambda number: object()}
+KEYS: dict[str, Callable[[int], object]] = {
+    "str": hex,
+    "int": int,
+    "object": lambda number: object(),
+    "range": int,
+    "signed": lambda number: ~(number // 2) if number % 2 else number // 2,
+    "packed": lambda number: number << 32 | number,
+}
+# Kinds that are consecutive numbers; of the others, keys are taken at random.
+CONSECUTIVE = {"range", "signed", "packed"}
 SIZES, QUICK_SIZES, LARGEST_SIZE = [10, 1000, 100_000, 1_000_000], [10, 1000], 10_000_000
 # The keys that one loop looks up: enough to hide the loop's own cost, and to exceed the processor's caches.
 FEWEST_ASKED, MOST_ASKED = 1000, 10_000
@@ -92,7 +147,7 @@ FEWEST_ASKED, MOST_ASKED = 1000, 10_000
 
 def load(name: str) -> Any:
     """Return the constructor of an implementation's map."""
-    place, distribution, _ = IMPLEMENTATIONS[name]
+    place, distribution, *_ = IMPLEMENTATIONS[name]
     try:
         return pkgutil.resolve_name(place)
     except ImportError as error:
@@ -104,7 +159,13 @@ def load(name: str) -> Any:
 
 def statements_of(name: str) -> dict[str, str]:
     """Return the statement of every operation that an implementation has."""
-    return {operation: text for operation, text in {**STATEMENTS, **IMPLEMENTATIONS[name].own}.items() if text}
+    implementation = IMPLEMENTATIONS[name]
+    begin, end = implementation.mutation
+    statements = {**STATEMENTS, **({} if implementation.set else NO_SETS), **implementation.own}
+    for operation in MUTATIONS:
+        if statements[operation]:
+            statements[operation] = f"mutation = m.{begin}()\n{statements[operation]}\nmutation.{end}()"
+    return {operation: text for operation, text in statements.items() if text}
 
 
 def diff(old: Any, new: Any) -> tuple[dict[Any, Any], dict[Any, Any], dict[Any, Any]]:
@@ -128,13 +189,16 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
     Maps that are compared with each other share a history, as in a program that keeps versions.
     """
     chance = random.Random(size)
-    made = [KEYS[keys](number) for number in chance.sample(range(1 << 30), 2 * size)]
+    numbers = range(2 * size) if keys in CONSECUTIVE else range(1 << 30)
+    made = [KEYS[keys](number) for number in chance.sample(numbers, 2 * size)]
     # Not numbers, because equal numbers are one object to PyPy.
+    if keys in CONSECUTIVE:
+        made[:size], made[size:] = sorted(made[:size]), sorted(made[size:])  # type: ignore[type-var]
     content = {key: str(number) for number, key in enumerate(made[:size], start=1 << 30)}
     present, fresh = made[:size], made[size:]
     chance.shuffle(present)
     chance.shuffle(fresh)
-    if keys == "int":
+    if keys not in ("str", "object"):
         # Programs seldom look up the very int object that they stored.
         present = [int(str(key)) for key in present]
 
@@ -147,6 +211,9 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
         "keys": present[:MOST_ASKED] * repeats,
         "changes": [(key, "changed") for pair in pairs for key in pair] * repeats,
         "batch": dict.fromkeys(present[: tenth - tenth // 2] + fresh[: tenth // 2], "changed"),
+        "fresh": fresh[:tenth],
+        "some": present[:tenth],
+        "key": present[0],
         "diff": diff,
     }
     versions = {
@@ -160,9 +227,15 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
         namespace["m"] = m = namespace["Map"](content)
         for version, batch in versions.items():
             namespace[version] = eval(statements_of(name)["update"], {"m": m, "batch": batch})
+        namespace["tiny"] = namespace["Map"](dict.fromkeys(fresh[:1], "tiny"))
+        if IMPLEMENTATIONS[name].set:
+            kind = pkgutil.resolve_name(IMPLEMENTATIONS[name].set)
+            namespace["big"] = kind(present)
+            namespace["few"] = kind(present[: hundredth - hundredth // 2] + fresh[: hundredth // 2])
     items = dict.fromkeys(STATEMENTS, size)
     items.update(get=len(shared["keys"]), set=len(shared["changes"]), delete=len(shared["keys"]))
-    items.update(update=tenth, mutate=tenth)
+    items.update(update=tenth, **dict.fromkeys(MUTATIONS, tenth))
+    items.update(dict.fromkeys(["tiny | big", *SETS], hundredth))
     return namespaces, items
 
 
@@ -256,7 +329,7 @@ def format_cells(row: Row, names: Sequence[str]) -> list[str]:
 
 def format_row(cell: Sequence[object], columns: Sequence[str]) -> str:
     operation, keys, size = cell
-    return f"{operation:<9}  {keys:<6}  {size:>8}" + "".join(f"  {column:>13}" for column in columns)
+    return f"{operation:<13}  {keys:<6}  {size:>8}" + "".join(f"  {column:>13}" for column in columns)
 
 
 def format_goals(table: Table) -> list[str]:
