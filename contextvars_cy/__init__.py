@@ -9,7 +9,8 @@
 - `Local`, `Proxy`: attributes of each Context's own, and an object that stands for a variable's value.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes at once, the difference of two, and
   the mark for a missing value.
-- `HamtSet`: the persistent set.
+- `HamtKeys`, `HamtValues`, `HamtItems`: what its `keys`, `values` and `items` return.
+- `HamtSet`, `HamtSetMutation`: the persistent set, and many changes at once.
 - `watch`, `WatchEvent`, `Watcher`: watch what happens to variables and Contexts.
 - `install`, `uninstall`: replace the standard library's `contextvars` with these.
 - `backend`, `host`: which twin runs (`cython` or `pure`), on which host (`native` or `thread`).
@@ -37,8 +38,8 @@ from ._features.local import Local
 from ._features.proxy import Proxy
 from ._features.watch import Watcher, WatchEvent, watch
 from ._hamt.diff import HamtDiff
-from ._hamt.set import HamtSet
-from ._hamt.twin import Hamt, HamtMutation
+from ._hamt.set import HamtSet, HamtSetMutation
+from ._hamt.twin import Hamt, HamtItems, HamtKeys, HamtMutation, HamtValues
 from ._install.install import install, uninstall
 from ._late import keep_builtins
 from ._sentinels import MISSING
@@ -61,8 +62,12 @@ __all__ = [
     "ContextVar",
     "Hamt",
     "HamtDiff",
+    "HamtItems",
+    "HamtKeys",
     "HamtMutation",
     "HamtSet",
+    "HamtSetMutation",
+    "HamtValues",
     "Local",
     "Proxy",
     "ThreadState",

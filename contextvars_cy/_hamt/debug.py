@@ -61,11 +61,15 @@ def check(root: Any, count: int) -> None:
             place = prefix | position << 5 * depth
             require(5, (folded ^ place) & ((1 << 5 * (depth + 1)) - 1) == 0, f"key {key!r} is out of its hash's place")
         for index, (key, _) in enumerate(entries):
-            require(6, all(key is not other and key != other for other, _ in entries[:index]), f"key {key!r} twice")
+            require(6, not any(_is_same(key, other) for other, _ in entries[:index]), f"key {key!r} twice")
         return len(entries)
 
     size = visit(root, 0, 0)
     require(2, size == count, f"{size} entries where the map counts {count}")
+
+
+def _is_same(key: object, other: object) -> bool:
+    return key is other or hash(key) == hash(other) and bool(key == other)
 
 
 def _is_collision(node: Any) -> bool:

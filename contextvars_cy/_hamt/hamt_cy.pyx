@@ -645,7 +645,12 @@ cdef class _SetView(_View):
 @cython.freelist(4)
 cdef class HamtKeys(_SetView):
     """
-    The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+    The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets.
+
+    >>> keys = Hamt(a=1, b=2).keys()
+    >>> "a" in keys, keys & {"a", "c"}, keys.mapping["b"]
+    (True, {'a'}, 2)
+    """
 
     def __contains__(self, key):
         return key in self._mapping
@@ -665,7 +670,12 @@ cdef class HamtKeys(_SetView):
 @cython.freelist(4)
 cdef class HamtValues(_View):
     """
-    The values of a map, as `Hamt.values` gives them."""
+    The values of a map, as `Hamt.values` gives them.
+
+    >>> values = Hamt(a=1, b=2).values()
+    >>> sorted(values), 2 in values, len(values.mapping)
+    ([1, 2], True, 2)
+    """
 
     def __contains__(self, value):
         for other in self:
@@ -688,7 +698,12 @@ cdef class HamtValues(_View):
 @cython.freelist(4)
 cdef class HamtItems(_SetView):
     """
-    The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
+    The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets.
+
+    >>> items = Hamt(a=1, b=2).items()
+    >>> ("a", 1) in items, items - {("b", 2)}, items.mapping["b"]
+    (True, {('a', 1)}, 2)
+    """
 
     def __contains__(self, item):
         if not isinstance(item, tuple) or len(item) != 2:

@@ -540,7 +540,12 @@ class _SetView(_View):
 @published
 @final
 class HamtKeys(_SetView, Sealed, KeysView[K]):
-    """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets."""
+    """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets.
+
+    >>> keys = Hamt(a=1, b=2).keys()
+    >>> "a" in keys, keys & {"a", "c"}, keys.mapping["b"]
+    (True, {'a'}, 2)
+    """
 
     __slots__ = ()
 
@@ -559,7 +564,12 @@ class HamtKeys(_SetView, Sealed, KeysView[K]):
 @published
 @final
 class HamtValues(_View, Sealed, ValuesView[V]):
-    """The values of a map, as `Hamt.values` gives them."""
+    """The values of a map, as `Hamt.values` gives them.
+
+    >>> values = Hamt(a=1, b=2).values()
+    >>> sorted(values), 2 in values, len(values.mapping)
+    ([1, 2], True, 2)
+    """
 
     __slots__ = ()
 
@@ -584,7 +594,12 @@ class HamtValues(_View, Sealed, ValuesView[V]):
 @published
 @final
 class HamtItems(_SetView, Sealed, ItemsView[K, V]):
-    """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets."""
+    """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets.
+
+    >>> items = Hamt(a=1, b=2).items()
+    >>> ("a", 1) in items, items - {("b", 2)}, items.mapping["b"]
+    (True, {('a', 1)}, 2)
+    """
 
     __slots__ = ()
 

@@ -209,7 +209,7 @@ cdef int track_upwards(Change *change, int level) noexcept:
 
 cdef int drop_change(Change *change) noexcept:
     if change.gain or change.drop:
-        free_node(change.made)
+        free_shell(change.made)
     else:
         xdecref(<PyObject *>change.made)
     return 0

@@ -271,3 +271,9 @@ def test_keys_and_values_that_cannot_be_compared_are_not() -> None:
     two = one.set(new, 1).delete(keys[8])
     assert one.diff(two) == ({new: 1}, {keys[8]: one[keys[8]]}, {})
     assert one != two and one.merge(one, two) == two and one.merge(two, one) is one
+
+
+def test_a_difference_is_true_if_anything_changed() -> None:
+    hamt = Hamt(a=1)
+    assert not hamt.diff(hamt) and not hamt.diff(Hamt(a=1))
+    assert hamt.diff(Hamt()) and Hamt().diff(hamt) and hamt.diff(Hamt(a=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import collections
 import copy
+import json
 import operator
 import pickle
 import sys
@@ -674,3 +675,29 @@ def test_the_dump_shows_the_tree() -> None:
         "      Key('a', 0x3): 1",
         "      Key('b', 0x43): 2",
     ]
+
+
+# ---- what goes with a map ----
+
+
+def test_a_copy_is_the_map_itself() -> None:
+    hamt = Hamt(a=1)
+    assert hamt.copy() is copy.copy(hamt) is hamt
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace came with Python 3.13")
+def test_copy_replace_sets_entries() -> None:
+    hamt = Hamt(a=1, b=2)
+    assert copy.replace(hamt, b=3, c=4) == {"a": 1, "b": 3, "c": 4}  # type: ignore[attr-defined, unused-ignore]
+    assert copy.replace(hamt) is hamt  # type: ignore[attr-defined, unused-ignore]
+
+
+def test_a_view_knows_its_map() -> None:
+    hamt = Hamt(a=1)
+    assert hamt.keys().mapping is hamt.values().mapping is hamt.items().mapping is hamt
+    with pytest.raises(AttributeError):
+        hamt.keys().mapping = hamt  # type: ignore[misc]
+
+
+def test_a_map_is_written_as_json_by_way_of_a_dict() -> None:
+    assert json.dumps(Hamt(a=Hamt(b=[1])), default=dict) == '{"a": {"b": [1]}}'

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import Hamt, HamtSet
+from contextvars_cy import Hamt, HamtSet, HamtSetMutation
 from histories import KEYS
 from keys import Key, number_at
 
@@ -234,3 +234,63 @@ def test_iteration_is_in_the_order_of_the_hashes() -> None:
     for element in elements:
         elements = elements.remove(element)
     assert elements == HamtSet()
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+@pytest.mark.parametrize("operate", [operator.ior, operator.iand, operator.isub, operator.ixor])
+def test_a_builtin_set_keeps_its_type_beside_a_persistent_one(operate: Callable[[Any, Any], Any], kind: Any) -> None:
+    result = operate(kind([1, 2]), HamtSet([2, 3]))
+    assert type(result) is kind and result == operate(kind([1, 2]), kind([2, 3]))
+
+
+def test_a_set_stands_for_an_equal_element() -> None:
+    elements: HamtSet[Any] = HamtSet([HamtSet(), frozenset([1])])
+    assert set() in elements and {1} in elements and {2} not in elements
+    assert elements.remove({1}) == elements.discard({1}) == {frozenset()}
+    with pytest.raises(TypeError, match="unhashable type: 'list'"):
+        [] in elements  # noqa: B015
+
+
+# ---- mutations ----
+
+
+@given(ELEMENTS, st.lists(st.tuples(st.sampled_from(["add", "discard", "remove", "update"]), KEYS), max_size=30))
+def test_a_mutation_does_as_a_builtin_set(elements: list[Key], program: list[tuple[str, Key]]) -> None:
+    before = HamtSet(elements)
+    mutation, model = before.mutate(), set(elements)
+    for name, element in program:
+        argument = [element, *elements[:2]] if name == "update" else element
+        assert outcome(getattr(mutation, name), argument) == outcome(getattr(model, name), argument)
+        assert len(mutation) == len(model) and (element in mutation) is (element in model)
+    assert set(mutation) == model and (mutation == HamtSet(model).mutate())
+    result = mutation.finish()
+    assert result == model and before == set(elements)
+    assert result is mutation.finish()
+    result._hamt._check()
+
+
+def test_a_mutation_that_changes_nothing_gives_the_set_back() -> None:
+    elements = HamtSet([1, 2])
+    with elements.mutate() as mutation:
+        mutation.add(1)
+        mutation.discard(3)
+        mutation.update([1], elements)
+    assert mutation.finish() is elements
+    for change in (mutation.add, mutation.discard, mutation.remove, mutation.update):
+        with pytest.raises(ValueError, match="finished"):
+            change([1] if change == mutation.update else 1)  # type: ignore[operator]
+
+
+def test_what_a_mutation_shows_and_refuses() -> None:
+    mutation = HamtSet([1]).mutate()
+    iterator = iter(mutation)
+    mutation.add(2)
+    assert list(iterator) == [1]
+    mutation.remove(2)
+    assert repr(mutation) == "HamtSetMutation({1})" and repr(HamtSet().mutate()) == "HamtSetMutation()"
+    assert {1} not in mutation and mutation != {1} and mutation != HamtSet([1])
+    with pytest.raises(KeyError):
+        mutation.remove(2)
+    for call in (lambda: hash(mutation), lambda: HamtSetMutation(), lambda: pickle.dumps(mutation)):
+        with pytest.raises(TypeError):
+            call()
