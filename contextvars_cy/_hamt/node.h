@@ -55,7 +55,8 @@ static inline uint32_t hamt_fold(Py_hash_t key_hash) {
 static inline Py_hash_t hamt_unfold(uint32_t folded) {
     uint32_t mixed = (folded ^ folded >> 15 ^ folded >> 30) * 0x97132227u;
     mixed ^= mixed >> 15 ^ mixed >> 30;
-    return sizeof(Py_hash_t) > 4 ? (Py_hash_t)(((uint64_t)mixed << 32 | folded) * 0xF1DE83E19937733Du) : (Py_hash_t)folded;
+    return sizeof(Py_hash_t) > 4 ? (Py_hash_t)(((uint64_t)mixed << 32 | folded) * 0xF1DE83E19937733Du)
+                                 : (Py_hash_t)folded;
 }
 
 /* Not the same object. Integers have no code of the user's to run, and types without a comparison of their own, such as

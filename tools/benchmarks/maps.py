@@ -43,9 +43,9 @@ class Implementation(NamedTuple):
 
 # The names that they use: `m`, a map that `Map` made of the dict `content`; `keys` of it in random order; `changes`,
 # items of which every other has a new key; `batch`, a dict of a tenth of the keys, half of them new, and `fresh` and
-# `some`, as many new and present keys; `mutation`, which is begun before the statement and ended after it; `twin`, equal
-# to `m` with other objects for one value in a hundred; `old` and `new`, which differ in one key in a hundred; `tiny`, a
-# map of one new key; `big`, a set of the keys, and `few`, one of a hundredth as many, half of them new.
+# `some`, as many new and present keys; `mutation`, which is begun before the statement and ended after it; `twin`,
+# equal to `m` with other objects for one value in a hundred; `old` and `new`, which differ in one key in a hundred;
+# `tiny`, a map of one new key; `big`, a set of the keys, and `few`, one of a hundredth as many, half of them new.
 STATEMENTS = {
     "get": "for key in keys: m[key]",
     "set": "for key, value in changes: m.set(key, value)",
