@@ -78,8 +78,9 @@ class Hamt(Sealed, _Mapping[K, V_co]):
     """A persistent map: every change gives a new map, and the old one stays as it was.
 
     `Hamt(source, **items)` takes what `dict` takes: a mapping, an iterable of pairs, keywords; and any object with
-    `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`, and are compared by identity
-    first. Iteration follows the hashes: the order depends only on the content, except for keys of one hash.
+    `items()`; O(n). Given a map, it returns that map. Keys need `__hash__` and `__eq__`; as in a dict, only keys of one
+    hash are compared, by identity first. Iteration follows the hashes: the order depends only on the content, except
+    for keys of one hash.
 
     Two maps are equal if they have equal values for the same keys; a dict is equal too. If one was made from the other,
     comparing takes the time of their difference, since it skips shared subtrees; else O(n). A map has a hash if its

@@ -84,6 +84,20 @@ def fold(key_hash: int) -> int:
     return mixed ^ mixed >> 15
 
 
+def fold_by_halves(key_hash: int) -> int:
+    """What `fold` gives, without a product of more than 63 bits, which PyPy would make a long of."""
+    low = key_hash & 0xFFFFFFFF
+    # The multiplier's upper half less 1 << 32, and its lower half.
+    middle = (low * -0x61C88647 & 0xFFFFFFFF) + (low * 0x7F4A7C15 >> 32) + (key_hash >> 32) * 0x7F4A7C15
+    mixed = middle & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * 0x735A2D97 & 0xFFFFFFFF
+    return mixed ^ mixed >> 15
+
+
+if sys.implementation.name == "pypy":
+    fold = fold_by_halves
+
+
 def unfold(folded: int) -> int:
     """A hash that folds to this number, on a 64-bit Python; on others, some hash."""
     mixed = folded ^ folded >> 15 ^ folded >> 30

@@ -10,8 +10,11 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contextvars_cy import Hamt, HamtSet
+from contextvars_cy._hamt.trie_py import fold, fold_by_halves, unfold
 from interpreters import CPYTHON
 from keys import Key, Watch, WatchedKey
 
@@ -185,6 +188,16 @@ def test_keys_of_every_kind_spread_alike(kind: str, size: int) -> None:
     assert hamt._dump().count("Node ") <= 1.2 * random._dump().count("Node ") + 10
     # Python gives -1 and -2 one hash.
     assert hamt._dump().count("CollisionNode") <= 1
+
+
+@given(st.integers(-(1 << 63), (1 << 63) - 1))
+def test_both_ways_to_fold_a_hash_give_the_same(key_hash: int) -> None:
+    assert fold_by_halves(key_hash) == fold(key_hash)
+
+
+@given(st.integers(0, (1 << 32) - 1))
+def test_a_hash_can_be_found_for_every_place(place: int) -> None:
+    assert fold(unfold(place)) == place
 
 
 def test_keys_of_different_hashes_are_not_compared() -> None:
