@@ -112,7 +112,7 @@ types: $(VENV)/lint-tools
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
-		tests/features/test_types.py
+		tests/features/test_types.py tests/hamt/test_map_types.py
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \

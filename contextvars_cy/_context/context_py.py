@@ -637,7 +637,7 @@ class Context(_Mapping):
         """
         return iterate(shown_values(self), "items")  # type: ignore[return-value]
 
-    def diff(self, other: Context, /) -> HamtDiff:
+    def diff(self, other: Context, /) -> HamtDiff[ContextVar[Any], Any]:
         """Return the changes from this Context's values to the other's, a `HamtDiff` of added, removed and changed.
 
         Values are compared by identity first, then by `==`. Comparing a Context with its copy takes time in the size of

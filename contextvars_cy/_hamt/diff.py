@@ -44,7 +44,8 @@ class HamtDiff(_Fields[K, V]):
 
     __slots__ = ()
 
-    __class_getitem__ = classmethod(GenericAlias)
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __bool__(self) -> bool:
         return any(self)

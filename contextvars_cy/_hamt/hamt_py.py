@@ -46,6 +46,7 @@ K_co = TypeVar("K_co", covariant=True)
 V = TypeVar("V")
 V2 = TypeVar("V2")
 V_co = TypeVar("V_co", covariant=True)
+V_contra = TypeVar("V_contra", contravariant=True)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as _Mapping
@@ -60,6 +61,10 @@ if TYPE_CHECKING:
 
         def __getitem__(self, key: K, /) -> V_co: ...
 
+    class TakesNames(Protocol[V_contra]):
+        def __setitem__(self, key: str, value: V_contra, /) -> None: ...
+
+    # Only where the key is known: mypy infers none from a union.
     Source = Union[HasItems[K, V_co], HasKeys[K, V_co], Iterable[tuple[K, V_co]]]
 else:
     # A base that adds methods would make the twins differ, so Hamt is registered below.
@@ -103,25 +108,34 @@ class Hamt(Sealed, _Mapping[K, V_co]):
     _count: int
     _hash: int
 
+    # With an overload of no argument, pyright would not know what `field(default_factory=Hamt)` makes.
     @overload
-    def __new__(cls, /) -> Hamt[K, V_co]: ...
+    def __new__(cls, source: HasItems[K, V_co] = ..., /) -> Hamt[K, V_co]: ...
 
     @overload
-    def __new__(cls, /, **items: V_co) -> Hamt[str, V_co]: ...
+    def __new__(cls, source: HasKeys[K, V_co], /) -> Hamt[K, V_co]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __new__(cls, source: Source[K, V_co], /) -> Hamt[K, V_co]: ...
+    def __new__(cls, source: Iterable[tuple[K, V_co]], /) -> Hamt[K, V_co]: ...  # type: ignore[overload-overlap]
 
     @overload
-    def __new__(cls, source: Source[str, V_co], /, **items: V_co) -> Hamt[str, V_co]: ...
+    def __new__(cls: type[Hamt[str, V_co]], source: Source[str, V_co] = ..., /, **items: V_co) -> Hamt[str, V_co]: ...
 
     def __new__(cls, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
         if type(source) is Hamt and not items:
             return source
         return EMPTY._updated(_as_dict(source, items))
 
+    @overload
     @classmethod
-    def fromkeys(cls, keys: Iterable[K2], value: V2 = None, /) -> Hamt[K2, V2]:  # type: ignore[assignment]
+    def fromkeys(cls, keys: Iterable[K2], value: None = None, /) -> Hamt[K2, None]: ...
+
+    @overload
+    @classmethod
+    def fromkeys(cls, keys: Iterable[K2], value: V2, /) -> Hamt[K2, V2]: ...
+
+    @classmethod
+    def fromkeys(cls, keys: Iterable[Any], value: Any = None, /) -> Hamt[Any, Any]:
         """Return the map that gives every key the same value. O(n).
 
         >>> Hamt.fromkeys("a", 0)
@@ -144,7 +158,11 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         return value, True
 
     @overload
-    def get(self, key: K, default: None = None, /) -> V_co | None: ...
+    def get(self, key: K, /) -> V_co | None: ...
+
+    # As in Mapping: it gives an empty list, as the default, its type.
+    @overload
+    def get(self, key: K, default: V_co, /) -> V_co: ...  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 
     @overload
     def get(self, key: K, default: V2, /) -> V_co | V2: ...
@@ -197,22 +215,25 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         return self._discard(key, fold(key_hash), key_hash)
 
     @overload
-    def update(self, /) -> Hamt[K, V_co]: ...
+    def update(self, /) -> Hamt[K, V_co]: ...  # pyright: ignore[reportOverlappingOverload]
 
     @overload
-    def update(self, /, **items: V2) -> Hamt[K | str, V_co | V2]: ...
+    def update(self, source: HasItems[K2, V2], /) -> Hamt[K | K2, V_co | V2]: ...
 
     @overload
-    def update(self, source: Source[K2, V2], /) -> Hamt[K | K2, V_co | V2]: ...
+    def update(self, source: HasKeys[K2, V2], /) -> Hamt[K | K2, V_co | V2]: ...
 
     @overload
-    def update(self, source: Source[K2, V2], /, **items: V2) -> Hamt[K | K2 | str, V_co | V2]: ...
+    def update(self, source: Iterable[tuple[K2, V2]], /) -> Hamt[K | K2, V_co | V2]: ...
+
+    @overload
+    def update(self, source: Source[str, V2] = ..., /, **items: V2) -> Hamt[K | str, V_co | V2]: ...
 
     def update(self, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of the
-        difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of
+        their difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
@@ -238,7 +259,14 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         mutation._lock = None if TEST_AND_STORE_IS_ONE_STEP else RLock()
         return mutation
 
-    def diff(self, other: Hamt[K, V2], /) -> HamtDiff[K, V_co | V2]:
+    # To pyright `object | int` is not `object`.
+    @overload
+    def diff(self, other: Hamt[K2, V_co], /) -> HamtDiff[K | K2, V_co]: ...
+
+    @overload
+    def diff(self, other: Hamt[K2, V2], /) -> HamtDiff[K | K2, V_co | V2]: ...
+
+    def diff(self, other: Hamt[Any, Any], /) -> HamtDiff[Any, Any]:
         """Return the changes from this map to the other: a `HamtDiff` of added, removed and changed.
 
         Values are compared by identity first, then by `==`, so only equal maps have an empty difference. If one map was
@@ -250,17 +278,17 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         """
         if type(other) is not Hamt:
             raise TypeError(f"diff() takes a Hamt, not {type(other).__name__}")
-        difference: HamtDiff[K, V_co | V2] = HamtDiff({}, {}, {})
+        difference: HamtDiff[Any, Any] = HamtDiff({}, {}, {})
         compare(self._root, other._root, 0, *difference)
         return difference
 
     def merge(
         self,
-        base: Hamt[K, Any],
-        other: Hamt[K, V2],
+        base: Hamt[Any, Any],
+        other: Hamt[K2, V2],
         /,
-        resolve: Callable[[K, Any, Any, Any], V2 | Any] | None = None,
-    ) -> Hamt[K, V_co | V2]:
+        resolve: Callable[[K | K2, Any, Any, Any], Any] | None = None,
+    ) -> Hamt[K | K2, V_co | V2]:
         """Return this map with the changes from the base to the other map: a three-way merge.
 
         A key that both sides changed differently is a conflict. `resolve(key, base_value, own_value, other_value)`
@@ -343,7 +371,7 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         if type(other) is Hamt:
             return self._count == other._count and equal(self._root, other._root)
         if isinstance(other, _DICTS):
-            return self._count == len(other) and _has_items(self, other)
+            return self._count == len(other) and _has_items(self, other)  # pyright: ignore[reportArgumentType]
         return NotImplemented
 
     def __hash__(self) -> int:
@@ -528,19 +556,22 @@ class _SetView(_View):
         """Return True if two sets have a null intersection."""
         return is_disjoint(self, other)
 
-    def __and__(self, other: Any, /) -> Any:
-        return common(self, other)
+    # To checkers they are those of the abstract views.
+    if not TYPE_CHECKING:
 
-    def __xor__(self, other: Any, /) -> Any:
-        return symmetric_difference(self, other)
+        def __and__(self, other: Any, /) -> Any:
+            return common(self, other)
 
-    __rand__ = __and__
-    __rxor__ = __xor__
+        def __xor__(self, other: Any, /) -> Any:
+            return symmetric_difference(self, other)
+
+        __rand__ = __and__
+        __rxor__ = __xor__
 
 
 @published
 @final
-class HamtKeys(_SetView, Sealed, KeysView[K]):
+class HamtKeys(_SetView, Sealed, KeysView[K_co]):
     """The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets.
 
     >>> keys = Hamt(a=1, b=2).keys()
@@ -550,12 +581,12 @@ class HamtKeys(_SetView, Sealed, KeysView[K]):
 
     __slots__ = ()
 
-    _mapping: Hamt[K, Any]
+    _mapping: Hamt[Any, Any]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtKeys[K]:
+    def __new__(cls, *arguments: NoReturn) -> HamtKeys[K_co]:
         _refuse_call(cls)
 
-    def __iter__(self) -> Iterator[K]:
+    def __iter__(self) -> Iterator[K_co]:
         return iterate(self._mapping, "keys")
 
     def __repr__(self) -> str:
@@ -564,7 +595,7 @@ class HamtKeys(_SetView, Sealed, KeysView[K]):
 
 @published
 @final
-class HamtValues(_View, Sealed, ValuesView[V]):
+class HamtValues(_View, Sealed, ValuesView[V_co]):
     """The values of a map, as `Hamt.values` gives them.
 
     >>> values = Hamt(a=1, b=2).values()
@@ -574,12 +605,12 @@ class HamtValues(_View, Sealed, ValuesView[V]):
 
     __slots__ = ()
 
-    _mapping: Hamt[Any, V]
+    _mapping: Hamt[Any, V_co]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtValues[V]:
+    def __new__(cls, *arguments: NoReturn) -> HamtValues[V_co]:
         _refuse_call(cls)
 
-    def __iter__(self) -> Iterator[V]:
+    def __iter__(self) -> Iterator[V_co]:
         return iterate(self._mapping, "values")
 
     def __contains__(self, value: object, /) -> bool:
@@ -594,7 +625,7 @@ class HamtValues(_View, Sealed, ValuesView[V]):
 
 @published
 @final
-class HamtItems(_SetView, Sealed, ItemsView[K, V]):
+class HamtItems(_SetView, Sealed, ItemsView[K_co, V_co]):
     """The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets.
 
     >>> items = Hamt(a=1, b=2).items()
@@ -604,12 +635,12 @@ class HamtItems(_SetView, Sealed, ItemsView[K, V]):
 
     __slots__ = ()
 
-    _mapping: Hamt[K, V]
+    _mapping: Hamt[Any, V_co]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtItems[K, V]:
+    def __new__(cls, *arguments: NoReturn) -> HamtItems[K_co, V_co]:
         _refuse_call(cls)
 
-    def __iter__(self) -> Iterator[tuple[K, V]]:
+    def __iter__(self) -> Iterator[tuple[K_co, V_co]]:
         return iterate(self._mapping, "items")
 
     def __contains__(self, item: object, /) -> bool:
@@ -651,7 +682,10 @@ class HamtMutation(Sealed, Generic[K, V]):
         _refuse_call(cls)
 
     @overload
-    def get(self, key: K, default: None = None, /) -> V | None: ...
+    def get(self, key: K, /) -> V | None: ...
+
+    @overload
+    def get(self, key: K, default: V, /) -> V: ...
 
     @overload
     def get(self, key: K, default: V2, /) -> V | V2: ...
@@ -681,6 +715,9 @@ class HamtMutation(Sealed, Generic[K, V]):
     def pop(self, key: K, /) -> V: ...
 
     @overload
+    def pop(self, key: K, default: V, /) -> V: ...
+
+    @overload
     def pop(self, key: K, default: V2, /) -> V | V2: ...
 
     def pop(self, key: Any, default: Any = ABSENT, /) -> Any:
@@ -704,16 +741,16 @@ class HamtMutation(Sealed, Generic[K, V]):
                 return value
 
     @overload
-    def update(self, /) -> None: ...
+    def update(self, source: HasItems[K, V] = ..., /) -> None: ...
 
     @overload
-    def update(self: HamtMutation[str, V], /, **items: V) -> None: ...
+    def update(self, source: HasKeys[K, V], /) -> None: ...
 
     @overload
-    def update(self, source: Source[K, V], /) -> None: ...
+    def update(self, source: Iterable[tuple[K, V]], /) -> None: ...
 
     @overload
-    def update(self: HamtMutation[str, V], source: Source[str, V], /, **items: V) -> None: ...
+    def update(self: TakesNames[V2], source: Source[str, V2] = ..., /, **items: V2) -> None: ...
 
     def update(self, source: Any = (), /, **items: Any) -> None:
         """Set all entries of `Hamt(source, **items)`, or none on an error. As `Hamt.update`.

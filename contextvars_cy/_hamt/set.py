@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from typing_extensions import TypeGuard
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @published
 @final
-class HamtSet(Sealed, Set[T], Hashable):
+class HamtSet(Sealed, Set[T_co], Hashable):
     """A persistent set: like a `frozenset`, but a changed copy costs O(log n), since it shares what did not change.
 
     `HamtSet(iterable)` takes O(n). The operators and comparisons are frozenset's, with every `collections.abc.Set`; the
@@ -36,15 +38,15 @@ class HamtSet(Sealed, Set[T], Hashable):
 
     __slots__ = ("__weakref__", "_hamt", "_known_hash")
 
-    _hamt: Hamt[T, None]
+    _hamt: Hamt[T_co, None]
     _known_hash: int
 
-    def __new__(cls, elements: Iterable[T] = (), /) -> HamtSet[T]:
+    def __new__(cls, elements: Iterable[T_co] = (), /) -> HamtSet[T_co]:
         if type(elements) is HamtSet:
             return elements
         return _of(Hamt.fromkeys(elements))
 
-    def add(self, element: T, /) -> HamtSet[T]:
+    def add(self, element: T2, /) -> HamtSet[T_co | T2]:
         """Return the set with the element; this set itself if it has it. O(log n).
 
         >>> HamtSet().add(1)
@@ -52,7 +54,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         """
         return self._with(self._hamt.set(element, None))
 
-    def remove(self, element: Any, /) -> HamtSet[T]:
+    def remove(self, element: Any, /) -> HamtSet[T_co]:
         """Return the set without the element; KeyError if it is missing. O(log n).
 
         >>> HamtSet([1, 2]).remove(1)
@@ -60,7 +62,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         """
         return _of(self._hamt.delete(_hashable(element)))
 
-    def discard(self, element: Any, /) -> HamtSet[T]:
+    def discard(self, element: Any, /) -> HamtSet[T_co]:
         """Return the set without the element; this set itself if it is missing. O(log n).
 
         >>> HamtSet([1, 2]).discard(1)
@@ -68,7 +70,7 @@ class HamtSet(Sealed, Set[T], Hashable):
         """
         return self._with(self._hamt.discard(_hashable(element)))
 
-    def mutate(self) -> HamtSetMutation[T]:
+    def mutate(self) -> HamtSetMutation[T_co]:
         """Return a `HamtSetMutation`, which turns many changes into one new set. O(1).
 
         >>> with HamtSet([1]).mutate() as mutation:
@@ -77,12 +79,12 @@ class HamtSet(Sealed, Set[T], Hashable):
         >>> mutation.finish()
         HamtSet({2})
         """
-        mutation: HamtSetMutation[T] = object.__new__(HamtSetMutation)
+        mutation: HamtSetMutation[T_co] = object.__new__(HamtSetMutation)
         mutation._elements = self
         mutation._mutation = self._hamt.mutate()
         return mutation
 
-    def union(self, *others: Iterable[T]) -> HamtSet[T]:
+    def union(self, *others: Iterable[T2]) -> HamtSet[T_co | T2]:
         """Return the set with all elements of the others, which may be any iterables. O(m log n) for m elements.
 
         >>> HamtSet([1]).union([2], "a") == {1, 2, "a"}
@@ -93,7 +95,7 @@ class HamtSet(Sealed, Set[T], Hashable):
             hamt = hamt.update(_hamt_of(other))
         return self._with(hamt)
 
-    def intersection(self, *others: Iterable[Any]) -> HamtSet[T]:
+    def intersection(self, *others: Iterable[Any]) -> HamtSet[T_co]:
         """Return the set of the elements that all the others, any iterables, have too.
 
         O(m log n) for the smaller of two sets, of m elements; another iterable is made a set first, O(m).
@@ -109,7 +111,7 @@ class HamtSet(Sealed, Set[T], Hashable):
                 result = result._with(result._hamt._common(HamtSet(other)._hamt))
         return result
 
-    def difference(self, *others: Iterable[Any]) -> HamtSet[T]:
+    def difference(self, *others: Iterable[Any]) -> HamtSet[T_co]:
         """Return the set of the elements that none of the others, any iterables, has.
 
         O(m log n) for the smaller of two sets, of m elements; another iterable is walked, O(m log n).
@@ -130,7 +132,7 @@ class HamtSet(Sealed, Set[T], Hashable):
             result = mutation.finish()
         return result
 
-    def symmetric_difference(self, other: Iterable[T], /) -> HamtSet[T]:
+    def symmetric_difference(self, other: Iterable[T2], /) -> HamtSet[T_co | T2]:
         """Return the set of the elements that only one of the two has. O(m log n) for m elements of the other.
 
         >>> HamtSet([1, 2]).symmetric_difference([2, 3]) == {1, 3}
@@ -173,7 +175,7 @@ class HamtSet(Sealed, Set[T], Hashable):
             return self._hamt._is_apart(other._hamt)
         return is_disjoint(self, other)
 
-    def copy(self) -> HamtSet[T]:
+    def copy(self) -> HamtSet[T_co]:
         """Return this very set, which nothing can change. O(1).
 
         >>> one = HamtSet([1])
@@ -192,7 +194,7 @@ class HamtSet(Sealed, Set[T], Hashable):
                 return frozenset(element) in self._hamt
             raise
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T_co]:
         return iter(self._hamt)
 
     def __len__(self) -> int:
@@ -215,28 +217,28 @@ class HamtSet(Sealed, Set[T], Hashable):
     def __gt__(self, other: Set[Any], /) -> bool:
         return len(self) > len(other) and self.issuperset(other) if _is_set(other) else NotImplemented
 
-    def __or__(self, other: Set[Any], /) -> HamtSet[Any]:
+    def __or__(self, other: Set[T2], /) -> HamtSet[T_co | T2]:
         return self.union(other) if _is_set(other) else NotImplemented
 
-    def __and__(self, other: Set[Any], /) -> HamtSet[T]:
+    def __and__(self, other: Set[Any], /) -> HamtSet[T_co]:
         return self.intersection(other) if _is_set(other) else NotImplemented
 
-    def __sub__(self, other: Set[Any], /) -> HamtSet[T]:
+    def __sub__(self, other: Set[Any], /) -> HamtSet[T_co]:
         return self.difference(other) if _is_set(other) else NotImplemented
 
-    def __xor__(self, other: Set[Any], /) -> HamtSet[Any]:
+    def __xor__(self, other: Set[T2], /) -> HamtSet[T_co | T2]:
         return self.symmetric_difference(other) if _is_set(other) else NotImplemented
 
-    def __ror__(self, other: Set[Any], /) -> Set[Any]:
+    def __ror__(self, other: Set[T2], /) -> Set[T_co | T2]:
         return _like(other, chain(other, self)) if _is_set(other) else NotImplemented
 
-    def __rand__(self, other: Set[Any], /) -> Set[Any]:
+    def __rand__(self, other: Set[T2], /) -> Set[T2]:
         return _like(other, common(other, self)) if _is_set(other) else NotImplemented
 
-    def __rsub__(self, other: Set[Any], /) -> Set[Any]:
+    def __rsub__(self, other: Set[T2], /) -> Set[T2]:
         return _like(other, (element for element in other if element not in self)) if _is_set(other) else NotImplemented
 
-    def __rxor__(self, other: Set[Any], /) -> Set[Any]:
+    def __rxor__(self, other: Set[T2], /) -> Set[T_co | T2]:
         return _like(other, symmetric_difference(other, self)) if _is_set(other) else NotImplemented
 
     def __hash__(self) -> int:
@@ -248,7 +250,7 @@ class HamtSet(Sealed, Set[T], Hashable):
     def __repr__(self) -> str:
         return f"HamtSet({{{', '.join(map(repr, self))}}})" if self else "HamtSet()"
 
-    def __reduce__(self) -> tuple[type[HamtSet[T]], tuple[list[T]]]:
+    def __reduce__(self) -> tuple[type[HamtSet[T_co]], tuple[list[T_co]]]:
         return HamtSet, (list(self),)
 
     if not TYPE_CHECKING:

@@ -19,7 +19,6 @@ from contextvars_cy import (
     Context,
     ContextVar,
     Hamt,
-    HamtMutation,
     ThreadState,
     Token,
     copy_context,
@@ -199,7 +198,7 @@ def test_maps_that_share_their_tree() -> None:
 
 
 def test_a_mutation_loses_no_change_that_it_took() -> None:
-    mutation: HamtMutation[object, int] = Hamt(a=1).mutate()
+    mutation = Hamt[object, int]({"a": 1}).mutate()
     kept: list[set[tuple[int, int]]] = [set() for _ in range(THREADS)]
     steps = [0] * THREADS
 

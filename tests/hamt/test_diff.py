@@ -32,11 +32,11 @@ RELATED = st.builds(
     PAIRS,
     st.lists(of_any_length(STEPS, 6), min_size=3, max_size=3),
 )
-UNRELATED = st.lists(st.builds(Hamt, PAIRS), min_size=3, max_size=3)
+UNRELATED = st.lists(st.builds(Hamt[Any, Any], PAIRS), min_size=3, max_size=3)
 THREE_MAPS = RELATED | UNRELATED
 
 
-def applied(hamt: Map, diff: HamtDiff) -> Map:
+def applied(hamt: Map, diff: HamtDiff[Any, Any]) -> Map:
     mutation = hamt.mutate()
     for key, value in diff.removed.items():
         assert mutation.pop(key) is value

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import MISSING, Hamt, HamtMutation, HamtSet
+from contextvars_cy import MISSING, Hamt, HamtSet
 from histories import HISTORIES, KEYS, PLACES, SETTERS, History, Map, set_each, step, step_of_a_dict
 from keys import Key, Unequal
 
@@ -153,10 +153,10 @@ def test_a_source_may_have_items_only() -> None:
         def items(self) -> Iterator[tuple[str, int]]:
             return iter([("a", 1)])
 
-    assert Hamt(OnlyItems()) == Hamt().update(OnlyItems()) == Hamt(a=1)  # type: ignore[arg-type]
-    assert Hamt(OnlyItems(), b=2) == Hamt(a=1, b=2)  # type: ignore[arg-type]
-    mutation: HamtMutation[str, int] = Hamt().mutate()
-    mutation.update(OnlyItems())  # type: ignore[arg-type]
+    assert Hamt(OnlyItems()) == Hamt().update(OnlyItems()) == Hamt(a=1)
+    assert Hamt(OnlyItems(), b=2) == Hamt(a=1, b=2)
+    mutation = Hamt[str, int]().mutate()
+    mutation.update(OnlyItems())
     assert mutation.finish() == Hamt(a=1)
 
 
@@ -626,7 +626,7 @@ def test_subscription() -> None:
 def test_a_map_is_a_mapping() -> None:
     assert isinstance(Hamt(), Mapping) and isinstance(Hamt(), Hashable)
     assert dict(Hamt(a=1)) == {**Hamt(a=1)} == {"a": 1}
-    assert (lambda **kwargs: kwargs)(**Hamt(a=1)) == {"a": 1}
+    assert dict(**Hamt(a=1)) == {"a": 1}
 
 
 if sys.version_info >= (3, 10):

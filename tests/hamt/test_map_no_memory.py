@@ -44,7 +44,7 @@ NAMES = [
 ]
 
 
-def changed(hamt: Hamt[int, int]) -> Hamt[int, int]:
+def changed(hamt: Hamt[int, int | None]) -> Hamt[int, int | None]:
     with hamt.mutate() as mutation:
         for number in range(0, 50, 9):
             mutation[number] = number

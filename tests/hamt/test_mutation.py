@@ -177,7 +177,7 @@ def test_any_value_may_be_stored(value: object) -> None:
 
 def test_the_default_of_pop_may_be_anything() -> None:
     for default in (None, KeyError, MISSING, mock.ANY):
-        assert Hamt().mutate().pop("a", default) is default
+        assert Hamt[str, int]().mutate().pop("a", default) is default
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,8 @@ def test_the_map_goes_its_own_way_meanwhile(pairs: Pairs, more_pairs: Pairs) -> 
         (lambda: Hamt().mutate() < Hamt().mutate(), "not supported between instances"),  # type: ignore[operator]
         (lambda: Hamt().mutate() | {}, "unsupported operand"),  # type: ignore[operator]
         (lambda: Hamt[str, int]().mutate().set("a"), "argument"),  # type: ignore[call-arg]
-        (lambda: Hamt().mutate().pop("a", 1, 2), "argument"),  # type: ignore[call-arg]
-        (lambda: Hamt().mutate().update({}, {}), "argument"),  # type: ignore[call-arg]
+        (lambda: Hamt().mutate().pop("a", 1, 2), "argument"),  # type: ignore[call-overload]
+        (lambda: Hamt().mutate().update({}, {}), "argument"),  # type: ignore[call-overload]
     ],
 )
 def test_refusals(call: Callable[[], object], text: str) -> None:
@@ -340,7 +340,7 @@ def test_no_reference_to_a_map_shows_a_later_change(size: int) -> None:
         mutation.pop(str(size - 1))
         mutation.update(items)
 
-    taken = [mutation.keys().mapping, iter(mutation), mutation.items(), weakref.ref(mutation.keys().mapping)]
+    taken: list[Any] = [mutation.keys().mapping, iter(mutation), mutation.items(), weakref.ref(mutation.keys().mapping)]
     change()
     assert taken[0] == items and list(taken[1]) == list(taken[0])
     assert dict(taken[2]) == items
@@ -511,7 +511,7 @@ def in_threads(count: int, work: Callable[[int], R]) -> list[R]:
 
 @pytest.mark.usefixtures("quick_switches")
 def test_two_threads_lose_no_change() -> None:
-    mutation = Hamt({Key(("old", index), index): "old" for index in range(64)}).mutate()
+    mutation = Hamt[Key, object]({Key(("old", index), index): "old" for index in range(64)}).mutate()
 
     def work(number: int) -> tuple[dict[Key, Any], set[Key]]:
         stored, removed = dict[Key, Any](), set[Key]()

@@ -276,9 +276,16 @@ def test_a_mutation_that_changes_nothing_gives_the_set_back() -> None:
         mutation.discard(3)
         mutation.update([1], elements)
     assert mutation.finish() is elements
-    for change in (mutation.add, mutation.discard, mutation.remove, mutation.update):
+    calls: list[Callable[[], object]] = [
+        lambda: mutation.add(1),
+        lambda: mutation.discard(3),
+        lambda: mutation.remove(1),
+        lambda: mutation.update([1]),
+        mutation.__enter__,
+    ]
+    for call in calls:
         with pytest.raises(ValueError, match="finished"):
-            change([1] if change == mutation.update else 1)  # type: ignore[operator]
+            call()
 
 
 def test_what_a_mutation_shows_and_refuses() -> None:
@@ -291,6 +298,11 @@ def test_what_a_mutation_shows_and_refuses() -> None:
     assert {1} not in mutation and mutation != {1} and mutation != HamtSet([1])
     with pytest.raises(KeyError):
         mutation.remove(2)
-    for call in (lambda: hash(mutation), lambda: HamtSetMutation(), lambda: pickle.dumps(mutation)):
+    calls: list[Callable[[], object]] = [
+        lambda: hash(mutation),
+        lambda: HamtSetMutation(),
+        lambda: pickle.dumps(mutation),
+    ]
+    for call in calls:
         with pytest.raises(TypeError):
             call()

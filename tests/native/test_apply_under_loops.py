@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import trio
@@ -42,7 +43,7 @@ def test_the_values_of_a_child_task() -> None:
 
 
 def test_what_a_child_had_set_when_it_failed_or_was_cancelled() -> None:
-    async def main() -> list[dict[object, object]]:
+    async def main() -> list[dict[ContextVar[Any], object]]:
         kept: list[Context] = []
         with pytest.raises(ZeroDivisionError):
             await asyncio.create_task(child(kept, ZeroDivisionError()))
