@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .trie_py import fold
-
 
 def dump(root: Any, count: int) -> str:
     return "\n".join([f"Hamt of {count}", *_lines(root, 1)])
@@ -30,6 +28,8 @@ def _lines(node: Any, depth: int) -> Iterator[str]:
 
 def check(root: Any, count: int) -> None:
     """Check invariants 1 to 6; only a kept old map shows whether a node was written again (7)."""
+    # Not above: the compiled twin needs nothing else of the reference.
+    from .trie_py import fold
 
     def require(invariant: int, holds: bool, what: str) -> None:
         if not holds:

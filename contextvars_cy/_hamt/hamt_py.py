@@ -9,8 +9,8 @@ from __future__ import annotations
 import builtins
 import itertools
 import sys
+from _thread import RLock  # threading's own does not work when the interpreter ends
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from threading import RLock
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, Union, final, overload
 

@@ -61,6 +61,7 @@ PORTION: Final = 64
 """How many slots a walk collects before it yields them."""
 MINE, BOTH, THEIRS = 1, 2, 4
 """What `combine` keeps: the entries whose key only the first tree has, both have, only the second has."""
+HASHES_ARE_WIDE: Final = sys.maxsize > 1 << 32
 COLLECTS_AT_ALLOCATION: Final = sys.version_info < (3, 12)
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
@@ -105,7 +106,7 @@ def unfold(folded: int) -> int:
     mixed ^= mixed >> 15 ^ mixed >> 30
     # The low half, which folding drops, makes the lowest bits differ, which a dict looks at.
     key_hash = (mixed << 32 | folded) * 0xF1DE83E19937733D & 0xFFFFFFFFFFFFFFFF
-    return key_hash - (key_hash >> 63 << 64) if sys.maxsize > 1 << 32 else folded
+    return key_hash - (key_hash >> 63 << 64) if HASHES_ARE_WIDE else folded
 
 
 def find(node: Node, folded: int, key: object, key_hash: int) -> Any:
