@@ -53,24 +53,24 @@ STATEMENTS = {
     "build": "Map(content)",
     "update": "m.update(batch)",
     "mutate": "for key, value in batch.items(): mutation[key] = value",
-    "mutate: new": "for key in fresh: mutation[key] = 1",
-    "mutate: same": "for key in some: mutation[key] = 1",
-    "mutate: del": "for key in some: del mutation[key]",
-    "mutate: pop": "for key in some: mutation[key] = mutation.pop(key) + '1'",
-    "mutate: pairs": "for key in fresh: mutation.update({key: 1})",
-    "mutate: reads": "for key in fresh: mutation[key] = 1; mutation.get(key); len(mutation)",
+    "mutate:new": "for key in fresh: mutation[key] = 1",
+    "mutate:same": "for key in some: mutation[key] = 1",
+    "mutate:del": "for key in some: del mutation[key]",
+    "mutate:pop": "for key in some: mutation[key] = mutation.pop(key) + '1'",
+    "mutate:pairs": "for key in fresh: mutation.update({key: 1})",
+    "mutate:reads": "for key in fresh: mutation[key] = 1; mutation.get(key); len(mutation)",
     "hash": "hash(m.set(key, 1))",
-    "tiny | big": "tiny.update(m)",
-    "few & big": "few & big",
-    "few <= big": "few <= big",
-    "big - few": "big - few",
+    "tiny+big": "tiny.update(m)",
+    "few&big": "few & big",
+    "few<=big": "few <= big",
+    "big-few": "big - few",
     "iterate": "for key, value in m.items(): pass",
     "equal": "m == twin",
     "diff": "diff(old, new)",
     "memory": "Map(content)",
 }
 MUTATIONS = [operation for operation in STATEMENTS if operation.startswith("mutate")]
-SETS = ["few & big", "few <= big", "big - few"]
+SETS = ["few&big", "few<=big", "big-few"]
 NO_MUTATION: dict[str, str | None] = dict.fromkeys(MUTATIONS)
 NO_SETS: dict[str, str | None] = dict.fromkeys(SETS)
 HAMT = {"diff": "old.diff(new)"}
@@ -85,7 +85,7 @@ RPDS = {
 PYRSISTENT = {
     **NO_MUTATION,
     "delete": "for key in keys: m.remove(key)",
-    **{name: STATEMENTS[name] for name in ("mutate", "mutate: new", "mutate: same", "mutate: del")},
+    **{name: STATEMENTS[name] for name in ("mutate", "mutate:new", "mutate:same", "mutate:del")},
 }
 SPORK = {
     **NO_MUTATION,
@@ -93,19 +93,19 @@ SPORK = {
     "delete": "for key in keys: m.dissoc(key)",
     "update": "m | batch",
     "mutate": "for key, value in batch.items(): mutation.assoc_mut(key, value)",
-    "mutate: new": "for key in fresh: mutation.assoc_mut(key, 1)",
-    "mutate: same": "for key in some: mutation.assoc_mut(key, 1)",
-    "mutate: del": "for key in some: mutation.dissoc_mut(key)",
+    "mutate:new": "for key in fresh: mutation.assoc_mut(key, 1)",
+    "mutate:same": "for key in some: mutation.assoc_mut(key, 1)",
+    "mutate:del": "for key in some: mutation.dissoc_mut(key)",
     "hash": "hash(m.assoc(key, 1))",
-    "tiny | big": "tiny | m",
+    "tiny+big": "tiny | m",
     # As with rpds.
     "memory": None,
 }
 PCOLLECTIONS = {
     **NO_MUTATION,
-    **{name: STATEMENTS[name] for name in ("mutate", "mutate: new", "mutate: same", "mutate: del")},
+    **{name: STATEMENTS[name] for name in ("mutate", "mutate:new", "mutate:same", "mutate:del")},
 }
-DICT = {**NO_MUTATION, "set": None, "delete": None, "update": "m | batch", "hash": None, "tiny | big": "tiny | m"}
+DICT = {**NO_MUTATION, "set": None, "delete": None, "update": "m | batch", "hash": None, "tiny+big": "tiny | m"}
 IMPLEMENTATIONS = {
     "cython": Implementation("contextvars_cy._hamt.hamt_cy:Hamt", "contextvars_cy", HAMT, set="contextvars_cy:HamtSet"),
     "pure": Implementation("contextvars_cy._hamt.hamt_py:Hamt", "contextvars_cy", HAMT),
@@ -235,7 +235,7 @@ def prepare(keys: str, size: int, names: Sequence[str]) -> tuple[dict[str, dict[
     items = dict.fromkeys(STATEMENTS, size)
     items.update(get=len(shared["keys"]), set=len(shared["changes"]), delete=len(shared["keys"]))
     items.update(update=tenth, **dict.fromkeys(MUTATIONS, tenth))
-    items.update(dict.fromkeys(["tiny | big", *SETS], hundredth))
+    items.update(dict.fromkeys(["tiny+big", *SETS], hundredth))
     return namespaces, items
 
 
