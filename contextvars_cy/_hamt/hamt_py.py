@@ -861,10 +861,11 @@ class HamtMutation(Sealed, Generic[K, V]):
             return self._test_and_store(hamt, changed)
 
     def _test_and_store(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
-        if self._hamt is not hamt or self._finished:
-            return False
-        self._hamt = changed
-        return True
+        # In this order: where Python 3.10 jumps, another thread may come between.
+        if not self._finished and self._hamt is hamt:
+            self._hamt = changed
+            return True
+        return False
 
 
 Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]
