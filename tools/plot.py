@@ -30,6 +30,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "immutables-py": {"color": "#56B4E9", "marker": "v"},
     "rpds": {"color": "#009E73", "marker": "D"},
     "pyrsistent": {"color": "#CC79A7", "marker": "P"},
+    "spork": {"color": "#F0E442", "marker": "*"},
+    "pcollections": {"color": "#999999", "marker": "h"},
     "dict": {"color": "#000000", "marker": "x"},
     "cython-thread": {"color": "#D55E00", "marker": "o"},
     "cython-native": {"color": "#0072B2", "marker": "o"},
