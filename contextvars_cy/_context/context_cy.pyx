@@ -21,6 +21,7 @@ from .._hamt.trie_cy cimport (
     decref,
     find_identical,
     fold,
+    has_references,
     owned,
     sole_slot,
     sole_with_entry,
@@ -84,7 +85,6 @@ cdef extern from "objects.h":
         pass
     PyObject *allocate(PyTypeObject *kind, free_list *freed) except NULL
     void release(PyObject *freed, free_list *kept) noexcept
-    bint is_sole(PyObject *thing, Py_ssize_t count) noexcept
     int raise_pending() except -1
     PyObject *referent_of(PyObject *reference) noexcept
     # From a pointer that owns a reference.
@@ -1032,9 +1032,9 @@ cdef inline PyObject *_sole_snapshot(PyObject *place, Py_ssize_t count) noexcept
     cdef PyObject *snapshot = (
         native_snapshot_held_by(place, &alone) if NATIVE else <PyObject *>(<Context>place)._snapshot
     )
-    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt) or not is_sole(snapshot, count):
+    if snapshot is NULL or not alone or not is_type(snapshot, <PyTypeObject *>Hamt):
         return NULL
-    return snapshot
+    return snapshot if has_references(snapshot, count) else NULL
 
 
 cdef bint _exchange(PyObject *place, Hamt expected, Hamt changed) except -1:

@@ -41,15 +41,6 @@ static inline PyObject *vectorcall_of(PyObject *callable, PyObject *const *args,
     return PyObject_Vectorcall(callable, args, count, names);
 }
 
-/* Without the GIL a count proves nothing. */
-static inline int is_sole(PyObject *thing, Py_ssize_t count) {
-#ifndef Py_GIL_DISABLED
-    return Py_REFCNT(thing) == count;
-#else
-    return 0;
-#endif
-}
-
 /* The referent of a weak reference, owned; NULL if it is gone. */
 static inline PyObject *referent_of(PyObject *reference) {
     PyObject *referent;

@@ -29,7 +29,7 @@ def _lines(node: Any, depth: int) -> Iterator[str]:
 def check(root: Any, count: int) -> None:
     """Check invariants 1 to 6; only a kept old map shows whether a node was written again (7)."""
     # Not above: the compiled twin needs nothing else of the reference.
-    from .trie_py import fold
+    from .trie_py import fold, same_key
 
     def require(invariant: int, holds: bool, what: str) -> None:
         if not holds:
@@ -61,15 +61,11 @@ def check(root: Any, count: int) -> None:
             place = prefix | position << 5 * depth
             require(5, (folded ^ place) & ((1 << 5 * (depth + 1)) - 1) == 0, f"key {key!r} is out of its hash's place")
         for index, (key, _) in enumerate(entries):
-            require(6, not any(_is_same(key, other) for other, _ in entries[:index]), f"key {key!r} twice")
+            require(6, not any(same_key(key, other) for other, _ in entries[:index]), f"key {key!r} twice")
         return len(entries)
 
     size = visit(root, 0, 0)
     require(2, size == count, f"{size} entries where the map counts {count}")
-
-
-def _is_same(key: object, other: object) -> bool:
-    return key is other or hash(key) == hash(other) and bool(key == other)
 
 
 def _is_collision(node: Any) -> bool:

@@ -134,8 +134,7 @@ cdef class Hamt:
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
         """
-        cdef Py_hash_t key_hash = hash(key)
-        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
+        cdef PyObject *value = look_up(self, key)
         if value is NULL:
             return MISSING, False
         return <object>value, True
@@ -146,8 +145,7 @@ cdef class Hamt:
         >>> Hamt(a=1).get("a"), Hamt().get("a", 0)
         (1, 0)
         """
-        cdef Py_hash_t key_hash = hash(key)
-        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
+        cdef PyObject *value = look_up(self, key)
         return default if value is NULL else <object>value
 
     def set(self, key, value, /):
@@ -294,15 +292,13 @@ cdef class Hamt:
         return self._updated(items)
 
     def __getitem__(self, key):
-        cdef Py_hash_t key_hash = hash(key)
-        cdef PyObject *value = find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash)
+        cdef PyObject *value = look_up(self, key)
         if value is NULL:
             raise KeyError(key)
         return <object>value
 
     def __contains__(self, key):
-        cdef Py_hash_t key_hash = hash(key)
-        return find(<Node *>self._root, fold(key_hash), <PyObject *>key, key_hash) is not NULL
+        return look_up(self, key) is not NULL
 
     def __len__(self):
         return self._count
@@ -419,14 +415,18 @@ cdef class Hamt:
 
 
 cdef bint _has_items(Hamt hamt, object items) except -1:
-    cdef Py_hash_t key_hash
     cdef PyObject *mine
     for key, value in items.items():
-        key_hash = hash(key)
-        mine = find(<Node *>hamt._root, fold(key_hash), <PyObject *>key, key_hash)
+        mine = look_up(hamt, key)
         if mine is NULL or not compare_objects(mine, <PyObject *>value, 2):
             return False
     return True
+
+
+cdef inline PyObject *look_up(Hamt hamt, object key) except? NULL:
+    # Borrowed; NULL without an exception if the key is missing.
+    cdef Py_hash_t key_hash = hash(key)
+    return find(<Node *>hamt._root, fold(key_hash), <PyObject *>key, key_hash)
 
 
 cdef inline bint is_sole(Hamt hamt) noexcept:
@@ -710,8 +710,7 @@ cdef class HamtItems(_SetView):
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         key, value = item
-        cdef Py_hash_t key_hash = hash(key)
-        mine = self._mapping._find(key, fold(key_hash), key_hash)
+        mine = self._mapping.get(key, ABSENT)
         return mine is not ABSENT and (value is mine or bool(value == mine))
 
     def __iter__(self):
@@ -896,8 +895,7 @@ cdef class HamtMutation:
 
     cdef inline object _find(self, object key):
         cdef Hamt hamt = self._now()
-        cdef Py_hash_t key_hash = hash(key)
-        cdef PyObject *value = find(<Node *>hamt._root, fold(key_hash), <PyObject *>key, key_hash)
+        cdef PyObject *value = look_up(hamt, key)
         return ABSENT if value is NULL else <object>value
 
     cdef int _store(self, object key, object value) except -1:

@@ -151,8 +151,7 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         >>> Hamt().find("a")
         (<Token.MISSING>, False)
         """
-        key_hash = hash(key)
-        value = find(self._root, fold(key_hash), key, key_hash)
+        value: Any = self.get(key, ABSENT)
         if value is ABSENT:
             return MISSING, False
         return value, True
@@ -458,8 +457,7 @@ class Hamt(Sealed, _Mapping[K, V_co]):
 
 def _has_items(hamt: Hamt[Any, Any], items: Any) -> bool:
     for key, value in items.items():
-        key_hash = hash(key)
-        mine = find(hamt._root, fold(key_hash), key, key_hash)
+        mine = hamt.get(key, ABSENT)
         if mine is ABSENT or not same_value(mine, value):
             return False
     return True
@@ -647,8 +645,7 @@ class HamtItems(_SetView, Sealed, ItemsView[K_co, V_co]):
         if not isinstance(item, tuple) or len(item) != 2:
             return False
         key, value = item
-        key_hash = hash(key)
-        mine = self._mapping._find(key, fold(key_hash), key_hash)
+        mine: Any = self._mapping.get(key, ABSENT)
         return mine is not ABSENT and (value is mine or bool(value == mine))
 
     def __repr__(self) -> str:

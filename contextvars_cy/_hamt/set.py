@@ -105,7 +105,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
         """
         result = self
         for other in others:
-            if type(other) is not HamtSet and isinstance(other, Set) and len(other) > len(result):
+            if type(other) is not HamtSet and _is_set(other) and len(other) > len(result):
                 result = result.difference([element for element in result if element not in other])
             else:
                 result = result._with(result._hamt._common(HamtSet(other)._hamt))
@@ -124,7 +124,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
             if type(other) is HamtSet:
                 result = result._with(result._hamt._without(other._hamt))
                 continue
-            if isinstance(other, Set) and len(other) > len(result):
+            if _is_set(other) and len(other) > len(result):
                 other = [element for element in result if element in other]
             with result.mutate() as mutation:
                 for element in other:
@@ -161,7 +161,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
         """
         if type(other) is HamtSet:
             return other._hamt._is_within(self._hamt)
-        if isinstance(other, Set) and len(other) > len(self):
+        if _is_set(other) and len(other) > len(self):
             return False
         return all(element in self for element in other)
 

@@ -177,25 +177,24 @@ cdef bint make_change(Change *change, PyObject **root, PyObject *key, PyObject *
             track_upwards(change, level)
         decref(old)
         return True
-    old, holder[0] = holder[0], <PyObject *>made
-    if change.gain:
-        move_slots(made, node, index, 0, 2)
-        made.slots[index], made.slots[index + 1] = own(key), own(value)
-        made_of(made, node, index, 2)
-    elif change.drop:
-        move_slots(made, node, index, 2, 0)
-        made_of(made, node, index, 0)
-        key, value = node.slots[index], node.slots[index + 1]
-        free_shell(node)
-        decref(key)
-        decref(value)
-        return True
+    # Filled before it stands in the tree.
+    if change.gain or change.drop:
+        move_slots(made, node, index, change.drop, change.gain)
+        if change.gain:
+            made.slots[index], made.slots[index + 1] = own(key), own(value)
+        made_of(made, node, index, change.gain)
+    holder[0] = <PyObject *>made
     if is_tracked(<PyObject *>made):
         track_upwards(change, level - 1)
     if change.gain:
         free_shell(node)
+    elif change.drop:
+        key, value = node.slots[index], node.slots[index + 1]
+        free_shell(node)
+        decref(key)
+        decref(value)
     else:
-        decref(old)
+        decref(<PyObject *>node)
     return True
 
 
@@ -339,13 +338,39 @@ cdef bint equal(Node *node, Node *other) except -1:
     return True
 
 
+# Goes through a node's parts in the order of their positions.
+cdef struct Cursor:
+    Node *node
+    Py_ssize_t entry
+    Py_ssize_t child
+
+
+cdef inline Cursor cursor_of(Node *node) noexcept:
+    cdef Cursor cursor
+    cursor.node, cursor.entry, cursor.child = node, 0, size_of(node)
+    return cursor
+
+
+cdef inline PyObject *next_part(Cursor *cursor, uint32_t bit, PyObject **key) noexcept:
+    # The child at the position, or the value of the entry there and its key, or NULL.
+    key[0] = NULL
+    if cursor.node.entries & bit:
+        key[0] = cursor.node.slots[cursor.entry]
+        cursor.entry += 2
+        return cursor.node.slots[cursor.entry - 1]
+    if cursor.node.children & bit:
+        cursor.child -= 1
+        return cursor.node.slots[cursor.child]
+    return NULL
+
+
 cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, dict changed) except -1:
     if node is other:
         return 0
     if shift > LAST_SHIFT:
         return compare_collisions(node, other, added, removed, changed)
     cdef uint32_t rest = node.entries | node.children | other.entries | other.children, bit
-    cdef Py_ssize_t index = 0, other_index = 0, child = size_of(node), other_child = size_of(other)
+    cdef Cursor cursor = cursor_of(node), other_cursor = cursor_of(other)
     cdef PyObject *key
     cdef PyObject *part
     cdef PyObject *other_key
@@ -354,19 +379,7 @@ cdef int compare(Node *node, Node *other, int shift, dict added, dict removed, d
     while rest:
         bit = rest & -rest
         rest ^= bit
-        key = part = other_key = other_part = NULL
-        if node.entries & bit:
-            key, part = node.slots[index], node.slots[index + 1]
-            index += 2
-        elif node.children & bit:
-            child -= 1
-            part = node.slots[child]
-        if other.entries & bit:
-            other_key, other_part = other.slots[other_index], other.slots[other_index + 1]
-            other_index += 2
-        elif other.children & bit:
-            other_child -= 1
-            other_part = other.slots[other_child]
+        part, other_part = next_part(&cursor, bit, &key), next_part(&other_cursor, bit, &other_key)
         if part is other_part and key is other_key:
             continue
         if part is NULL:
@@ -424,7 +437,7 @@ cdef int combine(Node *node, Node *other, int shift, int kept, Tally tally, Part
     cdef Replacement new
     cdef Part kept_part
     cdef uint32_t rest = node.entries | node.children | other.entries | other.children, bit
-    cdef Py_ssize_t index = 0, other_index = 0, child = size_of(node), other_child = size_of(other)
+    cdef Cursor cursor = cursor_of(node), other_cursor = cursor_of(other)
     cdef PyObject *key
     cdef PyObject *part
     cdef PyObject *other_key
@@ -444,19 +457,7 @@ cdef int combine(Node *node, Node *other, int shift, int kept, Tally tally, Part
         while rest:
             bit = rest & -rest
             rest ^= bit
-            key = part = other_key = other_part = NULL
-            if node.entries & bit:
-                key, part = node.slots[index], node.slots[index + 1]
-                index += 2
-            elif node.children & bit:
-                child -= 1
-                part = node.slots[child]
-            if other.entries & bit:
-                other_key, other_part = other.slots[other_index], other.slots[other_index + 1]
-                other_index += 2
-            elif other.children & bit:
-                other_child -= 1
-                other_part = other.slots[other_child]
+            part, other_part = next_part(&cursor, bit, &key), next_part(&other_cursor, bit, &other_key)
             if part is NULL:
                 keep_part(&kept_part, kept & THEIRS, other_key, other_part)
             elif other_part is NULL:
@@ -537,7 +538,7 @@ cdef int combine_collisions(Node *node, Node *other, int kept, Tally tally, Part
                 slots += (<object>node.slots[index], <object>other.slots[found + 1])
     if kept & THEIRS:
         for index in range(0, size_of(other), 2):
-            if index_in_collision(node, other.slots[index], hash_of(other.slots[index])) < 0:
+            if is_missing(node, other.slots[index]):
                 slots += (<object>other.slots[index], <object>other.slots[index + 1])
     is_same = len(slots) == size_of(node)
     for index in range(len(slots)):
@@ -566,7 +567,7 @@ cdef bint is_within(Node *node, Node *other, int shift) except -1:
         return True
     if shift > LAST_SHIFT:
         for index in range(0, size_of(node), 2):
-            if index_in_collision(other, node.slots[index], hash_of(node.slots[index])) < 0:
+            if is_missing(other, node.slots[index]):
                 return False
         return True
     if rest & ~(other.entries | other.children) or node.children & other.entries:
@@ -605,7 +606,7 @@ cdef bint is_apart(Node *node, Node *other, int shift) except -1:
         return size_of(node) == 0
     if shift > LAST_SHIFT:
         for index in range(0, size_of(node), 2):
-            if index_in_collision(other, node.slots[index], hash_of(node.slots[index])) >= 0:
+            if not is_missing(other, node.slots[index]):
                 return False
         return True
     while rest:
@@ -657,6 +658,10 @@ cdef Py_ssize_t index_in_collision(Node *node, PyObject *key, Py_hash_t key_hash
         if same_key(node.slots[index], key, key_hash):
             return index
     return -1
+
+
+cdef inline bint is_missing(Node *node, PyObject *key) except -1:
+    return index_in_collision(node, key, hash_of(key)) < 0
 
 
 cdef object join(
@@ -964,7 +969,7 @@ cdef int compare_collisions(Node *node, Node *other, dict added, dict removed, d
         elif not same_value(node.slots[index + 1], other.slots[found + 1]):
             changed[<object>node.slots[index]] = <object>node.slots[index + 1], <object>other.slots[found + 1]
     for index in range(0, size_of(other), 2):
-        if index_in_collision(node, other.slots[index], hash_of(other.slots[index])) < 0:
+        if is_missing(node, other.slots[index]):
             added[<object>other.slots[index]] = <object>other.slots[index + 1]
     return 0
 

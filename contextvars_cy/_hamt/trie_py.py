@@ -230,17 +230,13 @@ def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:
 
     The dict's keys are distinct already, so they are compared only with those of the tree.
     """
-    items = [(fold(key_hash), key, value, key_hash) for key, value, key_hash in hashed(changes)]
+    # A list, because another thread, or a key's `__hash__`, may change the dict meanwhile.
+    items = [(fold(key_hash := hash(key)), key, value, key_hash) for key, value in list(changes.items())]
     if not items:
         return root, 0
     if not root[2]:
         return subtree_of(items, 0), len(items)
     return subtree_with(root, items, 0)
-
-
-def hashed(changes: dict[Any, Any]) -> list[tuple[Any, Any, int]]:
-    # Another thread, or a key's `__hash__`, may change the dict meanwhile.
-    return [(key, value, hash(key)) for key, value in list(changes.items())]
 
 
 def equal(node: Node, other: Node) -> bool:

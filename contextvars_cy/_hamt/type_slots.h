@@ -29,10 +29,6 @@ static inline int publish_type(PyObject *type, PyObject *package, newfunc called
     return 0;
 }
 
-static inline void be_no_sequence(PyObject *type) {
-    ((PyTypeObject *)type)->tp_as_sequence->sq_item = NULL;
-}
-
 /* Make a method of the type take its arguments as they come. */
 static inline int replace_method(PyObject *type, const char *name, void *function, int flags) {
     PyObject *names = ((PyTypeObject *)type)->tp_dict, *key = PyUnicode_FromString(name), *method;

@@ -72,6 +72,8 @@ STATEMENTS = {
 MUTATIONS = [operation for operation in STATEMENTS if operation.startswith("mutate")]
 SETS = ["few&big", "few<=big", "big-few"]
 NO_MUTATION: dict[str, str | None] = dict.fromkeys(MUTATIONS)
+# For mutations that have no `pop`, `update` or `get` of their own.
+LIKE_A_DICT = {operation: STATEMENTS[operation] for operation in ("mutate", "mutate:new", "mutate:same", "mutate:del")}
 NO_SETS: dict[str, str | None] = dict.fromkeys(SETS)
 HAMT = {"diff": "old.diff(new)"}
 RPDS = {
@@ -85,7 +87,7 @@ RPDS = {
 PYRSISTENT = {
     **NO_MUTATION,
     "delete": "for key in keys: m.remove(key)",
-    **{name: STATEMENTS[name] for name in ("mutate", "mutate:new", "mutate:same", "mutate:del")},
+    **LIKE_A_DICT,
 }
 SPORK = {
     **NO_MUTATION,
@@ -103,7 +105,7 @@ SPORK = {
 }
 PCOLLECTIONS = {
     **NO_MUTATION,
-    **{name: STATEMENTS[name] for name in ("mutate", "mutate:new", "mutate:same", "mutate:del")},
+    **LIKE_A_DICT,
 }
 DICT = {**NO_MUTATION, "set": None, "delete": None, "update": "m | batch", "hash": None, "tiny+big": "tiny | m"}
 IMPLEMENTATIONS = {
