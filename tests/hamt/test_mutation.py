@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from contextvars_cy import MISSING, Hamt, HamtMutation
 from histories import KEYS, PLACES, of_any_length
+from interpreters import counts_on_the_gil
 from keys import Key, Watch, WatchedKey
 
 T = TypeVar("T")
@@ -509,6 +510,7 @@ def in_threads(count: int, work: Callable[[int], R]) -> list[R]:
         return list(executor.map(begin, range(count)))
 
 
+@counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_two_threads_lose_no_change() -> None:
     mutation = Hamt[Key, object]({Key(("old", index), index): "old" for index in range(64)}).mutate()
@@ -534,6 +536,7 @@ def test_two_threads_lose_no_change() -> None:
     assert not any(key in hamt for key in removed | more_removed)
 
 
+@counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_four_threads_lose_no_set() -> None:
     mutation = Hamt[str, int]().mutate()
@@ -548,6 +551,7 @@ def test_four_threads_lose_no_set() -> None:
     assert hamt == Hamt({f"{number} {index}": index for number in range(4) for index in range(2000)})
 
 
+@counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_a_thread_that_reads_sees_what_the_other_does_not_touch() -> None:
     keys = [Key(number, number % 8) for number in range(64)]
@@ -567,6 +571,7 @@ def test_a_thread_that_reads_sees_what_the_other_does_not_touch() -> None:
     assert all(hamt[key] == 1 for key in keys[:32])
 
 
+@counts_on_the_gil
 @pytest.mark.usefixtures("quick_switches")
 def test_of_two_threads_that_finish_both_get_the_one_map() -> None:
     for _ in range(50):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers import run_python
+from interpreters import threads_outlive_their_interpreter
 
 BEGIN = """
 import atexit, sys, threading, time
@@ -105,11 +106,12 @@ with context, var.set(1):
 """,
 }
 TIMES = 3
+MARKS = {"daemon threads run in Contexts": threads_outlive_their_interpreter}
 
 
 @pytest.mark.parametrize("host", ["native", "thread"])
 @pytest.mark.parametrize("backend", ["pure", "cython"])
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", [pytest.param(name, marks=MARKS.get(name, ())) for name in PROGRAMS])
 def test_the_exit_is_silent(program: str, backend: str, host: str, tmp_path: Path) -> None:
     env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host}
     for _ in range(TIMES):

@@ -29,6 +29,10 @@ needs_room_to_leave = pytest.mark.skipif(
     not CPYTHON,
     reason="leaving a Context is Python code here, and needs room",
 )
+threads_outlive_their_interpreter = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 10),
+    reason="a thread that still wants the GIL then ends CPython 3.10 itself, one time in 150, with its own Contexts too",
+)
 needs_the_usual_frames = pytest.mark.skipif(SANITIZED, reason="sanitized frames are larger than the stack allows for")
 needs_room_at_the_end = pytest.mark.skipif(TRACED, reason="where the stack ends, the tracing has no room")
 too_long_to_trace = pytest.mark.skipif(TRACED, reason="the tracing makes minutes of it")
