@@ -23,11 +23,11 @@ show_missing = true
 exclude_also =
     if TYPE_CHECKING:
     @overload
-    # What cannot be seen: decorators of methods, heads of inline functions, and a `finally` reached by an error or a
-    # return, which Cython traces not.
+    # What cannot be seen: decorators of methods, heads of functions, and a `finally` reached by an error or a return,
+    # which Cython traces not.
     @cython.critical_section
     (_end|Py_ReprLeave|_leave|let_go)\(.*\)$
-    cdef inline .*:$
+    cdef .*\).*:$
     # What is only run without memory, by tests that cannot be traced.
     raise MemoryError
 END

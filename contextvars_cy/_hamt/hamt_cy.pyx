@@ -786,7 +786,7 @@ cdef class HamtMutation:
         True
         """
         cdef Hamt hamt
-        self._unfinished()
+        self._refuse_finished()
         if type(source) is not Hamt or items:
             source = _as_dict(source, items)
             if len(<dict>source) == 1:
@@ -859,7 +859,7 @@ cdef class HamtMutation:
         return iterate(self._now(), KEYS)
 
     def __enter__(self):
-        self._unfinished()
+        self._refuse_finished()
         return self
 
     def __exit__(self, *exception):
@@ -889,9 +889,13 @@ cdef class HamtMutation:
         return hamt
 
     cdef inline Hamt _unfinished(self):
+        self._refuse_finished()
+        return self._now()
+
+    cdef inline int _refuse_finished(self) except -1:
         if self._finished:
             raise ValueError("the mutation has been finished; call mutate() on a map for another one")
-        return self._now()
+        return 0
 
     cdef inline object _find(self, object key):
         cdef Hamt hamt = self._now()
@@ -899,10 +903,13 @@ cdef class HamtMutation:
         return ABSENT if value is NULL else <object>value
 
     cdef int _store(self, object key, object value) except -1:
-        cdef Hamt hamt = self._unfinished()
-        cdef Py_hash_t key_hash = hash(key)
-        cdef uint32_t folded = fold(key_hash)
+        cdef Hamt hamt
+        cdef Py_hash_t key_hash
+        cdef uint32_t folded
         cdef Change change
+        self._refuse_finished()
+        key_hash = hash(key)
+        folded = fold(key_hash)
         while True:
             hamt = self._unfinished()
             prepare_assoc(
@@ -914,10 +921,13 @@ cdef class HamtMutation:
                 return 0
 
     cdef object _take(self, object key, object default):
-        cdef Hamt hamt = self._unfinished()
-        cdef Py_hash_t key_hash = hash(key)
-        cdef uint32_t folded = fold(key_hash)
+        cdef Hamt hamt
+        cdef Py_hash_t key_hash
+        cdef uint32_t folded
         cdef Change change
+        self._refuse_finished()
+        key_hash = hash(key)
+        folded = fold(key_hash)
         while True:
             hamt = self._unfinished()
             prepare_dissoc(&change, <Node *>hamt._root, folded, <PyObject *>key, key_hash, is_sole(hamt))

@@ -5,7 +5,8 @@
 #include <Python.h>
 #include <stdint.h>
 
-/* A reference to the root keeps every node below alive, since none is ever written again: walks borrow. */
+/* A reference to the root keeps every node below alive and as it is, so walks borrow: only nodes that nothing but one
+   mutation can reach are written again. */
 typedef struct {
     PyObject_VAR_HEAD
     uint32_t entries;

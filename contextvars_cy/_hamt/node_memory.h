@@ -141,6 +141,20 @@ static inline void hamt_move_slots(hamt_node *to, hamt_node *from, Py_ssize_t at
     memcpy(to->slots + at + gain, from->slots + at + drop, (Py_SIZE(from) - at - drop) * sizeof(PyObject *));
 }
 
+/* Whether a node loses an entry where it stands. At every power of two it moves instead, so that more than half of its
+   memory is always in use. */
+static inline int hamt_shrinks(Py_ssize_t size) {
+    return (size ^ (size - 2)) < (size & (size - 2));
+}
+
+/* Close the gap of an entry whose references the caller took. */
+static inline void hamt_shrink(hamt_node *node, uint32_t bit, Py_ssize_t at) {
+    Py_ssize_t size = Py_SIZE(node) - 2;
+    node->entries ^= bit;
+    memmove(node->slots + at, node->slots + at + 2, (size - at) * sizeof(PyObject *));
+    Py_SET_SIZE(node, size);
+}
+
 /* A node that takes over another one's references, with `gain` slots, for the caller to fill, in the place of `drop`
    slots from `at`. NULL if other code holds that node, or no node of the size was kept: this allocates nothing, so that
    no user code runs in the middle. */

@@ -44,6 +44,8 @@ cdef extern from "node_memory.h":
     void move_slots "hamt_move_slots"(
         Node *to, Node *source, Py_ssize_t at, Py_ssize_t drop, Py_ssize_t gain
     ) noexcept
+    bint shrinks "hamt_shrinks"(Py_ssize_t size) noexcept
+    void shrink "hamt_shrink"(Node *node, uint32_t bit, Py_ssize_t at) noexcept
     PyObject *made_of "hamt_finished"(Node *node, Node *source, Py_ssize_t at, Py_ssize_t gain) noexcept
     # Declared with pointers, so that passing them counts no references.
     void free_node "hamt_free_node"(Node *node) noexcept
@@ -137,7 +139,8 @@ cdef int prepare_dissoc(
     cdef Py_ssize_t index = change.indexes[depth]
     if depth == 0 or node.children or size_of(node) > 4:
         if change.sole > depth:
-            change.made = new_node(node.entries ^ change.bit, node.children, size_of(node) - 2)
+            if not shrinks(size_of(node)):
+                change.made = new_node(node.entries ^ change.bit, node.children, size_of(node) - 2)
             change.drop = 2
             return 0
         made = spliced(node, node.entries ^ change.bit, node.children, index, 2, 0)
@@ -171,11 +174,17 @@ cdef bint make_change(Change *change, PyObject **root, PyObject *key, PyObject *
     if sole_nodes(change) != change.sole:
         drop_change(change)
         return False
-    if made is NULL:
+    if made is NULL and not change.drop:
         old, node.slots[index + 1] = node.slots[index + 1], own(value)
         if is_followed(value):
             track_upwards(change, level)
         decref(old)
+        return True
+    if made is NULL:
+        key, value = node.slots[index], node.slots[index + 1]
+        shrink(node, change.bit, index)
+        decref(key)
+        decref(value)
         return True
     # Filled before it stands in the tree.
     if change.gain or change.drop:
@@ -207,10 +216,12 @@ cdef int track_upwards(Change *change, int level) noexcept:
 
 
 cdef int drop_change(Change *change) noexcept:
+    if change.made is NULL:
+        return 0
     if change.gain or change.drop:
         free_shell(change.made)
     else:
-        xdecref(<PyObject *>change.made)
+        decref(<PyObject *>change.made)
     return 0
 
 

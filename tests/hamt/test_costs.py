@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import operator
+import tracemalloc
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -141,6 +142,23 @@ def test_a_set_that_is_not_equal_shows_it_early() -> None:
     watch.restart()
     assert elements != others and others != elements
     assert watch.calls < 10
+
+
+@pytest.mark.skipif(not CPYTHON, reason="only CPython tells how much memory is in use")
+def test_a_mutation_that_deletes_needs_no_more_memory_than_the_map() -> None:
+    keys = numbers(10_000)
+    tracemalloc.start()
+    try:
+        hamt = Hamt.fromkeys(keys)
+        size = tracemalloc.get_traced_memory()[0]
+        mutation = hamt.mutate()
+        tracemalloc.reset_peak()
+        for key in keys:
+            del mutation[key]
+        assert tracemalloc.get_traced_memory()[1] <= 2 * size
+    finally:
+        tracemalloc.stop()
+    assert len(mutation) == 0 and len(hamt) == len(keys)
 
 
 # ---- hashes ----

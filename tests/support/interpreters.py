@@ -31,7 +31,7 @@ needs_room_to_leave = pytest.mark.skipif(
 )
 threads_outlive_their_interpreter = pytest.mark.skipif(
     sys.version_info[:2] == (3, 10),
-    reason="a thread that still wants the GIL then ends CPython 3.10 itself, one time in 150, with its own Contexts too",
+    reason="with its own Contexts too, CPython 3.10 crashes once in 150 ends at which threads run",
 )
 needs_the_usual_frames = pytest.mark.skipif(SANITIZED, reason="sanitized frames are larger than the stack allows for")
 needs_room_at_the_end = pytest.mark.skipif(TRACED, reason="where the stack ends, the tracing has no room")
