@@ -52,12 +52,15 @@ def values_in_a_line(values: Iterable[tuple[str, object]]) -> str:
 
 def in_a_line(texts: Iterable[str], count: int) -> str:
     """As many of these texts as a line holds, and how many there are beside them."""
-    line = ""
-    for index, text in enumerate(texts):
-        if line and len(line) + len(text) > LINE_WIDTH:
-            return f"{line}, and {count - index} more"
-        line += f", {text}" if line else text
-    return line
+    shown: list[str] = []
+    length = 0
+    for text in texts:
+        if shown and length + len(text) > LINE_WIDTH:
+            shown.append(f"and {count - len(shown)} more")
+            break
+        shown.append(text)
+        length += len(text) + 2
+    return ", ".join(shown)
 
 
 def _shown(pair: tuple[str, object]) -> str:

@@ -76,6 +76,7 @@ def test_an_assignment_shows_its_variables() -> None:
         assert without_address(assignment) == "<Assignment of {first, second}>"
     assert without_address(assignment) == "<Assignment undone of {first, second}>"
     assert without_address(assign({})) == "<Assignment of {}>"
+    assert without_address(assign({ContextVar(""): 1, FIRST: 2})) == "<Assignment of {, first}>"
 
 
 def test_a_local_shows_the_attributes_of_the_current_context() -> None:
