@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ version = release = contextvars_cy.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 highlight_language = "text"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 add_module_names = False
-maximum_signature_line_length = 90
+# Of the line with the full names of types; the site shows shorter ones.
+maximum_signature_line_length = 170
 toc_object_entries_show_parents = "hide"
 # What stands in backticks in a docstring: a link if it is a public name, else code.
 default_role = "py:obj"
@@ -35,6 +40,25 @@ nitpick_ignore_regex = [
     ("py:class", r"(.+\.)?([DKPRTV]|Ts)2?(_co)?(\.(kw)?args)?"),
     ("py:class", r"(.+\.)?(HamtIterator|HasItems|HasKeys|Source|_Kind)"),
 ]
+
+
+PROJECTS = {
+    "CPython": "python/cpython",
+    "FastAPI": "fastapi/fastapi",
+    "Starlette": "Kludex/starlette",
+    "dask": "dask/dask",
+}
+
+
+def link_issues(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """In docstrings, which are read without links elsewhere."""
+
+    def link(found: re.Match[str]) -> str:
+        url = f"https://github.com/{PROJECTS[found['project']]}/issues"
+        return found["text"] + re.sub(r"\d+", lambda number: f"`{number[0]} <{url}/{number[0]}>`__", found["numbers"])
+
+    pattern = rf"(?P<text>(?P<project>{'|'.join(PROJECTS)})\s+(?:issues?|pull request)\s+)(?P<numbers>\d+(?: and \d+)*)"
+    lines[:] = re.sub(pattern, link, "\n".join(lines)).split("\n")
 
 
 def without_constructor(
@@ -49,5 +73,6 @@ def shown_as_code(app: Any, env: Any, node: Any, shown: Any) -> Any:
 
 
 def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", link_issues)
     app.connect("autodoc-process-signature", without_constructor)
     app.connect("missing-reference", shown_as_code)
