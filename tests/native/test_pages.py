@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import contextvars_cy
 from helpers import run_python
 
 PROJECT = Path(__file__).parents[2]
@@ -33,6 +34,9 @@ finally:
     client.stop_channels()
     kernel.shutdown_kernel(now=True)
 """
+
+
+NAMES = re.compile(r"^\.\. (?:auto)?(?:class|function|data):: (\w+)", re.MULTILINE)
 
 
 def promised(page: str) -> list[str]:
@@ -62,3 +66,15 @@ def test_the_cells_print_what_their_comments_say(tmp_path: Path) -> None:
     env = {**SETTINGS, "IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "HOME": str(tmp_path)}
     done = run_python(["notebook.py"], tmp_path, env=env, input=json.dumps(PROGRAMS["docs/notebooks.md"]))
     assert done.stdout.splitlines() == promised("docs/notebooks.md"), done.stderr
+
+
+def test_the_reference_has_every_public_name() -> None:
+    names = [name for page, text in TEXTS.items() if page.startswith("docs/reference/") for name in NAMES.findall(text)]
+    assert sorted(names) == sorted(contextvars_cy.__all__)
+
+
+def test_the_optional_import_type_checks(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "library.py").write_text("\n".join(PROGRAMS["docs/libraries.md"]), encoding="utf-8")
+    done = run_python(["-m", "mypy", "--strict", "--no-incremental", "library.py"], tmp_path)
+    assert done.returncode == 0, done.stdout
