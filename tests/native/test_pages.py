@@ -69,8 +69,8 @@ def test_the_cells_print_what_their_comments_say(tmp_path: Path) -> None:
 
 
 def test_the_reference_has_every_public_name() -> None:
-    names = [name for page, text in TEXTS.items() if page.startswith("docs/reference/") for name in NAMES.findall(text)]
-    assert sorted(names) == sorted(contextvars_cy.__all__)
+    names = {name for page, text in TEXTS.items() if page.startswith("docs/reference/") for name in NAMES.findall(text)}
+    assert names >= set(contextvars_cy.__all__)
 
 
 def test_the_optional_import_type_checks(tmp_path: Path) -> None:
