@@ -29,7 +29,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 add_module_names = False
 # Of the line with the full names of types; the site shows shorter ones.
-maximum_signature_line_length = 170
+maximum_signature_line_length = 250
 toc_object_entries_show_parents = "hide"
 # What stands in backticks in a docstring: a link if it is a public name, else code.
 default_role = "py:obj"
@@ -38,7 +38,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(asyncio|collections|concurrent|contextvars)\..+"),
     # Type variables, and the types that only type checkers see; docs/reference/map.md explains them.
     ("py:class", r"(.+\.)?([DKPRTV]|Ts)2?(_co)?(\.(kw)?args)?"),
-    ("py:class", r"(.+\.)?(HamtIterator|HasItems|HasKeys|Source|_Kind)"),
+    ("py:class", r"(.+\.)?(HamtIterator|HasItems|HasKeys|Source|Unpack|_Kind)"),
 ]
 
 
