@@ -25,8 +25,6 @@ html_copy_source = False
 html_show_copyright = False
 highlight_language = "text"
 myst_heading_anchors = 3
-autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 add_module_names = False
 # Of the line with the full names of types; the site shows shorter ones.
 maximum_signature_line_length = 250
