@@ -10,7 +10,7 @@ import pytest
 
 import contextvars_cy
 from helpers import run_python
-from pages import PROGRAMS, TEXTS, promised
+from pages import PROGRAMS, PROJECT, TEXTS, promised
 
 NOTEBOOK = """
 import json
@@ -58,3 +58,9 @@ def test_the_reference_has_every_public_name() -> None:
         name for page, text in TEXTS.items() if page.startswith("docs/reference/") for name in ENTRY.findall(text)
     }
     assert entries >= set(contextvars_cy.__all__)
+
+
+def test_the_links_of_the_readme_lead_to_files() -> None:
+    """`make docs` checks those of the other pages."""
+    for path in re.findall(r"\]\((?!http|#)([^)#]+)", TEXTS["README.md"]):
+        assert (PROJECT / path).is_file(), path
