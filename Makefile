@@ -13,6 +13,7 @@
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #                   measure which lines of both twins the tests run
 # make lint         check style and types; `pre-commit install` has each commit checked
+# make docs         make the site of docs/ in build/docs; a warning, or a name or link that leads nowhere, is an error
 # make clean        remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
@@ -29,7 +30,7 @@ ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
 .PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint style
-.PHONY: types clean
+.PHONY: types docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/built
@@ -113,6 +114,14 @@ types: $(VENV)/lint-tools
 	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
 		tests/features/test_types.py tests/hamt/test_map_types.py
+
+docs: $(VENV)/docs-tools
+	@$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+	@echo "The site begins at build/docs/index.html"
+
+$(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
+	@$(INSTALL) "pip>=25.1" && $(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \
