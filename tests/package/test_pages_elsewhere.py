@@ -60,7 +60,28 @@ def test_the_reference_has_every_public_name() -> None:
     assert entries >= set(contextvars_cy.__all__)
 
 
+SITE = "https://contextvars-cy.readthedocs.io/en/latest/"
+FILES = re.compile(r"https://(?:github|raw.githubusercontent).com/contextvars-cy/contextvars_cy/(?:blob/)?main/(.+)")
+
+
 def test_the_links_of_the_readme_lead_to_files() -> None:
     """`make docs` checks those of the other pages."""
-    for path in re.findall(r"\]\((?!http|#)([^)#]+)", TEXTS["README.md"]):
-        assert (PROJECT / path).is_file(), path
+    readme = TEXTS["README.md"]
+    links = set(re.findall(r"(?:\]: |\]\()(\S+?)(?:\)|$)", readme, re.MULTILINE))
+    assert len(links) > 15
+    for link in links:
+        file = FILES.fullmatch(link)
+        if file:
+            assert (PROJECT / file[1]).is_file(), link
+        else:
+            assert link.startswith(SITE)
+            page, _, heading = link[len(SITE) :].partition("#")
+            text = (PROJECT / "docs" / (page or "index.html")).with_suffix(".md").read_text(encoding="utf-8")
+            assert f"## {heading}" in text.lower()
+
+
+def test_every_link_of_the_readme_is_defined_and_used() -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", TEXTS["README.md"], flags=re.DOTALL)
+    defined = set(re.findall(r"^\[(.+)\]: ", text, re.MULTILINE))
+    # Neither the text of a link with a label, nor a definition.
+    assert defined == set(re.findall(r"\[([^\[\]\n]+)\](?![:(\[])", text))
