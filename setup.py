@@ -10,6 +10,7 @@ import os
 import platform
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
@@ -71,6 +72,8 @@ for variable in os.environ:
         print(f"contextvars_cy: the environment variable {variable} does nothing; {hint}", file=sys.stderr)
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
+if undecided and not find_spec("setuptools_scm"):
+    sys.exit("contextvars_cy: setuptools-scm is not installed, which knows the version: pip install setuptools-scm")
 reason = None if undecided else reason_for_a_pure_build()
 headers = [str(path) for path in Path("contextvars_cy").rglob("*.h")]
 extensions = [
