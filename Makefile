@@ -141,7 +141,7 @@ workflows: $(VENV)/lint-tools
 	"$$actionlint"
 
 changelog: $(VENV)/lint-tools
-	@$(VENV)/bin/towncrier build --draft --version next > /dev/null
+	@draft=$$($(VENV)/bin/towncrier build --draft --version next 2>&1) || { echo "$$draft"; exit 1; }
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \

@@ -54,7 +54,7 @@ if backend == "cython":
 del keep_builtins
 
 try:
-    from ._version import __version__
+    from ._version import __version__ as __version__
 except ImportError:  # The build writes it: these are sources that were not built.
     __version__ = "0.0"
 
