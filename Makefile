@@ -12,15 +12,20 @@
 # make flat-memory  set, reset, copy and run ten million times on all four, and see that memory stays flat (some minutes)
 # make coverage PYTHON=python3.11 VENV=.venv-3.11
 #                   measure which lines of both twins the tests run
-# make lint         check style and types; `pre-commit install` has each commit checked
+# make wheels       build the source distribution and a wheel for every CPython that is found, check them, and test each
+#                   wheel where there is no compiler (some minutes); they are in dist/
+# make lint         check style, types, workflows and the changelog; `pre-commit install` has each commit checked
 # make docs         make the site of docs/ in build/docs; a warning, or a name or link that leads nowhere, is an error
+# make warnings     compile the C of the compiled backend with gcc and clang, every warning on
+# make help         print this
 # make clean        remove what the others made
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=.venv-3.12 the folder for its packages.
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS = test,fuzz
+# Of the dependency groups in pyproject.toml.
+GROUPS = test fuzz
 INSTALL = $(VENV)/bin/python -m pip install --quiet --prefer-binary --disable-pip-version-check --root-user-action=ignore
 NEEDS_NETWORK = pip says why above. It needs the package index: without a network, run make again when there is one.
 # On all cores.
@@ -29,9 +34,13 @@ PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
 ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
-.PHONY: demo test test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage lint style
-.PHONY: types docs clean
+.PHONY: help demo test tests test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
+.PHONY: wheels lint style types workflows changelog warnings docs clean
 .DELETE_ON_ERROR:
+
+# The first target, so `make` alone prints it too.
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/built
 	@$(VENV)/bin/python -m contextvars_cy info
@@ -48,6 +57,9 @@ test: $(VENV)/test-tools
 	done; done
 	@$(ON_CPYTHON) || { echo "The package as installed is tested on CPython."; exit 0; }; \
 	echo "== the package: selector, command, other libraries, the interpreter's end"; $(PACKAGE) $(PYTEST) tests/package
+
+# The folder of that name would count as made.
+tests: test
 
 test-all: test
 	@$(ON_CPYTHON) || exit 0; \
@@ -73,7 +85,7 @@ threads: $(VENV)/test-tools
 	done; done
 
 # Without the event loops, which few have built for it.
-test-freethreaded: EXTRAS = test
+test-freethreaded: GROUPS = test
 test-freethreaded: $(VENV)/test-tools
 	@for backend in pure cython; do for host in native thread; do \
 		echo "== without the GIL: $$backend backend, $$host host"; \
@@ -100,7 +112,13 @@ coverage: $(VENV)/test-tools
 	@$(INSTALL) coverage || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@tools/coverage.sh $(VENV)/bin/python
 
-lint: style types
+wheels: $(VENV)/wheel-tools
+	@tools/wheels.sh $(VENV)/bin
+
+warnings: $(VENV)/test-tools
+	@tools/warnings.sh $(VENV)/bin/python
+
+lint: style types workflows changelog
 
 style: $(VENV)/lint-tools
 	@$(VENV)/bin/ruff check .
@@ -120,8 +138,19 @@ docs: $(VENV)/docs-tools
 	@echo "The site begins at build/docs/index.html"
 
 $(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
-	@$(INSTALL) "pip>=25.1" && $(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@touch $@
+
+workflows: $(VENV)/lint-tools
+	@$(VENV)/bin/zizmor --offline --quiet .github
+	@actionlint=$$(PATH="$(abspath $(VENV))/bin:$$PATH" command -v actionlint) || { \
+		echo "actionlint is not found, so zizmor alone has checked the workflows:" \
+			"$(VENV)/bin/python -m pip install --group actionlint needs a network that reaches GitHub."; \
+		[ -z "$$CI" ]; exit; }; \
+	"$$actionlint"
+
+changelog: $(VENV)/lint-tools
+	@draft=$$($(VENV)/bin/towncrier build --draft --version next 2>&1) || { echo "$$draft"; exit 1; }
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \
@@ -132,20 +161,26 @@ $(VENV)/bin/python:
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
 		{ rm -rf $(VENV); echo "$(PYTHON) has no working venv module (on Debian: install python3-venv)."; exit 1; }
+	@# The first that knows --group.
+	@$(INSTALL) "pip>=25.1" || { rm -rf $(VENV); echo "pip could not be upgraded: $(NEEDS_NETWORK)"; exit 1; }
 
 $(VENV)/built: $(VENV)/bin/python $(BUILT_FROM)
 	@echo "Building contextvars_cy in $(VENV), where a C compiler works with the compiled extension (half a minute)"
 	@$(INSTALL) --editable . || { echo "contextvars_cy could not be built: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $@
 
-$(VENV)/lint-tools: EXTRAS := $(EXTRAS),lint
+$(VENV)/lint-tools: GROUPS := $(GROUPS) lint
 $(VENV)/test-tools $(VENV)/lint-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@echo "Building contextvars_cy in $(VENV), and installing what its tests need (half a minute)"
-	@$(INSTALL) --editable ".[$(EXTRAS)]" || \
+	@$(INSTALL) --editable . $(addprefix --group ,$(GROUPS)) || \
 		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $(VENV)/built $(VENV)/test-tools $@
 
+$(VENV)/wheel-tools: $(VENV)/bin/python pyproject.toml
+	@$(INSTALL) --group wheels || { echo "The tools for wheels could not be installed: $(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
+
 clean:
-	rm -rf .venv* build dist *.egg-info contextvars_cy/*/*.c contextvars_cy/*/*.so contextvars_cy/_pure_build.txt .pytest_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info contextvars_cy/*/*.c contextvars_cy/*/*.so contextvars_cy/_pure_build.txt contextvars_cy/_version.py .pytest_cache .hypothesis
 	rm -rf .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The one decision of the build: with the compiled extension or without. Everything else is in pyproject.toml.
+"""The one decision of the build: with the compiled extension or without. The rest is in pyproject.toml, but the readme.
 
 `CONTEXTVARS_CY_BACKEND` is unset (compiled where possible), `cython` (compiled or an error) or `pure`. A pure build
 declares no extensions, so its wheel is tagged py3-none-any; an extension that is declared optional and fails would
@@ -8,8 +8,10 @@ build prints only if it fails; `python -m contextvars_cy info` tells it.
 
 import os
 import platform
+import re
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
@@ -71,10 +73,20 @@ for variable in os.environ:
         print(f"contextvars_cy: the environment variable {variable} does nothing; {hint}", file=sys.stderr)
 # Metadata and source distributions are the same either way.
 undecided = {"egg_info", "dist_info", "sdist"}.intersection(sys.argv)
+if undecided and not find_spec("setuptools_scm"):
+    sys.exit("contextvars_cy: setuptools-scm is not installed, which knows the version: pip install setuptools-scm")
 reason = None if undecided else reason_for_a_pure_build()
 headers = [str(path) for path in Path("contextvars_cy").rglob("*.h")]
 extensions = [
     Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"], depends=headers)
     for name in MODULES
 ]
-setup(ext_modules=[] if undecided or reason else extensions, cmdclass={"build_py": RecordingBuild})
+# On the page of a package index there is no folder that links could be relative to.
+readme = Path("README.md").read_text(encoding="utf-8")
+readme = re.sub(r"\]\((?!https?:|#)", "](https://github.com/contextvars-cy/contextvars_cy/blob/main/", readme)
+setup(
+    long_description=readme,
+    long_description_content_type="text/markdown",
+    ext_modules=[] if undecided or reason else extensions,
+    cmdclass={"build_py": RecordingBuild},
+)

@@ -53,7 +53,10 @@ if backend == "cython":
     _backend.keep_modules()
 del keep_builtins
 
-__version__ = "0.1.0"
+try:
+    from ._version import __version__ as __version__
+except ImportError:  # The build writes it: these are sources that were not built.
+    __version__ = "0.0"
 
 __all__ = [
     "MISSING",

@@ -20,7 +20,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 except ImportError as error:
-    sys.exit(f"{error.name} is missing, run: pip install contextvars_cy[bench]")
+    sys.exit(f"{error.name} is missing, run: pip install --group bench")
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the shapes are for those who print in black and white.
 STYLES: dict[str, dict[str, Any]] = {

@@ -22,16 +22,25 @@ static inline int replace_init(PyTypeObject *type, PyObject *init) {
     return result;
 }
 
+/* CPython keeps a slot's function as an object pointer, to which C has no cast. */
+typedef union {
+    void *wrapped;
+    initproc init;
+} wrapped_init;
+
 /* The same for an `__init__` in C, with another in C; `before` gets the replaced one. */
 static inline int replace_slot_init(PyTypeObject *type, PyObject *replaced, initproc init, initproc *before) {
     PyWrapperDescrObject *descriptor = (PyWrapperDescrObject *)replaced;
+    wrapped_init theirs, ours;
     PyObject *replacing;
     int result;
+    theirs.wrapped = descriptor->d_wrapped;
+    ours.init = init;
     /* Once for each class: what another copy of the package has put on top of ours calls ours. */
-    if (*before != NULL && (void *)*before != descriptor->d_wrapped) return 0;
-    replacing = PyDescr_NewWrapper(type, descriptor->d_base, (void *)init);
+    if (*before != NULL && *before != theirs.init) return 0;
+    replacing = PyDescr_NewWrapper(type, descriptor->d_base, ours.wrapped);
     if (replacing == NULL) return -1;
-    *before = (initproc)descriptor->d_wrapped;
+    *before = theirs.init;
     result = replace_init(type, replacing);
     Py_DECREF(replacing);
     return result;

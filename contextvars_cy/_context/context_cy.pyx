@@ -108,9 +108,12 @@ cdef extern from "calls.h":
     int replace_init(PyTypeObject *kind, object init) except -1
     int replace_slot_init(PyTypeObject *kind, object replaced, initproc init, initproc *before) except -1
 
+# What a pointer to a function can be cast to, and back.
+ctypedef void (*any_function)() noexcept
+
 cdef extern from "../_hamt/type_slots.h":
     int publish "publish_type"(object type, object package, newfunc called) except -1
-    int replace_method(object kind, const char *name, void *function, int flags) except -1
+    int replace_method(object kind, const char *name, any_function function, int flags) except -1
 
 cdef extern from "cpython_layout.h":
     uint64_t thread_id_here() noexcept
@@ -1341,7 +1344,7 @@ def note_changes_by(note, look):
     each `get`."""
     global TOLD, _note, _look
     _note, _look, TOLD = note, look, True
-    replace_method(ContextVar, "get", <void *>_get_after_look, METH_FASTCALL)
+    replace_method(ContextVar, "get", <any_function>_get_after_look, METH_FASTCALL)
 
 
 cdef object _get_after_look(PyObject *self, PyObject *const *args, Py_ssize_t count):
@@ -1353,11 +1356,11 @@ cdef object _get_after_look(PyObject *self, PyObject *const *args, Py_ssize_t co
 cdef class _InNativeContext:
     # A function that binds like a method and takes its arguments as they come.
     cdef readonly object __wrapped__
-    cdef void *_vectorcall
+    cdef any_function _vectorcall
 
     def __cinit__(self, function):
         self.__wrapped__ = function
-        self._vectorcall = <void *>_call_in_native_context
+        self._vectorcall = <any_function>_call_in_native_context
         be_called(self)
 
     @property
@@ -1455,8 +1458,8 @@ for _public in (assign, thread_state, current_context, copy_context):
 
 (<PyTypeObject *>Token).tp_free = <freefunc>_free_token
 (<PyTypeObject *>Context).tp_free = <freefunc>_free_context
-replace_method(ContextVar, "get", <void *>_get_called, METH_FASTCALL)
-replace_method(Context, "run", <void *>_run_called, METH_FASTCALL | METH_KEYWORDS)
+replace_method(ContextVar, "get", <any_function>_get_called, METH_FASTCALL)
+replace_method(Context, "run", <any_function>_run_called, METH_FASTCALL | METH_KEYWORDS)
 
 # For the slot: the name in the class body serves only Python code.
 (<PyTypeObject *>Token).tp_hash = <hashfunc>PyObject_HashNotImplemented

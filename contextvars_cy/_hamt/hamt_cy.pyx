@@ -643,7 +643,6 @@ cdef class _SetView(_View):
 
 @cython.final
 @cython.no_gc_clear
-@cython.freelist(4)
 cdef class HamtKeys(_SetView):
     """
     The keys of a map, as `Hamt.keys` gives them: a set that is never copied; its operators give builtin sets.
@@ -668,7 +667,6 @@ cdef class HamtKeys(_SetView):
 
 @cython.final
 @cython.no_gc_clear
-@cython.freelist(4)
 cdef class HamtValues(_View):
     """
     The values of a map, as `Hamt.values` gives them.
@@ -696,7 +694,6 @@ cdef class HamtValues(_View):
 
 @cython.final
 @cython.no_gc_clear
-@cython.freelist(4)
 cdef class HamtItems(_SetView):
     """
     The (key, value) pairs of a map, as `Hamt.items` gives them: a set; its operators give builtin sets.

@@ -4,6 +4,7 @@
 
 #include <Python.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "node.h"
 

@@ -30,7 +30,7 @@ static inline int publish_type(PyObject *type, PyObject *package, newfunc called
 }
 
 /* Make a method of the type take its arguments as they come. */
-static inline int replace_method(PyObject *type, const char *name, void *function, int flags) {
+static inline int replace_method(PyObject *type, const char *name, void (*function)(void), int flags) {
     PyObject *names = ((PyTypeObject *)type)->tp_dict, *key = PyUnicode_FromString(name), *method;
     PyMethodDef *definition;
     if (key == NULL) return -1;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -138,6 +139,7 @@ def test_with_a_compiler_the_wheel_holds_the_extension(compiled_wheel: tuple[Pat
     assert PURE_BUILD not in output
     rows, _ = install(tmp_path, "--no-index", wheel)
     assert rows["backend"] == "cython (the compiled extension works)"
+    assert rows["version"] == wheel.name.split("-")[1]
     assert "remedy" not in rows
 
 
@@ -187,7 +189,8 @@ def test_what_info_advises_after_a_pure_build_mends_it(options: list[str], tree:
 
 @pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
 def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytest.FixtureRequest) -> None:
-    names = names_in(request.getfixturevalue(which)[0])
+    wheel = request.getfixturevalue(which)[0]
+    names = names_in(wheel)
     shipped = {Path(name).name for name in names}
     assert {
         "__init__.pxd",
@@ -195,13 +198,18 @@ def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytes
         "hamt_cy.pxd",
         "py.typed",
         "LICENSE",
+        "_version.py",
         "context_py.py",
     } <= shipped
-    information = "contextvars_cy-0.1.0.dist-info"
+    information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {Path(name).parts[0] for name in names} == {"contextvars_cy", "pytest_contextvars_cy.py", information}
-    with zipfile.ZipFile(request.getfixturevalue(which)[0]) as archive:
+    with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read(f"{information}/entry_points.txt").decode().split("\n")
+        metadata = archive.read(f"{information}/METADATA").decode()
     assert entry_points[:2] == ["[pytest11]", "pytest_contextvars_cy = pytest_contextvars_cy"]
+    # On the page of a package index, links must be whole.
+    links = re.findall(r"\]\((.*?)\)", metadata)
+    assert len(links) > 20 and all(link.startswith(("https://", "#")) for link in links)
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 
@@ -231,8 +239,8 @@ def test_a_build_that_cannot_be_had_fails_with_the_reason(
 
 
 def test_the_source_distribution_is_the_whole_project(source_distribution: Path, tree: Path) -> None:
-    left_out = {".gitignore", ".ci/run"}
-    checkout = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()} - left_out
+    files = (path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+    checkout = {name for name in files if not name.startswith((".ci/", ".github/", ".gitignore"))}
     generated = {name for name in checkout if name.startswith(("build/", "contextvars_cy.egg-info/"))}
     packed = {path.relative_to(source_distribution).as_posix() for path in source_distribution.rglob("*")}
     assert not {name for name in checkout - generated - packed if not name.endswith((".c", ".so"))}
@@ -245,7 +253,7 @@ def test_the_source_distribution_builds_without_the_repository(source_distributi
 
 
 def test_without_cython_and_without_a_network_the_build_is_pure(tree: Path, tmp_path: Path) -> None:
-    python = make_venv(tmp_path / "venv", "setuptools>=77")
+    python = make_venv(tmp_path / "venv", "setuptools>=77", "setuptools-scm>=8")
     env = {"PIP_NO_INDEX": "1"}
     wheel, output = build_wheel(tree, tmp_path / "wheel", env=env, python=python, options=["--no-build-isolation"])
     assert wheel.name.endswith("-py3-none-any.whl")

@@ -688,7 +688,7 @@ def test_a_copy_is_the_map_itself() -> None:
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace came with Python 3.13")
 def test_copy_replace_sets_entries() -> None:
     hamt = Hamt(a=1, b=2)
-    assert copy.replace(hamt, b=3, c=4) == {"a": 1, "b": 3, "c": 4}  # type: ignore[attr-defined, unused-ignore]
+    assert copy.replace(hamt, b=3, c=4) == {"a": 1, "b": 3, "c": 4}  # type: ignore[arg-type, attr-defined, unused-ignore]
     assert copy.replace(hamt) is hamt  # type: ignore[attr-defined, unused-ignore]
 
 

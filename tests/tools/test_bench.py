@@ -163,7 +163,7 @@ def test_what_is_missing_is_left_out_or_an_error(tmp_path: Path) -> None:
     assert cells(header) == ["operation", "stdlib", *OURS, "threading.local"]
     done = run_bench("contexts", "--quick", "--impl", "extracontext", path=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "run pip install contextvars_cy[bench]" in done.stderr
+    assert "run pip install --group bench" in done.stderr
 
 
 def test_the_goals_of_the_contexts_are_the_ratios() -> None:

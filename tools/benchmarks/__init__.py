@@ -5,4 +5,4 @@ import sys
 try:
     import pyperf  # noqa: F401
 except ImportError:
-    sys.exit("pyperf is missing, run: pip install contextvars_cy[bench]")
+    sys.exit("pyperf is missing, run: pip install --group bench")

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from .context_operations import ATTRIBUTES, EXTRACONTEXT, NOT_FOLLOWED, Own, own_statements
-from .measuring import EXTRA, BenchError
+from .measuring import INSTALL_GROUP, BenchError
 
 WHAT_STATEMENTS_USE = Path(__file__).with_name("variables.py")
 
@@ -133,7 +133,7 @@ def extracontext() -> Subject:
 
 
 def missing(name: str, distribution: str, error: ImportError) -> BenchError:
-    return BenchError(f"{name} needs the package {distribution}: {error}; run {EXTRA}")
+    return BenchError(f"{name} needs the package {distribution}: {error}; run {INSTALL_GROUP}")
 
 
 IMPLEMENTATIONS = {

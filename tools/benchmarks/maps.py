@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .measuring import (
     CELL_SECONDS,
-    EXTRA,
+    INSTALL_GROUP,
     QUICK_CELL_SECONDS,
     BenchError,
     Row,
@@ -153,7 +153,7 @@ def load(name: str) -> Any:
     try:
         return pkgutil.resolve_name(place)
     except ImportError as error:
-        remedy = EXTRA
+        remedy = INSTALL_GROUP
         if name == "cython":
             remedy = "pip install --editable . where a C compiler works"
         raise BenchError(f"{name} needs the package {distribution}: {error}; run {remedy}") from error

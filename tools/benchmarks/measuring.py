@@ -26,7 +26,7 @@ FEWEST_ROUNDS, MOST_ROUNDS = 5, 50
 CELL_SECONDS, QUICK_CELL_SECONDS = 4.0, 0.4
 # A compiler at run time begins when code has run for a while.
 WARM_UP_SECONDS = 0.3 if sys.implementation.name == "pypy" else 0.0
-EXTRA = "pip install contextvars_cy[bench]"
+INSTALL_GROUP = "pip install --group bench"
 
 Name = TypeVar("Name")
 Values = Sequence[float]
