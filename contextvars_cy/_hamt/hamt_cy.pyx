@@ -189,8 +189,9 @@ cdef class Hamt:
     def update(self, source=(), /, **items):
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of
-        their difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. If the source is a map, it takes the time of the
+        smaller map or of their difference, and shares the rest. `map | mapping` is the same; in `mapping | map` the
+        map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
