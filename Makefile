@@ -15,6 +15,7 @@
 # make wheels       build the source distribution and a wheel for every CPython that is found, check them, and test each
 #                   wheel where there is no compiler (some minutes); they are in dist/
 # make lint         check style, types, workflows and the changelog; `pre-commit install` has each commit checked
+# make docs         make the site of docs/ in build/docs; a warning, or a name or link that leads nowhere, is an error
 # make warnings     compile the C of the compiled backend with gcc and clang, every warning on
 # make help         print this
 # make clean        remove what the others made
@@ -34,7 +35,7 @@ ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
 .PHONY: help demo test tests test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
-.PHONY: wheels lint style types workflows changelog warnings clean
+.PHONY: wheels lint style types workflows changelog warnings docs clean
 .DELETE_ON_ERROR:
 
 # The first target, so `make` alone prints it too.
@@ -142,6 +143,15 @@ workflows: $(VENV)/lint-tools
 
 changelog: $(VENV)/lint-tools
 	@draft=$$($(VENV)/bin/towncrier build --draft --version next 2>&1) || { echo "$$draft"; exit 1; }
+
+# Built, so that the site has the version.
+docs: $(VENV)/built $(VENV)/docs-tools
+	@$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+	@echo "The site begins at build/docs/index.html"
+
+$(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
+	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \

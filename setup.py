@@ -1,4 +1,4 @@
-"""The one decision of the build: with the compiled extension or without. The rest is in pyproject.toml, but the readme.
+"""The one decision of the build: with the compiled extension or without. Everything else is in pyproject.toml.
 
 `CONTEXTVARS_CY_BACKEND` is unset (compiled where possible), `cython` (compiled or an error) or `pure`. A pure build
 declares no extensions, so its wheel is tagged py3-none-any; an extension that is declared optional and fails would
@@ -8,7 +8,6 @@ build prints only if it fails; `python -m contextvars_cy info` tells it.
 
 import os
 import platform
-import re
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -81,12 +80,4 @@ extensions = [
     Extension(f"contextvars_cy.{name.replace('/', '.')}", [f"contextvars_cy/{name}.pyx"], depends=headers)
     for name in MODULES
 ]
-# On the page of a package index there is no folder that links could be relative to.
-readme = Path("README.md").read_text(encoding="utf-8")
-readme = re.sub(r"\]\((?!https?:|#)", "](https://github.com/contextvars-cy/contextvars_cy/blob/main/", readme)
-setup(
-    long_description=readme,
-    long_description_content_type="text/markdown",
-    ext_modules=[] if undecided or reason else extensions,
-    cmdclass={"build_py": RecordingBuild},
-)
+setup(ext_modules=[] if undecided or reason else extensions, cmdclass={"build_py": RecordingBuild})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
 C = TypeVar("C", bound=Callable[..., Any])
 E = TypeVar("E", bound=BaseException)
-T = TypeVar("T")
 
 # Where users find the public names: a copy of the package may have another name.
 PACKAGE = __name__.rpartition(".")[0]
@@ -48,26 +45,3 @@ def noted(error: E, note: str) -> E:
     if hasattr(error, "add_note"):
         error.add_note(note)
     return error
-
-
-def recursive_repr(shown: str) -> Callable[[Callable[[T], str]], Callable[[T], str]]:
-    """Make a `__repr__` that comes back to its object show this there. Like reprlib's, which is gone when the
-    interpreter's last objects call it."""
-
-    def decorate(function: Callable[[T], str]) -> Callable[[T], str]:
-        running: set[tuple[int, int]] = set()
-
-        @wraps(function)
-        def guarded(self: T) -> str:
-            key = id(self), get_ident()
-            if key in running:
-                return shown
-            running.add(key)
-            try:
-                return function(self)
-            finally:
-                running.discard(key)
-
-        return guarded
-
-    return decorate

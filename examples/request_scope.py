@@ -1,9 +1,9 @@
 """A small HTTP service that knows, wherever its code runs, which request it is working for.
 
-The request id, the tenant and the user of a request are kept in context variables. They are set from the headers
-X-Request-Id, X-Tenant and X-User when a request begins and reset when it ends. Every request then passes through a
-task, a gather, event loop callbacks, threads and an async generator. Each of these steps logs one line of JSON, and
-a logging filter stamps it with the three values, so no function has to hand them on for the sake of the log.
+The request id and the tenant come from the headers X-Request-Id and X-Tenant, the user from a function that runs in a
+thread, as a framework runs a `def` dependency. Each request then passes through tasks, callbacks, a pool, an async
+generator that is closed early, and a cleanup in another task. Each step logs one line of JSON, and a logging filter
+stamps it with the values, so no function has to hand them on for the sake of the log.
 
     python examples/request_scope.py --port 8080
     curl -H 'X-Request-Id: 42' -H 'X-Tenant: blue' -H 'X-User: ada' http://127.0.0.1:8080/any/path
@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
-import contextlib
-import contextvars
 import json
 import logging
 import signal
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-REQUEST_ID = contextvars.ContextVar("request_id", default="-")
-TENANT = contextvars.ContextVar("tenant", default="-")
-USER = contextvars.ContextVar("user", default="-")
+from contextvars_cy import ContextVar, Token, apply, assign, copy_context, isolated
+from contextvars_cy.executors import ThreadPoolExecutor
+
+REQUEST_ID = ContextVar("request_id", default="-")
+TENANT = ContextVar("tenant", default="-")
+USER = ContextVar("user", default="-")
+SPAN = ContextVar("span", default="-")
 
 STOP_SECONDS = 10.0
 logger = logging.getLogger("request_scope")
@@ -47,31 +48,20 @@ class ScopeFilter(logging.Filter):
     """Stamp every record with the request it belongs to."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id, record.tenant, record.user = REQUEST_ID.get(), TENANT.get(), USER.get()
+        record.request_id, record.tenant = REQUEST_ID.get(), TENANT.get()
+        record.user, record.span = USER.get(), SPAN.get()
         return True
 
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         # Records of other loggers, such as asyncio's, have no step and no expected request id.
-        names = ("request_id", "tenant", "user", "step", "expected", "levelname", "threadName")
+        names = ("request_id", "tenant", "user", "span", "step", "expected", "levelname", "threadName")
         fields = {name: getattr(record, name, None) for name in names}
         fields["message"] = record.getMessage()
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields)
-
-
-@contextlib.contextmanager
-def request_scope(request_id: str, tenant: str, user: str) -> Iterator[None]:
-    """Set the three variables for the duration of one request."""
-    tokens = [(REQUEST_ID, REQUEST_ID.set(request_id)), (TENANT, TENANT.set(tenant)), (USER, USER.set(user))]
-    try:
-        yield
-    finally:
-        # A connection serves many requests in one task, so a value left behind would leak into the next request.
-        for variable, token in reversed(tokens):
-            variable.reset(token)
 
 
 def log_step(step: str, expected: str) -> str:
@@ -94,8 +84,24 @@ def log_and_finish(future: asyncio.Future[str], step: str, expected: str) -> Non
         future.set_result(log_step(step, expected))
 
 
-async def generate_steps(expected: str) -> AsyncIterator[str]:
-    yield await log_after_switch("async_generator", expected)
+@isolated
+async def rows() -> AsyncIterator[int]:
+    # Without `isolated`, who iterates would see this span, and keep it if the iteration ends early.
+    with SPAN.set("rows"):
+        for number in range(100):
+            await asyncio.sleep(0)
+            yield number
+
+
+def authenticate(name: str) -> None:
+    """Stand for work that blocks, such as asking a database who it is."""
+    USER.set(name)
+
+
+async def clean_up(token: Token[str], expected: str) -> str:
+    # In a task of its own, and so in another Context than the one where the span began.
+    SPAN.try_reset(token)
+    return log_step("cleanup", expected)
 
 
 def parse_request(head: bytes) -> Request:
@@ -127,39 +133,48 @@ def format_response(status: str, body: dict[str, Any], keep_alive: bool) -> byte
 
 
 class Service:
-    def __init__(self, executor: concurrent.futures.Executor) -> None:
-        self.executor = executor
+    def __init__(self) -> None:
+        self.executor: Any = ThreadPoolExecutor(max_workers=4)
         self.connections: set[asyncio.Task[Any]] = set()
         self.idle: set[asyncio.StreamWriter] = set()
         self.stopping = False
 
-    async def answer(self, path: str, expected: str) -> dict[str, Any]:
+    async def answer(self, request: Request, request_id: str) -> dict[str, Any]:
         """Pass through every kind of hand-over and report which request id was seen at each."""
         loop = asyncio.get_running_loop()
-        seen = {"task": await asyncio.create_task(log_after_switch("task", expected))}
+        seen = {"task": await asyncio.create_task(log_after_switch("task", request_id))}
         seen["gather_first"], seen["gather_second"] = await asyncio.gather(
-            log_after_switch("gather_first", expected), log_after_switch("gather_second", expected)
+            log_after_switch("gather_first", request_id), log_after_switch("gather_second", request_id)
         )
         soon, later = loop.create_future(), loop.create_future()
-        loop.call_soon(log_and_finish, soon, "call_soon", expected)
-        loop.call_later(0.001, log_and_finish, later, "call_later", expected)
+        loop.call_soon(log_and_finish, soon, "call_soon", request_id)
+        loop.call_later(0.001, log_and_finish, later, "call_later", request_id)
         seen["call_soon"], seen["call_later"] = await soon, await later
-        seen["to_thread"] = await asyncio.to_thread(log_step, "to_thread", expected)
-        # An executor of one's own does not carry the context over, so the copy has to be handed to it.
-        submitted = self.executor.submit(contextvars.copy_context().run, log_step, "executor", expected)
-        seen["executor"] = await asyncio.wrap_future(submitted)
-        async for request_id in generate_steps(expected):
-            seen["async_generator"] = request_id
-        seen["handler"] = log_step("handler", expected)
-        return {"path": path, "request_id": REQUEST_ID.get(), "tenant": TENANT.get(), "user": USER.get(), "seen": seen}
+        seen["to_thread"] = await asyncio.to_thread(log_step, "to_thread", request_id)
+        seen["pool"] = await asyncio.wrap_future(self.executor.submit(log_step, "pool", request_id))
+        seen["generator"] = await self.read_first_row(request_id)
+        seen["dependency"] = await self.depend(request.headers.get("x-user", "-"), request_id)
+        seen["cleanup"] = await asyncio.create_task(clean_up(SPAN.set("answer"), request_id))
+        return {"path": request.path, "request_id": request_id, "tenant": TENANT.get(), "seen": seen}
+
+    async def read_first_row(self, request_id: str) -> str:
+        async for _ in rows():
+            break
+        return log_step("generator", request_id)
+
+    async def depend(self, name: str, request_id: str) -> str:
+        context = copy_context()
+        await asyncio.to_thread(context.run, authenticate, name)
+        apply(context)  # what the function has set, here
+        return log_step("dependency", request_id)
 
     async def respond(self, head: bytes) -> tuple[bytes, bool]:
         """Return the response to one request and whether the connection stays open after it."""
         try:
             request = parse_request(head)
             request_id = request.headers.get("x-request-id") or uuid.uuid4().hex
-            with request_scope(request_id, request.headers.get("x-tenant", "-"), request.headers.get("x-user", "-")):
-                body = await self.answer(request.path, request_id)
+            with assign({REQUEST_ID: request_id, TENANT: request.headers.get("x-tenant", "-")}):
+                body = await self.answer(request, request_id)
         except BadRequest as error:
             return format_response("400 Bad Request", {"error": str(error)}, False), False
         except Exception:
@@ -184,7 +199,8 @@ class Service:
                     head = b""  # A truncated or oversized request counts as malformed.
                 finally:
                     self.idle.discard(writer)
-                response, keep_alive = await self.respond(head)
+                # A task for each request: what it sets ends with it.
+                response, keep_alive = await asyncio.create_task(self.respond(head))
                 writer.write(response)
                 await writer.drain()
         except ConnectionError:
@@ -200,22 +216,22 @@ class Service:
             writer.close()
         if self.connections:
             await asyncio.wait(self.connections, timeout=STOP_SECONDS)
+        self.executor.shutdown()
 
 
-async def serve(port: int) -> None:
-    stop = asyncio.Event()
+async def serve(service: Service, port: int) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as executor:
-        service = Service(executor)
-        server = await asyncio.start_server(service.handle_connection, "127.0.0.1", port)
-        print(f"serving on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-        await stop.wait()
-        server.close()
-        await service.stop()
+        # Not by the loop, which has no signal handlers on Windows.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    server = await asyncio.start_server(service.handle_connection, "127.0.0.1", port)
+    print(f"serving on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await stop.wait()
+    server.close()
+    await service.stop()
 
 
-def main() -> None:
+def main(make_service: type[Service] = Service) -> None:
     parser = argparse.ArgumentParser(
         description="Serve HTTP on 127.0.0.1 and log, for every step of a request, which request it belongs to.",
         epilog="Send X-Request-Id, X-Tenant and X-User with a request. SIGTERM or Ctrl-C stops the service.",
@@ -228,7 +244,7 @@ def main() -> None:
     handler.addFilter(ScopeFilter())
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    asyncio.run(serve(arguments.port))
+    asyncio.run(serve(make_service(), arguments.port))
 
 
 if __name__ == "__main__":

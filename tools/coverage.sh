@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tools/coverage.sh PYTHON: which lines of both twins the tests run, in a copy of the tree with the compiled twin traced
-# line by line. Below 98 % of either twin it fails. For Python 3.9 to 3.11: later ones report no lines of an extension.
+# line by line. Below 95 % of either twin it fails: debug mode and what adapts event loops run in processes of their own,
+# which are not seen. For Python 3.9 to 3.11: later ones report no lines of an extension.
 set -euo pipefail
 python=$(realpath -s "$1")
 cd "$(dirname "$0")/.."
@@ -41,12 +42,12 @@ for backend in pure cython; do
         map=; [ $host = native ] && map=tests/hamt
         CONTEXTVARS_CY_BACKEND=$backend CONTEXTVARS_CY_HOST=$host \
             "$python" -m coverage run -m pytest -q -p no:cacheprovider --hypothesis-profile=few \
-                tests/engine tests/features tests/$host $map | tail -1
+                tests/engine tests/features tests/$host $map | grep -E "^(FAILED|ERROR)|passed"
     done
 done
 "$python" -m coverage combine -q
 "$python" -m coverage report
 for twin in py cy; do
-    "$python" -m coverage report --include="contextvars_cy/*/*_$twin.*" --fail-under=98 > /dev/null ||
-        { echo "Less than 98 % of the lines of *_$twin are run"; exit 1; }
+    "$python" -m coverage report --include="contextvars_cy/*/*_$twin.*" --fail-under=95 > /dev/null ||
+        { echo "Less than 95 % of the lines of *_$twin are run"; exit 1; }
 done

@@ -39,14 +39,21 @@ def main() -> int:
     missing = {kind: missing_libraries(kind) for kind in options.only}
     present = [kind for kind in options.only if not missing[kind]]
     results = {}
+    print(f"{'kind':14}{'programs':>10}{'differences':>13}{'a second':>10}")
     for kind in present:
         began = time.monotonic()
         outcome = supervision.run_search(kind, options.seed, options.seconds / len(present))
-        results[kind] = outcome.count, 1 if outcome.wrong else 0, outcome.count / (time.monotonic() - began)
+        results[kind] = outcome.count, 1 if outcome.wrong else 0
+        rate = outcome.count / (time.monotonic() - began)
+        print(f"{kind:14}{outcome.count:10}{results[kind][1]:13}{rate:10.0f}", flush=True)
         if outcome.wrong:
             report(options, kind, outcome.program, outcome.wrong)
-    print_table(results, missing)
-    return 1 if any(differences for _, differences, _ in results.values()) else 0
+    for kind, libraries in missing.items():
+        if libraries:
+            print(f"{kind:14}  left out: {', '.join(libraries)} not installed")
+    count, differences = (sum(column) for column in zip(*results.values())) if results else (0, 0)
+    print(f"{'total':14}{count:10}{differences:13}")
+    return 1 if differences else 0
 
 
 def parse() -> argparse.Namespace:
@@ -108,18 +115,6 @@ def report(options: argparse.Namespace, kind: str, program: Any, wrong: list[str
         again = [sys.executable, sys.argv[0], "--host", options.host, "--only", kind, "--replay", json.dumps(program)]
         lines = [f"A difference, of the kind {kind}:", *wrong, "To run it again:", f"  {shlex.join(again)}"]
     print("", *lines, "", sep="\n", flush=True)
-
-
-def print_table(results: dict[str, tuple[int, int, float]], missing: dict[str, list[str]]) -> None:
-    print(f"{'kind':14}{'programs':>10}{'differences':>13}{'a second':>10}")
-    for kind, libraries in missing.items():
-        if libraries:
-            print(f"{kind:14}  left out: {', '.join(libraries)} not installed")
-        else:
-            count, differences, rate = results[kind]
-            print(f"{kind:14}{count:10}{differences:13}{rate:10.0f}")
-    count = sum(count for count, _, _ in results.values())
-    print(f"{'total':14}{count:10}{sum(differences for _, differences, _ in results.values()):13}")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "extracontext": {"color": "#CC79A7", "marker": "P"},
     "threading.local": {"color": "#000000", "marker": "x"},
 }
+# The rows that the README shows.
+OVERVIEW = ["get, of 8", "get default", "set", "with set", "assign", "copy_context", "run", "service"]
 KINDS: dict[str, Any] = {"map": maps, "contexts": contexts}
 
 
@@ -140,6 +142,21 @@ def draw_contexts(table: Table) -> Figure:
     return figure
 
 
+def draw_overview(table: Table) -> Figure:
+    """Return a bar for each of the rows of the README: the compiled backend, on the native host."""
+    pair = f"{contexts.STDLIB}/cython-native"
+    ratios = {row.operation: row.ratios[pair] for row in table.rows if row.operation in OVERVIEW and pair in row.ratios}
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    panel = figure.subplots()
+    bars = panel.barh(list(ratios), list(ratios.values()), color=STYLES["cython-native"]["color"])
+    panel.bar_label(bars, fmt="%.2f", padding=3)
+    panel.axvline(1, color="#000000", linewidth=1)
+    panel.invert_yaxis()
+    panel.set(xlabel="times as fast as the standard library", xlim=(0, max(ratios.values()) * 1.1))
+    panel.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Make a table (.md) and a plot (.svg) beside a file of tools/bench.py."
@@ -152,8 +169,14 @@ def main() -> int:
         path.with_suffix(".md").write_text(page, encoding="utf-8")
         # Text stays text, and the same numbers give the same file.
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
-            figure = draw_maps(table) if table.about["kind"] == "map" else draw_contexts(table)
-            figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+            if table.about["kind"] == "map":
+                figures = {path.stem: draw_maps(table)}
+            else:
+                figures = {path.stem: draw_contexts(table)}
+                if "cython-native" in table.about["versions"]:
+                    figures[f"{path.stem}-overview"] = draw_overview(table)
+            for name, figure in figures.items():
+                figure.savefig(path.with_name(f"{name}.svg"), metadata={"Date": None})
     except OSError as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -302,9 +302,7 @@ def hostile_keys() -> None:
         refused(act, BadKey())
     refused(hamt.set, BadKey(), 1)
     refused(Hamt, [(BadKey(), 1), (BadKey(), 2)])
-    mutation = hamt.mutate()
-    mutation[BadKey()] = 1
-    refused(mutation.finish)
+    refused(hamt.mutate().set, BadKey(), 1)
     refused(hamt.diff, Hamt({BadKey(): 1}))
 
 

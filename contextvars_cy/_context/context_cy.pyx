@@ -38,8 +38,9 @@ from types import GenericAlias, MethodType, WrapperDescriptorType
 import _weakref
 
 # As in `_hamt.trie_cy`.
-_backend, _debug, _messages, _sealed, _sentinels = [
-    import_module(name, __package__) for name in (".._backend", ".debug", ".messages", ".._sealed", ".._sentinels")
+_backend, _debug, _messages, _reprs, _sealed, _sentinels = [
+    import_module(name, __package__)
+    for name in (".._backend", ".debug", ".messages", ".._reprs", ".._sealed", ".._sentinels")
 ]
 host = _backend.host
 
@@ -51,6 +52,8 @@ cdef object remove_dead_weakref = _weakref._remove_dead_weakref
 cdef dict modules = sys.modules
 cdef object origin = _debug.origin
 cdef object warn_of_shared_default = _debug.warn_of_shared_default
+cdef object context_repr = _reprs.context_repr
+cdef object in_a_line = _reprs.in_a_line
 cdef object noted = _sealed.noted
 cdef object has_pairs = _messages.has_pairs
 cdef object refuse_arguments = _messages.refuse_arguments
@@ -59,6 +62,7 @@ cdef object whose = _messages.whose
 cdef str ASSIGNS = _messages.ASSIGNS
 cdef str DIFFERENT = _messages.DIFFERENT
 cdef str ELSEWHERE = _messages.ELSEWHERE
+cdef str CONTEXT = _messages.CONTEXT
 cdef str ENTERED = _messages.ENTERED
 cdef str LEAK = _messages.LEAK
 cdef str NOT_ENTERED = _messages.NOT_ENTERED
@@ -556,7 +560,8 @@ cdef class Assignment:
         _undo_assignment(self)
 
     def __repr__(self):
-        return f"<Assignment{' undone' if self._used else ''} at {id(self):#x}>"
+        names = sorted([var.name for var in (<list>self._old_value)[::2]])
+        return f"<Assignment{' undone' if self._used else ''} of {{{in_a_line(names, len(names))}}} at {id(self):#x}>"
 
     __hash__ = None
 
@@ -767,7 +772,7 @@ cdef class Context:
         context_exit(self)
 
     def __repr__(self):
-        return f"<contextvars_cy.Context object at {id(self):#x}>"
+        return context_repr(self)
 
     def __reduce__(self):
         refuse_to_pickle("Context")

@@ -28,6 +28,7 @@ from .._backend import debug, host
 from .._hamt.diff import HamtDiff
 from .._hamt.hamt_py import Hamt, iterate
 from .._hamt.trie_py import find, fold, unfold
+from .._reprs import context_repr, in_a_line
 from .._sealed import Sealed, noted, published
 from .._sentinels import ABSENT, MISSING
 from .debug import origin, warn_of_shared_default
@@ -471,7 +472,8 @@ class Assignment(Sealed):
             _with_more_room(self.undo)
 
     def __repr__(self) -> str:
-        return f"<Assignment{' undone' if self._used else ''} at {id(self):#x}>"
+        names = in_a_line(sorted(var.name for var in self._old_value), len(self._old_value))
+        return f"<Assignment{' undone' if self._used else ''} of {{{names}}} at {id(self):#x}>"
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -686,7 +688,7 @@ class Context(_Mapping):
         (leave_context if _tell is None else _leave_and_tell)(self)
 
     def __repr__(self) -> str:
-        return f"<contextvars_cy.Context object at {id(self):#x}>"
+        return context_repr(self)
 
 
 def checked_variable(key: object) -> ContextVar[Any]:

@@ -17,6 +17,8 @@ ELSEWHERE = (
 # CPython's own words, by which the native host knows its refusals.
 ENTERED = "cannot enter context: {} is already entered"
 NOT_ENTERED = "cannot exit context: {} has not been entered"
+# As CPython's: an error shows no values.
+CONTEXT = "<contextvars_cy.Context object at {:#x}>"
 DIFFERENT = "cannot exit context: thread state references a different context object"
 LEAK = (
     "a context variable was set under a running asyncio event loop, in the thread's base Context: on the thread host "

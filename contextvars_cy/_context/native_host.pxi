@@ -212,7 +212,7 @@ cdef int _name_our_context(Context context) except -1:
     except RuntimeError as error:
         for text in (ENTERED, NOT_ENTERED):
             if error.args == (text.format(context._native),):
-                error.args = (text.format(context),)
+                error.args = (text.format(CONTEXT.format(id(context))),)
         raise
 
 

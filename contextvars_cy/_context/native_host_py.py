@@ -26,7 +26,7 @@ from .context_py import (
     with_change,
 )
 from .interpreter import context_of, copy, copy_current, enter, exchanger, leave, reader, run
-from .messages import ENTERED, NOT_ENTERED
+from .messages import CONTEXT, ENTERED, NOT_ENTERED
 from .standard_library import NativeContext, NativeContextVar, NativeToken
 
 R = TypeVar("R")
@@ -207,7 +207,7 @@ def _name_our_context(error: RuntimeError, context: Context) -> None:
     if ours and len(error.args) == 1 and type(error.args[0]) is str:
         for text in (ENTERED, NOT_ENTERED):
             if error.args[0] == text.format(context._native):
-                error.args = (text.format(context),)
+                error.args = (text.format(CONTEXT.format(id(context))),)
 
 
 def prepare_thread(state: ThreadState) -> None:

@@ -78,7 +78,7 @@ cdef int thread_enter(ThreadState state, Context context) except -1:
     if context._home is not None:
         _check_home(context, state)
     if exchange_entered(context, True):
-        raise RuntimeError(ENTERED.format(context))
+        raise RuntimeError(ENTERED.format(CONTEXT.format(id(context))))
     if push(state, context) < 0:
         exchange_entered(context, False)
         return raise_pending()
@@ -87,7 +87,7 @@ cdef int thread_enter(ThreadState state, Context context) except -1:
 
 cdef int thread_leave(ThreadState state, Context context) except -1:
     if not is_topmost(state, context):
-        raise RuntimeError(DIFFERENT if context._entered else NOT_ENTERED.format(context))
+        raise RuntimeError(DIFFERENT if context._entered else NOT_ENTERED.format(CONTEXT.format(id(context))))
     pop(state)
     exchange_entered(context, False)
     return 0
@@ -96,5 +96,5 @@ cdef int thread_leave(ThreadState state, Context context) except -1:
 cdef int _check_home(Context context, ThreadState state) except -1:
     home = context._home()
     if home is not None and home is not state:
-        raise RuntimeError(ENTERED.format(context))
+        raise RuntimeError(ENTERED.format(CONTEXT.format(id(context))))
     return 0

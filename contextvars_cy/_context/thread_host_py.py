@@ -24,7 +24,7 @@ from .context_py import (
     thread_state,
     with_change,
 )
-from .messages import DIFFERENT, ENTERED, LEAK, NOT_ENTERED
+from .messages import CONTEXT, DIFFERENT, ENTERED, LEAK, NOT_ENTERED
 from .standard_library import NativeContextVar
 
 R = TypeVar("R")
@@ -120,7 +120,7 @@ def run_in(context: Context, callable: Callable[..., R], args: Any, kwargs: Any)
     try:
         del context._entry_permit[1]
     except IndexError:
-        raise RuntimeError(ENTERED.format(context)) from None
+        raise RuntimeError(ENTERED.format(CONTEXT.format(id(context)))) from None
     context._before = before
     state._current = context
     try:
@@ -143,7 +143,7 @@ def enter_context(context: Context) -> None:
     try:
         del context._entry_permit[1]
     except IndexError:
-        raise RuntimeError(ENTERED.format(context)) from None
+        raise RuntimeError(ENTERED.format(CONTEXT.format(id(context)))) from None
     context._before = before
     state._current = context
 
@@ -162,11 +162,11 @@ def _check_home(context: Context, state: ThreadState) -> None:
     """Refuse another thread's base Context: that thread has it entered as long as it lives."""
     home = context._home and context._home()
     if home is not None and home is not state:
-        raise RuntimeError(ENTERED.format(context))
+        raise RuntimeError(ENTERED.format(CONTEXT.format(id(context))))
 
 
 def _refusal_to_leave(context: Context) -> RuntimeError:
-    refusal = RuntimeError(NOT_ENTERED.format(context) if context._before is None else DIFFERENT)
+    refusal = RuntimeError(NOT_ENTERED.format(CONTEXT.format(id(context))) if context._before is None else DIFFERENT)
     refuse_to_leave(context, refusal)
     return refusal
 

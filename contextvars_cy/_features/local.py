@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._context.twin import ContextVar, Token
 from .._hamt.twin import Hamt
+from .._reprs import recursive_repr, values_in_a_line
 from .._sealed import published
 from .._sentinels import ABSENT, MISSING
 
@@ -113,6 +114,12 @@ class Local:
             object.__delattr__(self, name)
         else:
             _delete(self, name)
+
+    @recursive_repr("{...}")
+    def __repr__(self) -> str:
+        kind = type(self)
+        values = values_in_a_line(_variable(self).get().items())
+        return f"<{kind.__module__}.{kind.__qualname__} {values} at {id(self):#x}>"
 
     def __dir__(self) -> list[str]:
         return [*dir(type(self)), *_variable(self).get()]

@@ -14,7 +14,8 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, Union, final, overload
 
-from .._sealed import Sealed, published, recursive_repr
+from .._reprs import recursive_repr
+from .._sealed import Sealed, published
 from .._sentinels import ABSENT, MISSING
 from .debug import check, dump
 from .diff import HamtDiff, merge

@@ -7,7 +7,8 @@ from itertools import chain
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, final
 
-from .._sealed import Sealed, published, recursive_repr
+from .._reprs import recursive_repr
+from .._sealed import Sealed, published
 from .twin import Hamt, HamtMutation
 from .views import common, is_disjoint, symmetric_difference
 

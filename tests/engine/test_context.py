@@ -25,7 +25,7 @@ from contextvars_cy import (
     thread_state,
 )
 from interpreters import counts_on_the_gil, needs_the_usual_frames
-from refusals import refuses
+from refusals import as_errors_name, refuses
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
 
@@ -277,7 +277,7 @@ def test_an_exception_leaves_every_context() -> None:
 
 def test_a_context_is_entered_once_at_a_time() -> None:
     context = Context()
-    text = f"cannot enter context: {context!r} is already entered"
+    text = f"cannot enter context: {as_errors_name(context)} is already entered"
     with context:
         with refuses(RuntimeError, text):
             context.run(int)
@@ -303,7 +303,7 @@ def test_a_context_entered_by_another_thread_is_refused() -> None:
     thread.start()
     try:
         entered.wait()
-        with refuses(RuntimeError, f"cannot enter context: {context!r} is already entered"):
+        with refuses(RuntimeError, f"cannot enter context: {as_errors_name(context)} is already entered"):
             context.run(int)
         assert len(context) == 0
     finally:
@@ -314,7 +314,7 @@ def test_a_context_entered_by_another_thread_is_refused() -> None:
 
 def test_exits_out_of_order_are_refused() -> None:
     first, second = Context(), Context()
-    with refuses(RuntimeError, f"cannot exit context: {first!r} has not been entered"):
+    with refuses(RuntimeError, f"cannot exit context: {as_errors_name(first)} has not been entered"):
         first.__exit__(None, None, None)
     with first:
         with second:
@@ -326,7 +326,7 @@ def test_exits_out_of_order_are_refused() -> None:
 
 def test_a_callable_that_leaves_its_context_is_told() -> None:
     context = Context()
-    with refuses(RuntimeError, f"cannot exit context: {context!r} has not been entered"):
+    with refuses(RuntimeError, f"cannot exit context: {as_errors_name(context)} has not been entered"):
         context.run(context.__exit__, None, None, None)
     inner = Context()
     with refuses(RuntimeError, "cannot exit context: thread state references a different context object"):

@@ -306,3 +306,14 @@ def test_what_a_mutation_shows_and_refuses() -> None:
     for call in calls:
         with pytest.raises(TypeError):
             call()
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abd", "de", "a", ""])
+@pytest.mark.parametrize("others", ["ab", "abc", "abd", "de", "a", ""])
+def test_keys_of_one_hash_are_told_apart_by_every_question(names: str, others: str) -> None:
+    one, two = ([Key(name, 7) for name in letters] + [Key("beside", 3)] for letters in (names, others))
+    for left, right in [(one, two), (one[:-1], two[:-1])]:
+        mine, theirs = HamtSet(left), HamtSet(right)
+        assert (mine <= theirs) is (set(left) <= set(right)) and (mine >= theirs) is (set(left) >= set(right))
+        assert mine.isdisjoint(theirs) is set(left).isdisjoint(right)
+        assert mine.isdisjoint(mine) is (not left)

@@ -10,7 +10,7 @@ import pytest
 
 from contextvars_cy import Context, ContextVar, ThreadState, current_context, thread_state
 from interpreters import CPYTHON
-from refusals import refuses
+from refusals import as_errors_name, refuses
 
 if not CPYTHON:
     pytest.skip("only CPython's C code enters native Contexts", allow_module_level=True)
@@ -96,7 +96,7 @@ def test_a_context_that_c_has_left_is_not_left_again(state: ThreadState) -> None
     context = Context()
     state.enter(context)
     leave(context.native)
-    with refuses(RuntimeError, f"cannot exit context: {context!r} has not been entered"):
+    with refuses(RuntimeError, f"cannot exit context: {as_errors_name(context)} has not been entered"):
         state.exit(context)
     enter(context.native)
     assert state.context is context

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import logging
+from collections.abc import Iterator
 
 import pytest
 
-PAGES = "entering isolated proxy resetting returning threads unset watching".split()
+from pages import PROGRAMS, promised
+
+# tests/package/test_pages_elsewhere.py runs them: by pytest, and by a kernel.
+RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md")
+NEEDED = {"docs/web-frameworks.md": ("fastapi", "httpx")}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_programs_print_what_their_comments_say(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[2] / "docs" / f"{page}.md").read_text(encoding="utf-8")
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.parametrize("page", [page for page in PROGRAMS if PROGRAMS[page] and page not in RUN_ELSEWHERE])
+def test_the_programs_print_what_their_comments_say(
+    page: str, capsys: pytest.CaptureFixture[str], logging_as_before: None
+) -> None:
+    for name in NEEDED.get(page, ()):
+        pytest.importorskip(name)
     names = {"__name__": page}
-    for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for program in PROGRAMS[page]:
         exec(compile(program, page, "exec"), names)
-        promised = re.findall(r"^(?:# | *print\(.*  # )(.*)$", program, re.MULTILINE)
-        assert capsys.readouterr().out.splitlines() == promised
+        assert capsys.readouterr().out.splitlines() == promised(program)

@@ -12,10 +12,10 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "contextvars_cy"
 # What each wing may import of the package beside itself.
 BELOW = {
-    "_hamt": {"_backend", "_sealed", "_sentinels"},
-    "_context": {"_hamt", "_backend", "_sealed", "_sentinels"},
-    "_features": {"_context", "_hamt", "_backend", "_sealed", "_sentinels"},
-    "_install": {"_context", "_hamt", "_backend", "_sealed", "_sentinels"},
+    "_hamt": {"_backend", "_reprs", "_sealed", "_sentinels"},
+    "_context": {"_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
 }
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
 

@@ -1,8 +1,8 @@
 """Random programs for the end of a thread or of the process: finalisers that use native variables, decimal and ours.
 
-Decimal is used at the end alone, and the values of a program are all held in one way: CPython's own variables crash
-when they are read in a thread's first Context and again after it is gone. So decimal is left out on the thread host,
-where values go before that Context, or with the next thread.
+Decimal is used at the end alone, and once: CPython's own variables crash when they are read in a thread's first Context
+and again after it is gone. So decimal is left out on the thread host, where values go before that Context, or with the
+next thread.
 
 `main(SEED)` fills the main thread, for a process that ends then.
 """
@@ -133,8 +133,11 @@ class Value:
             while self.steps:
                 step, variable = self.steps.pop()
                 value = self.values.pop()
-                if not (self.alive and step is compute):
-                    step(variable, value)
+                if step is compute and self.alive:
+                    continue
+                step(variable, value)
+                if step is compute:
+                    self.alive.append("a second use of decimal")
         except BaseException as error:
             self.failed(step, error)
         self.ended()

@@ -14,3 +14,8 @@ def refuses(kind: type[BaseException], text: str) -> Iterator[None]:
     with pytest.raises(kind) as raised:
         yield
     assert str(raised.value) == text
+
+
+def as_errors_name(context: object) -> str:
+    """As CPython's: an error shows no values."""
+    return f"<contextvars_cy.Context object at {id(context):#x}>"

@@ -69,12 +69,12 @@ def test_the_table_of_the_contexts_and_its_file(tmp_path: Path) -> None:
     goals = lines[lines.index("") + 1 :]
     assert goals == contexts.format_goals(saved)
     assert [line.split(": ")[0] for line in goals] == [
-        "cython-thread get after a switch 1.300",
-        "cython-thread set 2.000",
-        "cython-native get after a switch 1.100",
-        "cython-native set 0.700",
-        "pure-thread beside cython-thread, set 0.100",
-        "pure-native beside cython-native, set 0.100",
+        "cython-thread get after a switch at least 1.3 times as good as stdlib",
+        "cython-thread set at least 2 times as good as stdlib",
+        "cython-native get after a switch at least 1.1 times as good as stdlib",
+        "cython-native set at least 0.7 times as good as stdlib",
+        "pure-thread set at least 0.1 times as good as cython-thread",
+        "pure-native set at least 0.1 times as good as cython-native",
     ]
 
 
@@ -138,7 +138,7 @@ def test_the_programs_notice_what_is_mixed_up() -> None:
     program = """
 for name in ("pure-native", "pure-thread"):
     names = IMPLEMENTATIONS[name].load().namespace
-    for statement in ("tasks(3)", "serve(example, 3)"):
+    for statement in ("tasks(3)", "serve(3)"):
         try:
             names["Context"]().run(eval, statement, names)
             print(name, statement)
@@ -146,9 +146,9 @@ for name in ("pure-native", "pure-thread"):
             print(error)
 """
     lines = run_with_implementations(program).stdout.splitlines()
-    assert lines[:2] == ["pure-native tasks(3)", "pure-native serve(example, 3)"]
+    assert lines[:2] == ["pure-native tasks(3)", "pure-native serve(3)"]
     assert lines[2] == "a task has read another task's variable"
-    assert re.match(r"the request request-\d was answered with b'HTTP/1.1 ", lines[3])
+    assert re.match(r"request \d saw \[", lines[3])
 
 
 def test_what_is_missing_is_left_out_or_an_error(tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_the_goals_of_the_contexts_are_the_ratios() -> None:
         ("set, reset", "cython-native"): [1.0, 1.0, 1.0],
     }
     assert contexts.format_goals(contexts_table("cpython", values)) == [
-        "cython-thread set 2.000: met, at least 2.000",
-        "cython-native set 0.700: missed at 1 of 1, set (0.500)",
-        "pure-native beside cython-native, set 0.100: met, at least 0.500",
+        "cython-thread set at least 2 times as good as stdlib: met in all 1 rows, the lowest is 2.000",
+        "cython-native set at least 0.7 times as good as stdlib: missed in 1 of 1 rows, set (0.500)",
+        "pure-native set at least 0.1 times as good as cython-native: met in all 1 rows, the lowest is 0.500",
     ]
     on_pypy = {pair: seconds for pair, seconds in values.items() if "cython" not in pair[1]}
     (goal,) = contexts.format_goals(contexts_table("pypy", on_pypy))
-    assert goal == "pure-native everything 1.000: missed at 1 of 1, set (0.250)"
+    assert goal == "pure-native everything at least 1 times as good as stdlib: missed in 1 of 1 rows, set (0.250)"
 
 
 def test_a_get_after_a_switch_is_what_it_adds_to_the_switch() -> None:
@@ -195,7 +195,9 @@ def test_a_get_after_a_switch_is_what_it_adds_to_the_switch() -> None:
     assert table.rows[-1].operation == "get after a switch"
     assert table.rows[-1].medians == {"stdlib": 2.0, "cython-native": 1.0}
     assert list(DIFFERENCES)[0] == "get after a switch"
-    assert contexts.format_goals(table) == ["cython-native get after a switch 1.100: met, at least 2.000"]
+    assert contexts.format_goals(table) == [
+        "cython-native get after a switch at least 1.1 times as good as stdlib: met in all 1 rows, the lowest is 2.000"
+    ]
     assert contexts.format_tables(table)[-1].startswith("| get after a switch | 2,000,000,000 | 1,000,000,000 (2.00) |")
 
 
@@ -220,8 +222,8 @@ def test_the_goals_of_the_maps_are_the_ratios() -> None:
     }
     rows = [row_of(operation, seconds, maps.PAIRS, keys="str", size=10) for operation, seconds in values.items()]
     assert maps.format_goals(Table({}, rows)) == [
-        "cython get 1.000: met, at least 1.500",
-        "cython set 1.300: missed at 1 of 1, str 10 (1.000)",
+        "cython get at least 1 times as good as immutables: met in all 1 rows, the lowest is 1.500",
+        "cython set at least 1.3 times as good as immutables: missed in 1 of 1 rows, str 10 (1.000)",
     ]
 
 

@@ -10,7 +10,6 @@ import contextlib
 import contextvars
 import importlib.metadata
 import importlib.util
-import logging
 import os
 import shutil
 import sys
@@ -27,7 +26,6 @@ from .context_operations import ATTRIBUTES, EXTRACONTEXT, NOT_FOLLOWED, Own, own
 from .measuring import INSTALL_GROUP, BenchError
 
 WHAT_STATEMENTS_USE = Path(__file__).with_name("variables.py")
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "request_scope.py"
 
 
 class Subject(NamedTuple):
@@ -77,14 +75,6 @@ def variables(module: ModuleType, followed: bool) -> Subject:
     if not followed:
         own.update(NOT_FOLLOWED)
     namespace: dict[str, Any] = vars(run_file(WHAT_STATEMENTS_USE, "variables", module))
-    example: Any = run_file(EXAMPLE, "request_scope", module)
-    namespace["example"] = example
-    # Not the shared logger of that name. Records are formatted, and go nowhere.
-    example.logger = logging.Logger("request_scope", logging.INFO)
-    handler = logging.StreamHandler(open(os.devnull, "w", encoding="utf-8"))
-    handler.addFilter(example.ScopeFilter())
-    handler.setFormatter(example.JsonFormatter())
-    example.logger.addHandler(handler)
     return Subject(own, namespace, lambda size: namespace["filled"](size).run)
 
 

@@ -77,7 +77,7 @@ GROUPS: dict[str, dict[str, Operation]] = {
         "copy, run, 2 threads": Operation("copy_context().run(nothing)"),
     },
     "programs": {
-        "service": Operation("serve(example, {items})", items=200, copies=1, quick_items=50),
+        "service": Operation("serve({items})", items=200, copies=1, quick_items=50),
         "tasks": Operation("tasks({items})", items=10_000, copies=1, quick_items=500),
         "recursion": Operation("descend({items})", items=500, copies=1),
     },

@@ -188,7 +188,7 @@ def format_goals(table: Table) -> list[str]:
     for host in HOSTS:
         pure, cython = f"pure-{host}", f"cython-{host}"
         for operation, times in PURE_GOALS.items():
-            lines += table.goal(cython, pure, f"{pure} beside {cython}, {operation}", 1 / times, [operation])
+            lines += table.goal(cython, pure, f"{pure} {operation}", 1 / times, [operation])
         if table.about["python"].startswith("pypy"):
             lines += table.goal(STDLIB, pure, f"{pure} everything", 1.0, [row.operation for row in table.rows])
     return lines

@@ -80,9 +80,10 @@ class Table(NamedTuple):
         pair = f"{theirs}/{ours}"
         found = {row.place: row.ratios[pair] for row in self.rows if row.operation in operations and pair in row.ratios}
         missed = [f"{place} ({number:.3f})" for place, number in found.items() if number < goal]
+        aim = f"{what} at least {goal:g} times as good as {theirs}"
         if missed:
-            return [f"{what} {goal:.3f}: missed at {len(missed)} of {len(found)}, {', '.join(missed)}"]
-        return [f"{what} {goal:.3f}: met, at least {min(found.values()):.3f}"] if found else []
+            return [f"{aim}: missed in {len(missed)} of {len(found)} rows, {', '.join(missed)}"]
+        return [f"{aim}: met in all {len(found)} rows, the lowest is {min(found.values()):.3f}"] if found else []
 
 
 def timed(statement: str, namespace: dict[str, Any]) -> Timed:

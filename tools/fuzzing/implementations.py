@@ -130,7 +130,8 @@ class Assigned:
         self.undo()
 
     def __repr__(self) -> str:
-        return f"<Assignment{' undone' if self.undone else ''} at {id(self):#x}>"
+        names = ", ".join(sorted(token.var.name for token in self.tokens))
+        return f"<Assignment{' undone' if self.undone else ''} of {{{names}}} at {id(self):#x}>"
 
 
 class StandardLibrary:

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ from . import search
 from .machine import Program
 from .programs import shrink
 
+PROGRESS_SECONDS = 60
 # Without a sign of life; a program takes milliseconds. The second is for the many tries of making it smaller.
 HANGS_AFTER_SECONDS, HANGS_AGAIN_AFTER_SECONDS = 60, 5
 SHRINKS_FOR_SECONDS = 300
@@ -29,7 +32,16 @@ class Outcome:
 
 def run_search(kind: str, seed: int, seconds: float) -> Outcome:
     """Random programs of one kind, until the time is over or something is wrong with one."""
-    outcome = supervise(HANGS_AFTER_SECONDS, search.search, kind, seed, seconds)
+    began = told = time.monotonic()
+
+    def tell(count: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told > PROGRESS_SECONDS:
+            told = now
+            print(f"{kind}: {count} programs in {now - began:.0f} of {seconds:.0f} s", file=sys.stderr)
+
+    outcome = supervise(HANGS_AFTER_SECONDS, search.search, kind, seed, seconds, tell=tell)
     if outcome.survived or outcome.program is None:
         return outcome
 
@@ -45,7 +57,7 @@ def run_again(kind: str, program: Program) -> Outcome:
     return supervise(HANGS_AFTER_SECONDS, search.replay, kind, program)
 
 
-def supervise(patience: float, work: Callable[..., None], *args: Any) -> Outcome:
+def supervise(patience: float, work: Callable[..., None], *args: Any, tell: Callable[[int], object] = int) -> Outcome:
     """Makes a process do the work, and waits while it gives signs of life."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -57,6 +69,7 @@ def supervise(patience: float, work: Callable[..., None], *args: Any) -> Outcome
     with contextlib.suppress(EOFError, OSError):
         while outcome.wrong is None and (heard := receiver.poll(patience)):
             outcome.count, outcome.program, outcome.wrong = receiver.recv()
+            tell(outcome.count)
     outcome.survived = outcome.wrong is not None
     # A program can leave a thread for which its process waits.
     process.join(patience if heard else 0)
