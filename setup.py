@@ -1,4 +1,4 @@
-"""The one decision of the build: with the compiled extension or without. The rest is in pyproject.toml, but the readme.
+"""The one decision of the build: with the compiled extension or without. Everything else is in pyproject.toml.
 
 `CONTEXTVARS_CY_BACKEND` is unset (compiled where possible), `cython` (compiled or an error) or `pure`. A pure build
 declares no extensions, so its wheel is tagged py3-none-any; an extension that is declared optional and fails would
