@@ -133,6 +133,15 @@ types: $(VENV)/lint-tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \
 		tests/features/test_types.py tests/hamt/test_map_types.py
 
+# Built, so that the site has the version.
+docs: $(VENV)/built $(VENV)/docs-tools
+	@$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
+	@echo "The site begins at build/docs/index.html"
+
+$(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
+	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
+
 workflows: $(VENV)/lint-tools
 	@$(VENV)/bin/zizmor --offline --quiet .github
 	@actionlint=$$(PATH="$(abspath $(VENV))/bin:$$PATH" command -v actionlint) || { \
@@ -143,15 +152,6 @@ workflows: $(VENV)/lint-tools
 
 changelog: $(VENV)/lint-tools
 	@draft=$$($(VENV)/bin/towncrier build --draft --version next 2>&1) || { echo "$$draft"; exit 1; }
-
-# Built, so that the site has the version.
-docs: $(VENV)/built $(VENV)/docs-tools
-	@$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
-	@echo "The site begins at build/docs/index.html"
-
-$(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
-	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
-	@touch $@
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \

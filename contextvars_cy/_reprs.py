@@ -37,7 +37,6 @@ def recursive_repr(shown: str) -> Callable[[Callable[[T], str]], Callable[[T], s
     return decorate
 
 
-# Without generators: if there is no memory for one, CPython 3.13 crashes.
 @recursive_repr("<contextvars_cy.Context {...}>")
 def context_repr(context: Any) -> str:
     values = values_in_a_line([(variable.name, value) for variable, value in context.items()])

@@ -10,6 +10,7 @@ from .._siblings_cy cimport import_sibling  # no-cython-lint: for its C code
 from .trie_cy cimport (
     BOTH,
     EMPTY_NODE,
+    FEW,
     FIRST_HASH,
     MINE,
     THEIRS,
@@ -188,17 +189,25 @@ cdef class Hamt:
     def update(self, source=(), /, **items):
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of
-        their difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. If the source is a map, it takes the time of the
+        smaller map or of their difference, and shares the rest. `map | mapping` is the same; in `mapping | map` the
+        map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
         >>> {"a": 1, "b": 1} | Hamt(a=2) == Hamt(a=2, b=1)
         True
         """
-        if type(source) is not Hamt or items:
+        cdef Hamt changed
+        if type(source) is not Hamt:
             return self._updated(_as_dict(source, items))
-        return self._combined(source, MINE | BOTH | THEIRS) if self._count else source
+        if self._count == 0:
+            changed = source
+        elif (<Hamt>source)._count <= FEW and (<Hamt>source)._count * FEW < self._count:
+            changed = self._updated(dict(source.items()))
+        else:
+            changed = self._combined(source, MINE | BOTH | THEIRS)
+        return changed._updated(items) if items else changed
 
     def mutate(self):
         """Return a `HamtMutation`, which turns many changes into one new map. O(1).
@@ -444,9 +453,11 @@ cdef Hamt _new(object root, Py_ssize_t count):
 cdef dict _as_dict(object source, dict items):
     if type(source) is dict and not items:
         return source
+    if type(source) is tuple and not source:
+        return items
     if hasattr(source, "items") and not hasattr(source, "keys"):
         source = source.items()
-    return dict(source, **items)
+    return dict(source, **items) if items else dict(source)
 
 
 cdef bint _is_mapping(object other) except -1:
@@ -470,11 +481,7 @@ cdef object _hamt_from_call(PyTypeObject *cls, PyObject *args, PyObject *kwargs)
     cdef dict items = {} if kwargs is NULL else <dict>kwargs
     if len(sources) > 1:
         raise TypeError(f"Hamt expected at most 1 argument, got {len(sources)}")
-    if not sources:
-        return EMPTY._updated(items)
-    if type(sources[0]) is Hamt and not items:
-        return sources[0]
-    return EMPTY._updated(_as_dict(sources[0], items))
+    return EMPTY.update(*sources, **items)
 
 
 cdef Hamt EMPTY = _new(EMPTY_NODE, 0)
@@ -599,15 +606,21 @@ cdef class _SetView(_View):
         return is_disjoint(self, other)
 
     def __eq__(self, other):
+        if type(self) is HamtItems and type(other) is HamtItems:
+            return self._mapping == (<HamtItems>other)._mapping
         return Set.__eq__(self, other)
 
     def __le__(self, other):
+        if type(self) is HamtKeys and type(other) is HamtKeys:
+            return self._mapping._is_within((<HamtKeys>other)._mapping)
         return Set.__le__(self, other)
 
     def __lt__(self, other):
         return Set.__lt__(self, other)
 
     def __ge__(self, other):
+        if type(self) is HamtKeys and type(other) is HamtKeys:
+            return (<HamtKeys>other)._mapping._is_within(self._mapping)
         return Set.__ge__(self, other)
 
     def __gt__(self, other):
@@ -784,15 +797,15 @@ cdef class HamtMutation:
         """
         cdef Hamt hamt
         self._refuse_finished()
-        if type(source) is not Hamt or items:
-            source = _as_dict(source, items)
+        if type(source) is not Hamt:
+            source, items = _as_dict(source, items), {}
             if len(<dict>source) == 1:
                 for key, value in (<dict>source).items():
                     self._store(key, value)
                 return
         while True:
             hamt = self._unfinished()
-            if self._replace(hamt, hamt.update(source)):
+            if self._replace(hamt, hamt.update(source, **items)):
                 return
 
     def finish(self):

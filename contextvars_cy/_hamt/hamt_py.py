@@ -22,6 +22,7 @@ from .diff import HamtDiff, merge
 from .trie_py import (
     BOTH,
     EMPTY_NODE,
+    FEW,
     MINE,
     THEIRS,
     Node,
@@ -123,9 +124,7 @@ class Hamt(Sealed, _Mapping[K, V_co]):
     def __new__(cls: type[Hamt[str, V_co]], source: Source[str, V_co] = ..., /, **items: V_co) -> Hamt[str, V_co]: ...
 
     def __new__(cls, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
-        if type(source) is Hamt and not items:
-            return source
-        return EMPTY._updated(_as_dict(source, items))
+        return EMPTY.update(source, **items)
 
     @overload
     @classmethod
@@ -232,17 +231,24 @@ class Hamt(Sealed, _Mapping[K, V_co]):
     def update(self, source: Any = (), /, **items: Any) -> Hamt[Any, Any]:
         """Return the map with all entries of `Hamt(source, **items)` set; this map itself if nothing changes.
 
-        O(m log n) for a source of m entries, in one walk of the tree. For a map, the time of the smaller one or of
-        their difference; the rest is shared. `map | mapping` is the same; in `mapping | map` the map's values win.
+        O(m log n) for a source of m entries, in one walk of the tree. If the source is a map, it takes the time of the
+        smaller map or of their difference, and shares the rest. `map | mapping` is the same; in `mapping | map` the
+        map's values win.
 
         >>> Hamt(a=1).update({"a": 2}) == Hamt(a=2)
         True
         >>> {"a": 1, "b": 1} | Hamt(a=2) == Hamt(a=2, b=1)
         True
         """
-        if type(source) is not Hamt or items:
+        if type(source) is not Hamt:
             return self._updated(_as_dict(source, items))
-        return self._combined(source, MINE | BOTH | THEIRS) if self._count else source
+        if not self._count:
+            changed = source
+        elif source._count <= FEW and source._count * FEW < self._count:
+            changed = self._updated(dict(source.items()))
+        else:
+            changed = self._combined(source, MINE | BOTH | THEIRS)
+        return changed._updated(items) if items else changed
 
     def mutate(self) -> HamtMutation[K, V_co]:
         """Return a `HamtMutation`, which turns many changes into one new map. O(1).
@@ -474,8 +480,10 @@ def _new(root: Node, count: int) -> Hamt[Any, Any]:
 def _as_dict(source: Any, items: dict[Any, Any]) -> dict[Any, Any]:
     if type(source) is dict and not items:
         return source
+    if type(source) is tuple and not source:
+        return items
     if hasattr(source, "items") and not hasattr(source, "keys"):
-        source = source.items()
+        source = source.items()  # pyright: ignore[reportAttributeAccessIssue]
     return dict(source, **items)
 
 
@@ -558,12 +566,29 @@ class _SetView(_View):
     # To checkers they are those of the abstract views.
     if not TYPE_CHECKING:
 
+        def __eq__(self, other: object, /) -> bool:
+            if type(self) is HamtItems and type(other) is HamtItems:
+                return self._mapping == other._mapping
+            return super().__eq__(other)
+
+        # The strict comparisons of an abstract set call these.
+        def __le__(self, other: Any, /) -> bool:
+            if type(self) is HamtKeys and type(other) is HamtKeys:
+                return self._mapping._is_within(other._mapping)
+            return super().__le__(other)
+
+        def __ge__(self, other: Any, /) -> bool:
+            if type(self) is HamtKeys and type(other) is HamtKeys:
+                return other._mapping._is_within(self._mapping)
+            return super().__ge__(other)
+
         def __and__(self, other: Any, /) -> Any:
             return common(self, other)
 
         def __xor__(self, other: Any, /) -> Any:
             return symmetric_difference(self, other)
 
+        __hash__ = None
         __rand__ = __and__
         __rxor__ = __xor__
 
@@ -759,11 +784,12 @@ class HamtMutation(Sealed, Generic[K, V]):
         True
         """
         self._unfinished()
-        if type(source) is not Hamt or items:
-            source = _as_dict(source, items)
+        if type(source) is not Hamt:
+            source, items = _as_dict(source, items), {}
         while True:
             hamt = self._unfinished()
-            if self._replace(hamt, hamt.update(source)):
+            changed: Any = hamt.update(source, **items)
+            if self._replace(hamt, changed):
                 return
 
     def finish(self) -> Hamt[K, V]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, final
 
 from .._reprs import recursive_repr
 from .._sealed import Sealed, published
+from .._sentinels import MISSING
 from .twin import Hamt, HamtMutation
 from .views import common, is_disjoint, symmetric_difference
 
@@ -61,7 +62,10 @@ class HamtSet(Sealed, Set[T_co], Hashable):
         >>> HamtSet([1, 2]).remove(1)
         HamtSet({2})
         """
-        return _of(self._hamt.delete(_hashable(element)))
+        hamt = self._hamt.discard(_hashable(element))
+        if hamt is self._hamt:
+            raise KeyError(element)
+        return _of(hamt)
 
     def discard(self, element: Any, /) -> HamtSet[T_co]:
         """Return the set without the element; this set itself if it is missing. O(log n).
@@ -129,7 +133,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
                 other = [element for element in result if element in other]
             with result.mutate() as mutation:
                 for element in other:
-                    mutation.discard(element)
+                    mutation._mutation.pop(element, None)
             result = mutation.finish()
         return result
 
@@ -164,7 +168,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
             return other._hamt._is_within(self._hamt)
         if _is_set(other) and len(other) > len(self):
             return False
-        return all(element in self for element in other)
+        return all(element in self._hamt for element in other)
 
     def isdisjoint(self, other: Iterable[Any], /) -> bool:
         """Return whether no element is in the other, which may be any iterable. O(m log n), m of the smaller one.
@@ -174,7 +178,7 @@ class HamtSet(Sealed, Set[T_co], Hashable):
         """
         if type(other) is HamtSet:
             return self._hamt._is_apart(other._hamt)
-        return is_disjoint(self, other)
+        return is_disjoint(self._hamt, other)
 
     def copy(self) -> HamtSet[T_co]:
         """Return this very set, which nothing can change. O(1).
@@ -302,7 +306,8 @@ class HamtSetMutation(Sealed, Generic[T]):
         >>> len(mutation)
         0
         """
-        del self._mutation[_hashable(element)]
+        if self._mutation.pop(_hashable(element), MISSING) is MISSING:
+            raise KeyError(element)
 
     def discard(self, element: Any, /) -> None:
         """Remove the element, if it is there. O(log n).
@@ -319,8 +324,7 @@ class HamtSetMutation(Sealed, Generic[T]):
         >>> mutation.finish() == {1, 2, 3}
         True
         """
-        for other in others:
-            self._mutation.update(_hamt_of(other))
+        self._mutation.update(_hamt_of(*others) if len(others) == 1 else HamtSet[T]().union(*others)._hamt)
 
     def finish(self) -> HamtSet[T]:
         """Return the new set, or the old set itself if nothing was changed. The mutation takes no further change.

@@ -28,6 +28,7 @@ cdef enum:
     POSITIONS = 31
     LAST_SHIFT = 30
     DEPTH = 8
+    FEW = 8
     # What `combine` keeps.
     MINE = 1
     BOTH = 2

@@ -56,7 +56,7 @@ POSITIONS: Final = 31
 LAST_SHIFT: Final = 30
 """The shift of the seventh level; a collision node stands below it."""
 FEW: Final = 8
-"""Up to so many items are not worth sorting by position."""
+"""Up to so many items are not worth sorting by position, nor a walk of two trees."""
 PORTION: Final = 64
 """How many slots a walk collects before it yields them."""
 MINE, BOTH, THEIRS = 1, 2, 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -204,7 +205,11 @@ def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytes
     assert {Path(name).parts[0] for name in names} == {"contextvars_cy", "pytest_contextvars_cy.py", information}
     with zipfile.ZipFile(wheel) as archive:
         entry_points = archive.read(f"{information}/entry_points.txt").decode().split("\n")
+        metadata = archive.read(f"{information}/METADATA").decode()
     assert entry_points[:2] == ["[pytest11]", "pytest_contextvars_cy = pytest_contextvars_cy"]
+    # On the page of a package index, links must be whole.
+    links = re.findall(r"\](?:\(|: )([^\s)]+)", metadata)
+    assert len(links) > 15 and all(link.startswith("https://") for link in links)
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 

@@ -116,7 +116,6 @@ OPERATIONS: dict[str, Callable[[Scene], object]] = {
     "items that are kept": lambda scene: names_and_values(list(scene.context.items())),
     "== of an equal Context": lambda scene: scene.context == scene.equal,
     "== of another Context": lambda scene: scene.context == scene.home,
-    "repr of a Context": lambda scene: repr(scene.context) == repr(scene.context),
     "copy_context": lambda scene: copy_context() == scene.home,
     "current_context": lambda scene: current_context() is scene.home,
     "thread_state": lambda scene: thread_state().context is scene.home,

@@ -134,6 +134,31 @@ def test_views_begin_with_the_smaller_one() -> None:
             assert watch.calls < 60
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_views_of_near_maps_cost_the_difference(size: int) -> None:
+    watch = Watch()
+    keys = watched(numbers(size), watch)
+    hamt = Hamt.fromkeys(keys, 1)
+    near, smaller = hamt.set(keys[0], 2), hamt.delete(keys[1])
+    watch.restart()
+    assert hamt.keys() == near.keys() >= smaller.keys() < hamt.keys() and hamt.items() != near.items()
+    assert hamt.items() == near.set(keys[0], 1).items()
+    assert watch.calls < 100
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_names_beside_a_map_are_set_in_it(size: int) -> None:
+    watch = Watch()
+    hamt: Any = Hamt.fromkeys(watched(numbers(size), watch), 1)
+    few = Hamt[Any, int](a=1, b=2)
+    watch.restart()
+    changed = [Hamt(hamt, a=1, b=2), hamt.update(hamt.set("a", 1), b=2), hamt.update(few), few | hamt]
+    with hamt.mutate() as mutation:
+        mutation.update(hamt, a=1, b=2)
+    assert all(other == changed[0] and len(nodes(other) - nodes(hamt)) < 20 for other in [*changed, mutation.finish()])
+    assert watch.calls < 100
+
+
 def test_a_set_that_is_not_equal_shows_it_early() -> None:
     watch = Watch()
     keys = watched(numbers(1000), watch)

@@ -317,3 +317,41 @@ def test_keys_of_one_hash_are_told_apart_by_every_question(names: str, others: s
         assert (mine <= theirs) is (set(left) <= set(right)) and (mine >= theirs) is (set(left) >= set(right))
         assert mine.isdisjoint(theirs) is set(left).isdisjoint(right)
         assert mine.isdisjoint(mine) is (not left)
+
+
+UNHASHABLE: dict[str, Callable[[Any], object]] = {
+    "difference": lambda elements: elements.difference([{1}]),
+    "issuperset": lambda elements: elements.issuperset([{1}]),
+    "isdisjoint": lambda elements: elements.isdisjoint([{1}]),
+    "intersection": lambda elements: elements.intersection([{1}]),
+    "union": lambda elements: elements.union([{1}]),
+    "symmetric_difference": lambda elements: elements.symmetric_difference([{1}]),
+    "issubset": lambda elements: elements.issubset([{1}]),
+}
+
+
+@pytest.mark.parametrize("name", UNHASHABLE)
+@pytest.mark.parametrize("kind", [HamtSet, frozenset])
+def test_a_set_is_no_element_of_another_iterable(kind: Callable[[Any], Any], name: str) -> None:
+    with pytest.raises(TypeError, match="unhashable type: 'set'"):
+        UNHASHABLE[name](kind([frozenset([1])]))
+
+
+@pytest.mark.parametrize("missing", [1, "a", {1}, frozenset({1})])
+def test_what_cannot_be_removed_is_named_as_it_was_given(missing: Any) -> None:
+    for elements in (HamtSet[Any](), HamtSet([0]).mutate(), {0}):
+        with pytest.raises(KeyError) as raised:
+            elements.remove(missing)
+        assert raised.value.args == (missing,) and type(raised.value.args[0]) is type(missing)
+
+
+def test_an_update_of_a_mutation_adds_all_or_nothing() -> None:
+    mutation = HamtSet[Any]([1]).mutate()
+    others: Any
+    for others in ([[2, 3], 5], [[2], [[]]], [[2, []]]):
+        with pytest.raises(TypeError):
+            mutation.update(*others)
+        assert set(mutation) == {1}
+    mutation.update([2], HamtSet([3]), "a")
+    mutation.update()
+    assert mutation.finish() == {1, 2, 3, "a"}
