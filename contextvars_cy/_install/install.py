@@ -16,6 +16,7 @@ from .._context.twin import Context, ContextVar, Token, copy_context, show_nativ
 from .._sealed import PACKAGE
 from .ctypes import adapt_ctypes
 from .loops import adapt_loops
+from .pprint import adapt_pprint
 from .when_imported import when_imported
 
 _NAMES = ("contextvars", "_contextvars")
@@ -101,3 +102,4 @@ def _adapt_ctypes() -> None:
 
 
 adapt_loops()
+when_imported("pprint", "PrettyPrinter", adapt_pprint)

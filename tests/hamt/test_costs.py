@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import operator
-import tracemalloc
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -171,6 +170,8 @@ def test_a_set_that_is_not_equal_shows_it_early() -> None:
 
 @pytest.mark.skipif(not CPYTHON, reason="only CPython tells how much memory is in use")
 def test_a_mutation_that_deletes_needs_about_the_memory_of_the_map() -> None:
+    import tracemalloc
+
     keys = numbers(10_000)
     tracemalloc.start()
     try:

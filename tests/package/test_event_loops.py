@@ -75,7 +75,7 @@ def test_loops_that_take_native_contexts_alone(backend: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("backend", ["cython", "pure"])
 def test_no_finder_is_left_once_its_module_is_imported(backend: str, tmp_path: Path) -> None:
     program = "import sys; before = sys.meta_path[:]; import contextvars_cy; contextvars_cy.install()\n"
-    program += "contextvars_cy.uninstall(); import asyncio, ctypes; assert sys.meta_path == before\n"
+    program += "contextvars_cy.uninstall(); import asyncio, ctypes, pprint; assert sys.meta_path == before\n"
     done = run_python(["-W", "error", "-c", program], tmp_path, env={"CONTEXTVARS_CY_BACKEND": backend})
     assert (done.returncode, done.stderr) == (0, "")
 
