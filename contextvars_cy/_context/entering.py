@@ -51,11 +51,11 @@ _TEST_CASE = (
 )
 
 
-class _Here(threading.local):
+class _PerThread(threading.local):
     check: _Check | None = None
 
 
-_here = _Here()
+_per_thread = _PerThread()
 # The Contexts that a check has left, by address, for the end of their `with`.
 _left: dict[int, _Entered] = {}
 
@@ -69,11 +69,11 @@ def about_to_enter(context: Context, loop: events.AbstractEventLoop | None) -> N
         return
     entered = _Entered(context, _outside(frame, PACKAGE, "contextlib"), loop)
     _left.pop(entered.address, None)
-    check = _here.check
+    check = _per_thread.check
     if check is None or check.loop() is not loop:
         check = _Check(loop)
         check.schedule(loop)
-        _here.check = check
+        _per_thread.check = check
     check.entered[entered.address] = entered
 
 
@@ -81,8 +81,8 @@ def refuse_to_leave(context: Context, refusal: RuntimeError) -> None:
     """For the engine, if a Context cannot be left: if a check has left it, raise the error about that."""
     entered = _left.pop(id(_native(context)), None)
     if entered is None:
-        if _here.check is not None:
-            _here.check.not_left.append(weakref.ref(_native(context)))
+        if _per_thread.check is not None:
+            _per_thread.check.not_left.append(weakref.ref(_native(context)))
         return
     task = None if entered.task is None else entered.task()
     if entered.has_cancelled and task is not None and sys.version_info >= (3, 11):
@@ -168,7 +168,7 @@ class _Check:
             self._check()
 
     def _check(self) -> None:
-        _here.check = None
+        _per_thread.check = None
         if not self._may_be_late():
             return
         # A loop that runs within a step, as with nest_asyncio, calls this in the middle of that step.

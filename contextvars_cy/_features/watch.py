@@ -58,7 +58,7 @@ _watchers: dict[ContextVar[Any] | None, tuple[Watcher, ...]] = {}
 _lock = threading.RLock()
 
 
-class _Here(threading.local):
+class _PerThread(threading.local):
     """What a watcher knows of each thread."""
 
     # Whether the callback is running.
@@ -77,7 +77,7 @@ class Watcher(Sealed):
     >>> watcher.cancel()
     """
 
-    __slots__ = ("_callback", "_here", "_is_cancelled", "_variable")
+    __slots__ = ("_callback", "_per_thread", "_is_cancelled", "_variable")
 
     def __init__(self, variable: ContextVar[Any] | None, callback: Callable[[WatchEvent], object]) -> None:
         if not callable(callback):
@@ -86,14 +86,14 @@ class Watcher(Sealed):
         self._variable = variable
         self._callback = callback
         self._is_cancelled = False
-        self._here = _Here()
+        self._per_thread = _PerThread()
         if variable is not None:
             self._remember(current_context().get(variable, MISSING))
         _change(self, added=True)
 
     def _remember(self, value: Any) -> None:
         if _SWITCHES_ARE_TOLD:
-            self._here.value = value
+            self._per_thread.value = value
 
     def cancel(self) -> None:
         """Stop calling the callback; a second `cancel` does nothing. O(m) for m watchers of the same."""
@@ -101,7 +101,7 @@ class Watcher(Sealed):
         self._is_cancelled = True
         _change(self, added=False)
         # The old one keeps values alive.
-        self._here = _Here()
+        self._per_thread = _PerThread()
 
     def __enter__(self) -> Watcher:
         return self
@@ -235,7 +235,7 @@ def _tell_of_context(kind: _Kind, left: Context | None, entered: Context) -> Non
         value = entered.get(variable, MISSING)
         for watcher in _watchers.get(variable, ()):
             # At a switch the interpreter does not tell which Context was left.
-            old_value = watcher._here.value if left is None else left.get(variable, MISSING)
+            old_value = watcher._per_thread.value if left is None else left.get(variable, MISSING)
             watcher._remember(value)
             if old_value is not value:
                 _call(watcher, WatchEvent(kind, variable, old_value, value, context))
@@ -251,16 +251,16 @@ def _tell_of_value(kind: _Kind, variable: ContextVar[Any], old: Any, new: Any, c
 
 
 def _call(watcher: Watcher, event: WatchEvent) -> None:
-    here = watcher._here
-    if here.busy or watcher._is_cancelled:
+    thread = watcher._per_thread
+    if thread.busy or watcher._is_cancelled:
         return
-    here.busy = True
+    thread.busy = True
     try:
         watcher._callback(event)
     except BaseException as error:
         Failure().error = error
     finally:
-        here.busy = False
+        thread.busy = False
 
 
 class Failure:
