@@ -55,7 +55,7 @@ del keep_builtins
 
 try:
     from ._version import __version__ as __version__
-except ImportError:  # The build writes it: these are sources that were not built.
+except ModuleNotFoundError:  # The build writes it: these are sources that were not built.
     __version__ = "0.0"
 
 __all__ = [
