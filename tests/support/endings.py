@@ -116,16 +116,17 @@ class Value:
     def __init__(
         self,
         choose: random.Random,
-        alive: list[str],
+        against_decimal: list[str],
         ended: Callable[[], object],
         failed: Callable[[object, BaseException], object],
         depth: int = 2,
     ) -> None:
-        self.alive = alive
+        # While this holds a reason, `compute` is left out.
+        self.against_decimal = against_decimal
         self.ended = ended
         self.failed = failed
         self.steps = [(step, choose.choice(VARIABLES)) for step in choose.choices(STEPS, k=3)]
-        self.values = [Value(choose, alive, ended, failed, depth - 1) if depth else None for _ in self.steps]
+        self.values = [Value(choose, against_decimal, ended, failed, depth - 1) if depth else None for _ in self.steps]
 
     def __del__(self) -> None:
         step = None
@@ -133,11 +134,11 @@ class Value:
             while self.steps:
                 step, variable = self.steps.pop()
                 value = self.values.pop()
-                if step is compute and self.alive:
+                if step is compute and self.against_decimal:
                     continue
                 step(variable, value)
                 if step is compute:
-                    self.alive.append("a second use of decimal")
+                    self.against_decimal.append("a second use of decimal")
         except BaseException as error:
             self.failed(step, error)
         self.ended()
@@ -164,7 +165,9 @@ def in_threads(seed: int, threads: int) -> tuple[list[None], list[None], list[ob
 
     def value() -> Value:
         made.append(None)
-        return Value(choose, alive, functools.partial(ended.append, None), lambda *failure: failures.append(failure))
+        return Value(
+            choose, against_decimal, functools.partial(ended.append, None), lambda *failure: failures.append(failure)
+        )
 
     def work() -> None:
         try:
@@ -172,11 +175,11 @@ def in_threads(seed: int, threads: int) -> tuple[list[None], list[None], list[ob
         except BaseException:
             failures.append(traceback.format_exc())
         finally:
-            alive.clear()
+            against_decimal.clear()
             filled.set()
 
     for _ in range(threads):
-        alive, filled = ["the thread"], threading.Event()
+        against_decimal, filled = ["the thread"], threading.Event()
         if choose.random() < 0.5:
             _thread.start_new_thread(work, ())
             filled.wait()
@@ -190,8 +193,8 @@ def in_threads(seed: int, threads: int) -> tuple[list[None], list[None], list[ob
 def main(seed: int) -> None:
     choose = random.Random(seed)
     write = sys.stderr.write
-    alive = ["the process"]
-    value = functools.partial(Value, choose, alive, int, lambda *failure: write(f"{failure}\n"))
+    against_decimal = ["the process"]
+    value = functools.partial(Value, choose, against_decimal, int, lambda *failure: write(f"{failure}\n"))
     if choose.random() < 0.5:
         fill(choose, value)
     else:
@@ -199,7 +202,7 @@ def main(seed: int) -> None:
         cycle = value()
         cycle.cycle = cycle
         choose.choice(HOLDERS).value = value()
-    alive.clear()
+    against_decimal.clear()
 
 
 HOLDERS: list[Any] = [threading.local(), sys, Value]
