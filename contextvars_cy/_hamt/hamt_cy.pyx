@@ -34,7 +34,7 @@ from .trie_cy cimport (
     owned,
     plain,
     popcount,
-    prefetch,
+    prefetch_slots,
     prepare_assoc,
     prepare_dissoc,
     size_of,
@@ -526,6 +526,7 @@ cdef class HamtIterator:
     cdef PyObject *_next(self) except? NULL:
         cdef PyObject **slot = self._slot
         cdef PyObject *given
+        cdef tuple pair
         if slot is self._end:
             if not self._advance():
                 return NULL
@@ -537,13 +538,17 @@ cdef class HamtIterator:
             return given
         given = reused(<PyObject *>self._last, slot[0], slot[1])
         if given is NULL:
-            self._last = <object>slot[0], <object>slot[1]
-            given = <PyObject *>self._last
+            pair = <object>slot[0], <object>slot[1]
+            # One that other code keeps stays the last: when it is let go, it can be used again.
+            if self._last is None:
+                self._last = pair
+            given = <PyObject *>pair
             xincref(given)
         return given
 
     cdef bint _advance(self) noexcept:
         # Moves to the next node that has entries; False if there is none.
+        cdef PyObject **child
         cdef Node *node
         cdef int depth = self._depth
         while self._slot is self._end:
@@ -553,22 +558,20 @@ cdef class HamtIterator:
                 depth -= 1
             node = self._nodes[depth]
             self._unvisited[depth] -= 1
-            node = <Node *>node.slots[size_of(node) - popcount(node.children) + self._unvisited[depth]]
+            child = node.slots + size_of(node) - popcount(node.children) + self._unvisited[depth]
+            if self._unvisited[depth]:
+                prefetch_slots(<Node *>(child - 1)[0])
             depth += 1
             self._depth = depth
-            self._enter(node)
+            self._enter(<Node *>child[0])
         return True
 
     cdef int _enter(self, Node *node) noexcept:
         cdef int children = popcount(node.children)
-        cdef Py_ssize_t index, edge = size_of(node) - children
         self._nodes[self._depth] = node
         self._unvisited[self._depth] = children
         self._slot = node.slots
-        self._end = node.slots + edge
-        # They lie scattered in memory, so fetch all of them at once.
-        for index in range(edge):
-            prefetch(node.slots[index])
+        self._end = node.slots + size_of(node) - children
         return 0
 
 

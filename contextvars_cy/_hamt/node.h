@@ -46,6 +46,12 @@ static inline int popcount(uint32_t bitmap) {
 #define hamt_prefetch(address) ((void)(address))
 #endif
 
+/* Whoever walks a whole tree tells the processor of the next node before it works on this one: what a node holds lies
+   scattered in memory, and each miss would be waited for by itself. */
+static inline void hamt_prefetch_slots(hamt_node *node) {
+    for (Py_ssize_t index = 0; index < Py_SIZE(node); index++) hamt_prefetch(node->slots[index]);
+}
+
 static inline uint32_t hamt_fold(Py_hash_t key_hash) {
     /* A 32-bit hash is widened with its sign first, so that the same formula works for it. */
     uint32_t mixed = (uint32_t)((uint64_t)(int64_t)key_hash * 0x9E3779B97F4A7C15u >> 32);

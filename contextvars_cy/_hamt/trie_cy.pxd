@@ -9,7 +9,7 @@ cdef extern from "../_hamt/node.h":
         uint32_t children
         PyObject **slots
     int popcount(uint32_t bitmap) noexcept
-    void prefetch "hamt_prefetch"(void *address) noexcept
+    void prefetch_slots "hamt_prefetch_slots"(Node *node) noexcept
     Py_hash_t hash_of "PyObject_Hash"(PyObject *key) except -1
     # Of all hashes one in 256 is lower, and no map remembers it: these numbers are for snapshots.
     Py_hash_t FIRST_HASH "HAMT_FIRST_HASH"

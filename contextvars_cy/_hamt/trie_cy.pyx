@@ -1007,6 +1007,8 @@ cdef size_t mixed_items(Node *node) except? 0:
         key_hash = <size_t>hash_of(node.slots[index])
         mixed ^= mixed_pair(key_hash, <size_t>hash_of(node.slots[index + 1]))
     for index in range(edge, size_of(node)):
+        if index + 1 < size_of(node):
+            prefetch_slots(<Node *>node.slots[index + 1])
         mixed ^= mixed_items(<Node *>node.slots[index])
     return mixed
 
