@@ -841,8 +841,7 @@ def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> 
             snapshot, old_values[each] = with_change(snapshot, each, new_value)
         return snapshot, old_values
     if value is ABSENT:
-        old_value = find(snapshot._root, var._folded, var, var._hash)
-        return snapshot._discard(var, var._folded, var._hash), old_value
+        return snapshot._discard(var, var._folded, var._hash)
     return snapshot._exchange(var, var._folded, value, var._hash)
 
 

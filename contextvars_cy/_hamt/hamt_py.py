@@ -211,7 +211,7 @@ class Hamt(Sealed, _Mapping[K, V_co]):
         True
         """
         key_hash = hash(key)
-        return self._discard(key, fold(key_hash), key_hash)
+        return self._discard(key, fold(key_hash), key_hash)[0]
 
     @overload
     def update(self, /) -> Hamt[K, V_co]: ...  # pyright: ignore[reportOverlappingOverload]
@@ -414,11 +414,12 @@ class Hamt(Sealed, _Mapping[K, V_co]):
             return self, old_value
         return _new(root, self._count + (old_value is ABSENT)), old_value
 
-    def _discard(self, key: object, folded: int, key_hash: int) -> Hamt[K, V_co]:
-        root = dissoc(self._root, folded, key, key_hash)
-        if root is None:
-            return self
-        return _new(root, self._count - 1) if self._count > 1 else EMPTY
+    def _discard(self, key: object, folded: int, key_hash: int) -> tuple[Hamt[Any, Any], Any]:
+        """The map without the key, and the value that it had, or ABSENT."""
+        root, value = dissoc(self._root, folded, key, key_hash)
+        if value is ABSENT:
+            return self, ABSENT
+        return _new(root, self._count - 1) if self._count > 1 else EMPTY, value
 
     def _updated(self, changes: dict[Any, Any]) -> Hamt[Any, Any]:
         root, added = update(self._root, changes)
@@ -729,10 +730,11 @@ class HamtMutation(Sealed, Generic[K, V]):
         >>> mutation["a"]
         1
         """
-        while True:
+        hamt = self._unfinished()
+        key_hash = hash(key)
+        folded = fold(key_hash)
+        while not self._replace(hamt, hamt._exchange(key, folded, value, key_hash)[0]):
             hamt = self._unfinished()
-            if self._replace(hamt, hamt.set(key, value)):
-                return
 
     @overload
     def pop(self, key: K, /) -> V: ...
@@ -750,18 +752,18 @@ class HamtMutation(Sealed, Generic[K, V]):
         >>> mutation.pop("a"), mutation.pop("a", 0)
         (1, 0)
         """
-        self._unfinished()
+        hamt = self._unfinished()
         key_hash = hash(key)
         folded = fold(key_hash)
         while True:
-            hamt = self._unfinished()
-            value = hamt._find(key, folded, key_hash)
+            changed, value = hamt._discard(key, folded, key_hash)
             if value is ABSENT:
                 if default is ABSENT:
                     raise KeyError(key)
                 return default
-            if self._replace(hamt, hamt._discard(key, folded, key_hash)):
+            if self._replace(hamt, changed):
                 return value
+            hamt = self._unfinished()
 
     @overload
     def update(self, source: HasItems[K, V] = ..., /) -> None: ...
@@ -836,8 +838,8 @@ class HamtMutation(Sealed, Generic[K, V]):
     def __getitem__(self, key: K, /) -> V:
         return self._hamt[key]
 
-    def __setitem__(self, key: K, value: V, /) -> None:
-        self.set(key, value)
+    # Not a method that calls `set`: most programs set in this way, and a call of Python's is a tenth of the cost.
+    __setitem__ = set
 
     def __delitem__(self, key: K, /) -> None:
         self.pop(key)
@@ -877,19 +879,19 @@ class HamtMutation(Sealed, Generic[K, V]):
             raise ValueError("the mutation has been finished; call mutate() on a map for another one")
         return hamt
 
-    def _replace(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
-        """Put the changed map in the place of that one, unless another change came first."""
-        if self._lock is None:
-            return self._test_and_store(hamt, changed)
-        with self._lock:
-            return self._test_and_store(hamt, changed)
-
-    def _test_and_store(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
+    def _replace_in_one_step(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
         # In this order: where Python 3.10 jumps, another thread may come between.
         if not self._finished and self._hamt is hamt:
             self._hamt = changed
             return True
         return False
+
+    def _replace_under_lock(self, hamt: Hamt[K, V], changed: Hamt[K, V]) -> bool:
+        with self._lock:
+            return self._replace_in_one_step(hamt, changed)
+
+    # Puts the changed map in the place of that one, unless another change came first.
+    _replace = _replace_in_one_step if TEST_AND_STORE_IS_ONE_STEP else _replace_under_lock
 
 
 Mapping.register(Hamt)  # pyright: ignore[reportAttributeAccessIssue]

@@ -61,11 +61,25 @@ PORTION: Final = 64
 """How many slots a walk collects before it yields them."""
 MINE, BOTH, THEIRS = 1, 2, 4
 """What `combine` keeps: the entries whose key only the first tree has, both have, only the second has."""
+PYPY: Final = sys.implementation.name == "pypy"
 HASHES_ARE_WIDE: Final = sys.maxsize > 1 << 32
 COLLECTS_AT_ALLOCATION: Final = sys.version_info < (3, 12)
 EMPTY_NODE: Final[Node] = (0, 0, [])
 
-if sys.version_info >= (3, 10):
+
+def popcount_by_sums(bitmap: int) -> int:
+    """How many bits are set, by sums of two bits, of four, of eight, and of all.
+
+    PyPy compiles this to a tenth of the time that `bit_count` takes there.
+    """
+    bitmap -= bitmap >> 1 & 0x55555555
+    bitmap = (bitmap & 0x33333333) + (bitmap >> 2 & 0x33333333)
+    return ((bitmap + (bitmap >> 4) & 0x0F0F0F0F) * 0x01010101 & 0xFFFFFFFF) >> 24
+
+
+if PYPY:
+    popcount = popcount_by_sums
+elif sys.version_info >= (3, 10):
     popcount = int.bit_count
 else:
 
@@ -95,7 +109,7 @@ def fold_by_halves(key_hash: int) -> int:
     return mixed ^ mixed >> 15
 
 
-if sys.implementation.name == "pypy":
+if PYPY:
     fold = fold_by_halves
 
 
@@ -183,8 +197,8 @@ def assoc(root: Node, folded: int, key: object, value: object, key_hash: int, sh
     return node, old_value
 
 
-def dissoc(root: Node, folded: int, key: object, key_hash: int) -> Node | None:
-    """The tree without the key, or None if the key is missing."""
+def dissoc(root: Node, folded: int, key: object, key_hash: int) -> tuple[Node, Any]:
+    """The tree without the key, and the value that it had, or ABSENT: then it is this tree itself."""
     entries, children, slots = root
     path = []
     rest = folded
@@ -198,14 +212,15 @@ def dissoc(root: Node, folded: int, key: object, key_hash: int) -> Node | None:
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
         if not (slots[index] is key or hash(slots[index]) == key_hash and key == slots[index]):
-            return None
+            return root, ABSENT
         entries ^= bit
     elif entries or children or not slots:
-        return None
+        return root, ABSENT
     else:
         index = index_in_collision(slots, key, key_hash)
         if index < 0:
-            return None
+            return root, ABSENT
+    value = slots[index + 1]
     slots = slots.copy()
     del slots[index : index + 2]
     while path and not children and len(slots) == 2:
@@ -222,7 +237,7 @@ def dissoc(root: Node, folded: int, key: object, key_hash: int) -> Node | None:
         slots = slots.copy()
         slots[index] = node
         node = entries, children, slots
-    return node
+    return node, value
 
 
 def update(root: Node, changes: dict[Any, Any]) -> tuple[Node, int]:

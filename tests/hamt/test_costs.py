@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contextvars_cy import Hamt, HamtSet
-from contextvars_cy._hamt.trie_py import fold, fold_by_halves, unfold
+from contextvars_cy._hamt.trie_py import fold, fold_by_halves, popcount_by_sums, unfold
 from interpreters import CPYTHON
 from keys import Key, Watch, WatchedKey
 
@@ -237,6 +237,32 @@ def test_keys_of_every_kind_spread_alike(kind: str, size: int) -> None:
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
 def test_both_ways_to_fold_a_hash_give_the_same(key_hash: int) -> None:
     assert fold_by_halves(key_hash) == fold(key_hash)
+
+
+@given(st.integers(0, (1 << 32) - 1))
+def test_both_ways_to_count_bits_give_the_same(bitmap: int) -> None:
+    assert popcount_by_sums(bitmap) == bin(bitmap).count("1")
+
+
+CHANGES: dict[str, Callable[[Any, Any], object]] = {
+    "set": lambda hamt, key: hamt.set(key, "new"),
+    "delete": lambda hamt, key: hamt.delete(key),
+    "discard": lambda hamt, key: hamt.discard(key),
+    "mutation.set": lambda hamt, key: hamt.mutate().set(key, "new"),
+    "mutation.pop": lambda hamt, key: hamt.mutate().pop(key),
+    "del mutation": lambda hamt, key: operator.delitem(hamt.mutate(), key),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_compares_its_key_once(name: str) -> None:
+    watch = Watch()
+    hamt = Hamt.fromkeys(watched([5, 5 + 32, 6], watch), "old")
+    key = WatchedKey(5, 5, watch)
+    watch.restart()
+    CHANGES[name](hamt, key)
+    # The hashes of both, and one comparison.
+    assert watch.calls == 3
 
 
 @given(st.integers(0, (1 << 32) - 1))

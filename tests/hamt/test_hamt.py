@@ -529,6 +529,10 @@ def test_pairs_that_nobody_keeps_are_as_good_as_others() -> None:
     iterator = iter(hamt.items())
     first = next(iterator)
     assert first == next(iter(hamt.items())) and first != next(iterator)
+    second = next(iterator)
+    # Let go, it may be handed out again; what is kept stays as it is.
+    del first
+    assert [second, next(iterator), next(iterator), second] == [list(hamt.items())[at] for at in (2, 3, 4, 2)]
 
 
 # ---- hash ----
