@@ -33,6 +33,15 @@ class Sealed:
         refuse_to_pickle(type(self).__name__)
 
 
+def made_elsewhere(name: str, hint: str) -> Any:
+    """The `__new__` of a class that nobody calls. Type checkers see one whose argument no value can be."""
+
+    def __new__(*arguments: object, **named: object) -> NoReturn:
+        raise TypeError(f"cannot create 'contextvars_cy.{name}' instances; {hint}")
+
+    return __new__
+
+
 def refuse_to_pickle(name: str) -> NoReturn:
     error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
     if name in ("Context", "ContextVar", "Token"):

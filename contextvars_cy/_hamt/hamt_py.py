@@ -15,7 +15,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeVar, Union, final, overload
 
 from .._reprs import recursive_repr
-from .._sealed import Sealed, published
+from .._sealed import Sealed, made_elsewhere, published
 from .._sentinels import ABSENT, MISSING
 from .debug import check, dump
 from .diff import HamtDiff, merge
@@ -493,10 +493,6 @@ def _is_mapping(other: object) -> TypeGuard[Mapping[Any, Any]]:
     return type(other) is Hamt or type(other) is dict or isinstance(other, Mapping)
 
 
-def _refuse_call(kind: type) -> NoReturn:
-    raise TypeError(f"cannot create 'contextvars_cy.{kind.__name__}' instances; a Hamt's methods give them")
-
-
 def _braced(hamt: Hamt[Any, Any]) -> str:
     return "{" + ", ".join([f"{key!r}: {value!r}" for key, value in hamt.items()]) + "}"
 
@@ -515,8 +511,12 @@ class HamtIterator(Sealed, itertools.chain):  # type: ignore[type-arg]
     _lock: Any
     _portions: Iterator[Iterable[Any]]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtIterator:
-        _refuse_call(cls)
+    if TYPE_CHECKING:
+
+        def __new__(cls, refused: NoReturn, /) -> HamtIterator: ...
+
+    else:
+        __new__ = made_elsewhere("HamtIterator", "a Hamt's methods give them")
 
     def __len__(self) -> int:
         return self._hamt._count
@@ -608,8 +608,15 @@ class HamtKeys(_SetView, Sealed, KeysView[K_co]):
 
     _mapping: Hamt[Any, Any]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtKeys[K_co]:
-        _refuse_call(cls)
+    if TYPE_CHECKING:
+
+        @property
+        def mapping(self) -> Hamt[K_co, Any]: ...
+
+        def __new__(cls, refused: NoReturn, /) -> HamtKeys[K_co]: ...
+
+    else:
+        __new__ = made_elsewhere("HamtKeys", "a Hamt's methods give them")
 
     def __iter__(self) -> Iterator[K_co]:
         return iterate(self._mapping, "keys")
@@ -632,8 +639,15 @@ class HamtValues(_View, Sealed, ValuesView[V_co]):
 
     _mapping: Hamt[Any, V_co]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtValues[V_co]:
-        _refuse_call(cls)
+    if TYPE_CHECKING:
+
+        @property
+        def mapping(self) -> Hamt[Any, V_co]: ...
+
+        def __new__(cls, refused: NoReturn, /) -> HamtValues[V_co]: ...
+
+    else:
+        __new__ = made_elsewhere("HamtValues", "a Hamt's methods give them")
 
     def __iter__(self) -> Iterator[V_co]:
         return iterate(self._mapping, "values")
@@ -662,8 +676,15 @@ class HamtItems(_SetView, Sealed, ItemsView[K_co, V_co]):
 
     _mapping: Hamt[Any, V_co]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtItems[K_co, V_co]:
-        _refuse_call(cls)
+    if TYPE_CHECKING:
+
+        @property
+        def mapping(self) -> Hamt[K_co, V_co]: ...
+
+        def __new__(cls, refused: NoReturn, /) -> HamtItems[K_co, V_co]: ...
+
+    else:
+        __new__ = made_elsewhere("HamtItems", "a Hamt's methods give them")
 
     def __iter__(self) -> Iterator[tuple[K_co, V_co]]:
         return iterate(self._mapping, "items")
@@ -702,8 +723,12 @@ class HamtMutation(Sealed, Generic[K, V]):
     _finished: bool
     _lock: Any
 
-    def __new__(cls, *arguments: NoReturn) -> HamtMutation[K, V]:
-        _refuse_call(cls)
+    if TYPE_CHECKING:
+
+        def __new__(cls, refused: NoReturn, /) -> HamtMutation[K, V]: ...
+
+    else:
+        __new__ = made_elsewhere("HamtMutation", "a Hamt's methods give them")
 
     @overload
     def get(self, key: K, /) -> V | None: ...

@@ -8,7 +8,7 @@ from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, final
 
 from .._reprs import recursive_repr
-from .._sealed import Sealed, published
+from .._sealed import Sealed, made_elsewhere, published
 from .._sentinels import MISSING
 from .twin import Hamt, HamtMutation
 from .views import common, is_disjoint, symmetric_difference
@@ -285,8 +285,12 @@ class HamtSetMutation(Sealed, Generic[T]):
     _elements: HamtSet[T]
     _mutation: HamtMutation[T, None]
 
-    def __new__(cls, *arguments: NoReturn) -> HamtSetMutation[T]:
-        raise TypeError("cannot create 'contextvars_cy.HamtSetMutation' instances; HamtSet.mutate gives them")
+    if TYPE_CHECKING:
+
+        def __new__(cls, refused: NoReturn, /) -> HamtSetMutation[T]: ...
+
+    else:
+        __new__ = made_elsewhere("HamtSetMutation", "HamtSet.mutate gives them")
 
     def add(self, element: T, /) -> None:
         """Add the element. O(log n).

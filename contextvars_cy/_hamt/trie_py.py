@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import is_
 from typing import Any, Final
 
@@ -77,14 +77,11 @@ def popcount_by_sums(bitmap: int) -> int:
     return ((bitmap + (bitmap >> 4) & 0x0F0F0F0F) * 0x01010101 & 0xFFFFFFFF) >> 24
 
 
-if PYPY:
-    popcount = popcount_by_sums
-elif sys.version_info >= (3, 10):
-    popcount = int.bit_count
-else:
+def popcount_by_digits(bitmap: int) -> int:
+    return bin(bitmap).count("1")
 
-    def popcount(bitmap: int) -> int:
-        return bin(bitmap).count("1")
+
+popcount: Callable[[int], int] = popcount_by_sums if PYPY else getattr(int, "bit_count", popcount_by_digits)
 
 
 def fold(key_hash: int) -> int:

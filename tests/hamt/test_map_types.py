@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
-from contextvars_cy import ContextVar, Hamt, HamtDiff, HamtMutation, HamtSet
+from contextvars_cy import ContextVar, Hamt, HamtDiff, HamtItems, HamtKeys, HamtMutation, HamtSet, HamtValues
 from contextvars_cy._hamt.set import HamtSetMutation
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def test_a_map_is_a_mapping_covariant_in_its_value() -> None:
         assert (assert_type(key, str), assert_type(value, int)) == ("a", 1)
     assert assert_type(MAP.keys() & {"a"}, set[str]) == {"a"}
     assert assert_type(MAP.keys() | {1}, set[Union[str, int]]) == {"a", 1}
+    assert assert_type(MAP.keys().mapping, Hamt[str, Any]) is assert_type(MAP.values().mapping, Hamt[Any, int])
+    assert assert_type(MAP.items().mapping, Hamt[str, int]) is MAP
     assert "b" not in MAP and len(MAP) == 1 and hash(MAP) == hash(MAP.copy())
 
 
@@ -320,11 +322,18 @@ def wrong(pairs: Iterable[tuple[int, str]]) -> None:
         key.missing  # type: ignore[attr-defined]
     for _, value in MAP.items():
         value.missing  # type: ignore[attr-defined]
+    # What only a map's methods give.
+    HamtKeys()  # type: ignore[call-arg]
+    HamtValues()  # type: ignore[call-arg]
+    HamtItems()  # type: ignore[call-arg]
+    HamtMutation()  # type: ignore[call-arg]
+    HamtMutation({"a": 1})  # type: ignore[arg-type]
+    HamtSetMutation()  # type: ignore[call-arg]
     # Mutations.
     _wider: HamtMutation[str, object] = MAP.mutate()  # type: ignore[assignment]
     mutation = MAP.mutate()
-    mutation["a"] = "x"  # type: ignore[assignment]
-    mutation[1] = 1  # type: ignore[index]
+    mutation["a"] = "x"  # type: ignore[arg-type]
+    mutation[1] = 1  # type: ignore[arg-type]
     mutation.set("a", "x")  # type: ignore[arg-type]
     mutation.get(1)  # type: ignore[call-overload]
     mutation.pop(1)  # type: ignore[call-overload]
