@@ -36,7 +36,7 @@ class Sealed:
 def made_elsewhere(name: str, hint: str) -> Any:
     """The `__new__` of a class that nobody calls. Type checkers see one whose argument no value can be."""
 
-    def __new__(*arguments: object, **named: object) -> NoReturn:
+    def __new__(*arguments: NoReturn, **named: NoReturn) -> NoReturn:
         raise TypeError(f"cannot create 'contextvars_cy.{name}' instances; {hint}")
 
     return __new__

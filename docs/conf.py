@@ -17,6 +17,10 @@ import contextvars_cy  # noqa: E402
 project = "contextvars_cy"
 version = release = contextvars_cy.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+if os.environ.get("READTHEDOCS"):
+    # Links to Python's own names. Elsewhere `make docs` needs no network but for its packages.
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {"python": ("https://docs.python.org/3", None)}
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
