@@ -145,11 +145,12 @@ def assoc(root: Node, folded: int, key: object, value: object, key_hash: int, sh
     It is this tree itself if nothing changes.
     """
     entries, children, slots = root
-    path = []
+    # The nodes above, each behind the one below it.
+    path: Any = None
     bit = 1 << (folded >> shift & POSITIONS)
     while children & bit:
         index = -1 - popcount(children & (bit - 1))
-        path.append((entries, children, slots, index))
+        path = path, entries, children, slots, index
         entries, children, slots = slots[index]
         shift += BITS
         bit = 1 << (folded >> shift & POSITIONS)
@@ -187,7 +188,8 @@ def assoc(root: Node, folded: int, key: object, value: object, key_hash: int, sh
             slots = slots.copy()
             slots[index + 1] = value
     node = entries, children, slots
-    for entries, children, slots, index in reversed(path):
+    while path:
+        path, entries, children, slots, index = path
         slots = slots.copy()
         slots[index] = node
         node = entries, children, slots
@@ -197,15 +199,15 @@ def assoc(root: Node, folded: int, key: object, value: object, key_hash: int, sh
 def dissoc(root: Node, folded: int, key: object, key_hash: int) -> tuple[Node, Any]:
     """The tree without the key, and the value that it had, or ABSENT: then it is this tree itself."""
     entries, children, slots = root
-    path = []
-    rest = folded
-    bit = 1 << (rest & POSITIONS)
+    path: Any = None
+    shift = 0
+    bit = 1 << (folded & POSITIONS)
     while children & bit:
         index = -1 - popcount(children & (bit - 1))
-        path.append((entries, children, slots, index))
+        path = path, entries, children, slots, index
         entries, children, slots = slots[index]
-        rest >>= BITS
-        bit = 1 << (rest & POSITIONS)
+        shift += BITS
+        bit = 1 << (folded >> shift & POSITIONS)
     if entries & bit:
         index = 2 * popcount(entries & (bit - 1))
         if not (slots[index] is key or hash(slots[index]) == key_hash and key == slots[index]):
@@ -222,15 +224,17 @@ def dissoc(root: Node, folded: int, key: object, key_hash: int) -> tuple[Node, A
     del slots[index : index + 2]
     while path and not children and len(slots) == 2:
         # A lone entry moves up into its parent.
-        entries, children, parent_slots, index = path.pop()
-        bit = 1 << (folded >> BITS * len(path) & POSITIONS)
+        path, entries, children, parent_slots, index = path
+        shift -= BITS
+        bit = 1 << (folded >> shift & POSITIONS)
         parent_slots = parent_slots.copy()
         del parent_slots[index]
         index = 2 * popcount(entries & (bit - 1))
         parent_slots[index:index] = slots
         entries, children, slots = entries | bit, children ^ bit, parent_slots
     node = entries, children, slots
-    for entries, children, slots, index in reversed(path):
+    while path:
+        path, entries, children, slots, index = path
         slots = slots.copy()
         slots[index] = node
         node = entries, children, slots
