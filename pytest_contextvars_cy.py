@@ -120,7 +120,8 @@ def _leave(config: pytest.Config) -> None:
         left_entered += 1
     context.__exit__(None, None, None)
     if left_entered:
-        pytest.fail(f"the test, or a fixture of it, has entered a Context and not left it ({left_entered})")
+        contexts = "a Context and not left it" if left_entered == 1 else f"{left_entered} Contexts and not left them"
+        pytest.fail(f"the test, or a fixture of it, has entered {contexts}")
 
 
 def _is_current(context: Context) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 else:
     # Before 3.11 a NamedTuple cannot be generic.
-    _Fields = {(K, V): namedtuple("_Fields", ["added", "removed", "changed"])}
+    _Fields = {(K, V): namedtuple("HamtDiff", ["added", "removed", "changed"])}
 
 
 @published

@@ -63,6 +63,7 @@ cdef object check = _debug.check
 cdef object dump = _debug.dump
 cdef object merge_maps = _diff.merge
 cdef object common = _views.common
+cdef object are_within = _views.are_within
 cdef object is_disjoint = _views.is_disjoint
 cdef object symmetric_difference = _views.symmetric_difference
 cdef object DICTS = (dict, getattr(builtins, "frozendict", dict))
@@ -616,6 +617,8 @@ cdef class _SetView(_View):
     def __le__(self, other):
         if type(self) is HamtKeys and type(other) is HamtKeys:
             return self._mapping._is_within((<HamtKeys>other)._mapping)
+        if type(self) is HamtItems and type(other) is HamtItems:
+            return are_within(self, other)
         return Set.__le__(self, other)
 
     def __lt__(self, other):
@@ -624,6 +627,8 @@ cdef class _SetView(_View):
     def __ge__(self, other):
         if type(self) is HamtKeys and type(other) is HamtKeys:
             return (<HamtKeys>other)._mapping._is_within(self._mapping)
+        if type(self) is HamtItems and type(other) is HamtItems:
+            return are_within(other, self)
         return Set.__ge__(self, other)
 
     def __gt__(self, other):

@@ -40,7 +40,7 @@ from .trie_py import (
     update,
     walk,
 )
-from .views import common, is_disjoint, symmetric_difference
+from .views import are_within, common, is_disjoint, symmetric_difference
 
 K = TypeVar("K")
 K2 = TypeVar("K2")
@@ -576,11 +576,15 @@ class _SetView(_View):
         def __le__(self, other: Any, /) -> bool:
             if type(self) is HamtKeys and type(other) is HamtKeys:
                 return self._mapping._is_within(other._mapping)
+            if type(self) is HamtItems and type(other) is HamtItems:
+                return are_within(self, other)
             return super().__le__(other)
 
         def __ge__(self, other: Any, /) -> bool:
             if type(self) is HamtKeys and type(other) is HamtKeys:
                 return other._mapping._is_within(self._mapping)
+            if type(self) is HamtItems and type(other) is HamtItems:
+                return are_within(other, self)
             return super().__ge__(other)
 
         def __and__(self, other: Any, /) -> Any:

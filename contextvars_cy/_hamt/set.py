@@ -27,9 +27,9 @@ class HamtSet(Sealed, Set[T_co], Hashable):
     """A persistent set: like a `frozenset`, but a changed copy costs O(log n), since it shares what did not change.
 
     `HamtSet(iterable)` takes O(n). The operators and comparisons are frozenset's, with every `collections.abc.Set`; the
-    result has the left operand's type. Elements need `__hash__` and `__eq__`, and are compared by identity first. An
-    operation on two sets takes the time of the smaller one or of their difference, and shares what did not change. The
-    hash is that of an equal frozenset: O(n) once, then O(1).
+    result has the left operand's type, and is a set if that is a view. Elements need `__hash__` and `__eq__`, and are
+    compared by identity first. An operation on two sets takes the time of the smaller one or of their difference, and
+    shares what did not change. The hash is that of an equal frozenset: O(n) once, then O(1).
 
     >>> one = HamtSet([1, 2])
     >>> one.add(3) - one

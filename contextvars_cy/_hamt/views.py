@@ -24,6 +24,16 @@ def symmetric_difference(view: Any, other: Any) -> Any:
     return set(view) ^ set(other) if isinstance(other, Iterable) else NotImplemented
 
 
+def are_within(items: Any, other: Any) -> bool:
+    """Whether one map's items are all among another map's."""
+    if len(items) > len(other):
+        return False
+    if 2 * len(items) < len(other):
+        return all(item in other for item in items)
+    _, removed, changed = items.mapping.diff(other.mapping)
+    return not removed and not changed
+
+
 def by_size(view: Any, other: Any) -> tuple[Any, Any]:
     """The smaller one first; an iterable that is no set cannot be asked for an element."""
     return (view, other) if isinstance(other, Set) and len(view) < len(other) else (other, view)
