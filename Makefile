@@ -153,15 +153,19 @@ $(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
 	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }
 	@touch $@
 
+# It empties its folder first: one with anything else in it is not taken, nor a name that the shell would read as two.
 $(VENV)/bin/python:
+	@[ $(words $(VENV)) = 1 ] || { echo "VENV=$(VENV): choose a folder without spaces in its name."; exit 1; }
+	@[ -z "$$(ls -A $(VENV) 2>/dev/null)" ] || [ -e $(VENV)/pyvenv.cfg ] || { \
+		echo "$(VENV) has other things in it than an environment: choose another folder with make VENV=..."; exit 1; }
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c "" || { \
 		echo "'$(PYTHON)' is not found or does not run: install Python 3.9 or newer, or name one with make PYTHON=..."; \
 		exit 1; }
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 9))" || \
-		{ echo "$$($(PYTHON) --version) is too old: Python 3.9 or newer is needed, named with make PYTHON=..."; exit 1; }
+		{ echo "$$($(PYTHON) --version 2>&1) is too old: Python 3.9 or newer is needed, named with make PYTHON=..."; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV) || \
-		{ rm -rf $(VENV); echo "$(PYTHON) has no working venv module (on Debian: install python3-venv)."; exit 1; }
+		{ rm -rf $(VENV); echo "$(VENV) cannot be made; if $(PYTHON) lacks its venv module: install python3-venv (Debian)."; exit 1; }
 	@# The first that knows --group.
 	@$(INSTALL) "pip>=25.1" || { rm -rf $(VENV); echo "pip could not be upgraded: $(NEEDS_NETWORK)"; exit 1; }
 

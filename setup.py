@@ -10,7 +10,9 @@ import os
 import platform
 import sys
 import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
@@ -60,6 +62,9 @@ class RecordingBuild(build_py):
         super().run()
         record = Path("" if self.editable_mode else self.build_lib, "contextvars_cy", "_pure_build.txt")
         if reason:
+            # What an earlier build has left beside the sources would still be imported.
+            for module, suffix in product(MODULES if self.editable_mode else (), EXTENSION_SUFFIXES):
+                Path("contextvars_cy", module + suffix).unlink(missing_ok=True)
             python = f"{platform.python_implementation()} {platform.python_version()}"
             record.write_text(f"{python}: {' '.join(reason.split())}\n", encoding="utf-8")
         elif record.exists():

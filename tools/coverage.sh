@@ -3,7 +3,7 @@
 # line by line. Below 95 % of either twin it fails: debug mode and what adapts event loops run in processes of their own,
 # which are not seen. For Python 3.9 to 3.11: later ones report no lines of an extension.
 set -euo pipefail
-python=$(realpath -s "$1")
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/.."
 "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))' ||
     { echo "The lines of an extension can be traced on Python 3.9 to 3.11: make coverage PYTHON=python3.11"; exit 1; }

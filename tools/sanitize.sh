@@ -3,7 +3,7 @@
 # tools/sanitize.sh PYTHON FOLDER, with a Python that has the test tools. No free list hides a use after free: not ours,
 # not Cython's, and the interpreter's objects come from malloc.
 set -e
-python=$(realpath -s "$1")
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 folder=$2
 command -v gcc >/dev/null || { echo "gcc is not found (on Debian: apt install gcc)."; exit 1; }
 for library in asan ubsan; do

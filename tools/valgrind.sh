@@ -3,7 +3,7 @@
 # tools/valgrind.sh PYTHON FOLDER. Only errors that name a module of ours in one of their stacks count: CPython's own are
 # CPython's. No free list hides a use after free: not ours, not Cython's, and the interpreter's objects come from malloc.
 set -e
-python=$(realpath -s "$1")
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 folder=$2
 command -v valgrind >/dev/null || { echo "valgrind is not found (on Debian: apt install valgrind)."; exit 1; }
 

@@ -4,7 +4,7 @@
 # that Cython made of a line of a .pyx, .pxd or .pxi. Cython's own parts are left out: they come after the last #line, and
 # so lie in a .c file or, by their numbers, past the end of a .pyx; and its tables hold texts longer than C asks for.
 set -euo pipefail
-python=$(realpath -s "$1")
+python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 cd "$(dirname "$0")/.."
 for compiler in gcc clang; do
     command -v $compiler > /dev/null || { echo "$compiler is not found (on Debian: apt install $compiler)."; exit 1; }

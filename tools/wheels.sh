@@ -3,7 +3,7 @@
 # programs of the dependency group `wheels`. The wheels are built from the source distribution, one for every CPython that
 # tools/pythons.sh finds, and the pure one. Each is tested in an environment that has no compiler.
 set -euo pipefail
-tools=$(realpath -s "$1")
+tools=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/wheels
@@ -29,7 +29,7 @@ new_environment() {  # new_environment FOLDER PYTHON
 without_a_compiler() {  # without_a_compiler FOLDER COMMAND...: in that environment, and with nothing else on PATH
     local folder=$1
     shift
-    env PATH="$folder/bin" CC=/bin/false CXX=/bin/false "$@"
+    env PATH="$folder/bin" CC=false CXX=false "$@"
 }
 test_wheel() {  # test_wheel WHEEL ENVIRONMENT BACKEND
     local wheel=$1 folder=$2 backend=$3 name
@@ -52,7 +52,9 @@ test_wheel() {  # test_wheel WHEEL ENVIRONMENT BACKEND
     cd "$root"
 }
 
-mapfile -t pythons < <(tools/pythons.sh)
+# Without `mapfile`, which the bash of macOS does not have.
+pythons=()
+while IFS= read -r found; do pythons+=("$found"); done < <(tools/pythons.sh)
 [ ${#pythons[@]} -gt 0 ] || { echo "No CPython from 3.9 up is found, neither as python3 nor on PATH nor under pyenv."; exit 1; }
 rm -rf dist "$work"
 mkdir -p dist "$work"
@@ -69,7 +71,7 @@ for found in "${pythons[@]}"; do
         env CONTEXTVARS_CY_BACKEND=cython "$work/$version/bin/python" -m pip wheel --no-cache-dir --no-deps -w "$work/built-$version" "$sdist"
     if [ "$(uname)" = Linux ]; then
         run "$version-repair" "auditwheel cannot make the wheel one for other systems." \
-            env PATH="$tools:$PATH" "$tools/auditwheel" repair --wheel-dir "$work/repaired-$version" "$work/built-$version"/*.whl
+            env PATH="$tools:$PATH" "$tools/auditwheel" repair --strip --wheel-dir "$work/repaired-$version" "$work/built-$version"/*.whl
         cp "$work/repaired-$version"/*.whl dist
     else
         cp "$work/built-$version"/*.whl dist

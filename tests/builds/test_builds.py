@@ -184,6 +184,21 @@ def test_what_info_advises_after_a_pure_build_mends_it(options: list[str], tree:
     rows = info(tmp_path, python)
     assert rows["backend"] == "cython (the compiled extension works)"
     assert not Path(rows["package"], "_pure_build.txt").exists()
+    # And back: what was compiled in place is not imported any more.
+    done = pip(["install", "--force-reinstall", *options, sources], python=python, env=NO_COMPILER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert info(tmp_path, python)["backend"].startswith("pure (a pure build, ")
+
+
+@pytest.mark.parametrize("name", ["mine", "mine and more"])
+def test_make_empties_no_folder_of_the_users(name: str, tree: Path, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    letter = tmp_path / name / "letter"
+    letter.write_text("dear", encoding="utf-8")
+    done = subprocess.run(["make", "demo", f"VENV={folder}"], cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 2 and "choose a" in done.stdout, done.stdout + done.stderr
+    assert letter.read_text(encoding="utf-8") == "dear" and (tmp_path / "mine").exists() == (name == "mine")
 
 
 @pytest.mark.parametrize("which", ["compiled_wheel", "pure_wheel"])
