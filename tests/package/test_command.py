@@ -343,7 +343,14 @@ def test_environment_is_not_mangled(way: list[str], tmp_path: Path) -> None:
 
 
 # One line: the interrupt may come before the sleep has begun.
-WAITING = "import time\nprint('ready', flush=True) or time.sleep(600)\n"
+# A shell's background jobs inherit that interrupts are ignored.
+WAITING = """
+import signal
+import time
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+print("ready", flush=True) or time.sleep(60)
+"""
 
 
 @WAYS
