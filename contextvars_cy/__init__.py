@@ -4,6 +4,7 @@
 - `assign`, `Assignment`: set many variables at once, and undo that at once.
 - `apply`: bring another Context's values into the current one.
 - `bind`: a function that carries the Context; `contextvars_cy.executors` has threads and thread pools that do.
+- `contextvars_cy.travel` sends values to other processes, queues and services.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
 - `isolated`: a Context of its own for a function, a generator or a coroutine.
 - `Local`, `Proxy`: attributes of each Context's own, and an object that stands for a variable's value.

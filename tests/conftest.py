@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import contextvars_cy
+from contextvars_cy import travel
 
 # No timing decides a test: machines are shared.
 settings.register_profile(
@@ -48,6 +49,12 @@ def quick_switches() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(interval)
+
+
+@pytest.fixture
+def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of another test travels."""
+    monkeypatch.setattr(travel, "_registered", {})
 
 
 @pytest.fixture

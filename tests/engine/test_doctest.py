@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import contextvars_cy
-from contextvars_cy import executors
+from contextvars_cy import executors, travel
 
-NAMES = {name: getattr(module, name) for module in (contextvars_cy, executors) for name in module.__all__}
+NAMES = {name: getattr(module, name) for module in (contextvars_cy, executors, travel) for name in module.__all__}
 PUBLIC = [name for name, value in NAMES.items() if callable(value)]
 FUNCTIONS = ["copy_context", "current_context", "install", "isolated", "thread_state", "uninstall"]
 
@@ -21,7 +21,7 @@ def docstrings(name: str) -> Iterator[tuple[str, str]]:
     yield name, value.__doc__
     if name not in FUNCTIONS:
         # What a class inherits from the standard library is described there.
-        for key in vars(value) if name in executors.__all__ else dir(value):
+        for key in dir(value) if name in contextvars_cy.__all__ else vars(value):
             if not key.startswith("_") and (
                 callable(getattr(value, key)) or isinstance(vars(value).get(key), property)
             ):
@@ -30,6 +30,7 @@ def docstrings(name: str) -> Iterator[tuple[str, str]]:
 
 # The test tools have imported what they have.
 @pytest.mark.filterwarnings(r"ignore:contextvars_cy\.install\(\) was called")
+@pytest.mark.usefixtures("nothing_registered")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name: str) -> None:
     runner = doctest.DocTestRunner(verbose=False)

@@ -24,6 +24,7 @@ def logging_as_before() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")
+@pytest.mark.usefixtures("nothing_registered")
 @pytest.mark.parametrize("page", [page for page in PROGRAMS if PROGRAMS[page] and page not in RUN_ELSEWHERE])
 def test_the_programs_print_what_their_comments_say(
     page: str, capsys: pytest.CaptureFixture[str], logging_as_before: None

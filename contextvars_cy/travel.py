@@ -1,0 +1,601 @@
+"""Values on their way to another process, a queue or another service.
+
+A variable stops at the edge of its process. Register it, and its value travels as text, by a name that both sides know:
+
+1. `register(var, name, codec=..., audience=...)`, in a module that both sides import;
+2. where a message leaves, `inject(headers, audience=...)`; or `capture()`, whose `Capsule` pickles;
+3. where it arrives, `with restore(extract(headers)):`.
+
+Nothing leaves but what is registered for that audience, nothing comes in but what is registered, and nothing from a
+header, a message or the environment is ever unpickled. On the wire it is the header `baggage` of W3C Baggage
+(https://www.w3.org/TR/baggage/), which OpenTelemetry and others write and read too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, Literal, NamedTuple, Protocol, cast, final
+from urllib.parse import quote, unquote_to_bytes
+
+from . import MISSING, Assignment, Context, ContextVar, assign, current_context
+from ._late import keep_builtins
+from ._sealed import Sealed
+
+__all__ = [
+    "Capsule",
+    "TravelError",
+    "TravelWarning",
+    "capture",
+    "environment",
+    "extract",
+    "inject",
+    "register",
+    "restore",
+]
+
+Audience = Literal["process", "trusted", "public"]
+
+HEADER = "baggage"
+# W3C Baggage has no more; OpenTelemetry's limits are the same.
+MOST_BYTES, MOST_MEMBERS, MOST_MEMBER_BYTES = 8192, 180, 4096
+
+# From the narrowest to the widest.
+_AUDIENCES = ("process", "trusted", "public")
+# RFC 9110, 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# The octets that a value may have as they are; "%" starts an encoded one, and "+" is a space to OpenTelemetry.
+_LITERAL = "!#$&'()*-./:<=>?@[]^_`{|}~"
+_ENCODED = re.compile(rf"(?:[0-9A-Za-z+{re.escape(_LITERAL)}]|%[0-9A-Fa-f]{{2}})*")
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name.startswith("__")]
+
+
+class TravelWarning(RuntimeWarning):
+    """A value was left out: it cannot be encoded or decoded, is too big, or came in a broken header.
+
+    >>> import warnings
+    >>> count = ContextVar("count")
+    >>> register(count, "count", codec=int)
+    >>> with warnings.catch_warnings(record=True) as caught, count.set("many"):
+    ...     warnings.simplefilter("always")
+    ...     dict(capture(only=[count]))
+    {}
+    >>> print(caught[0].message)
+    a value does not travel: count: its value is a str, and it is registered with codec=int
+    """
+
+
+class TravelError(ValueError):
+    """What TravelWarnings say, of all values at once, where `strict=True` asks for an error.
+
+    >>> size = ContextVar("size")
+    >>> register(size, "size", codec=int)
+    >>> restore(Capsule({"size": "big"}), strict=True)
+    Traceback (most recent call last):
+    ...
+    contextvars_cy.travel.TravelError: size: 'big' is no value of its codec
+    """
+
+
+class Codec(Protocol):
+    """Turns a variable's values into text and back."""
+
+    def encode(self, value: Any, /) -> str: ...
+
+    def decode(self, text: str, /) -> Any: ...
+
+
+class Setter(Protocol):
+    """OpenTelemetry's: puts an entry into a carrier of its own kind."""
+
+    def set(self, carrier: Any, key: str, value: str) -> None: ...
+
+
+class Getter(Protocol):
+    """OpenTelemetry's: finds the entries of one key in a carrier of its own kind."""
+
+    def get(self, carrier: Any, key: str) -> Any: ...
+
+
+class _Registration(NamedTuple):
+    var: ContextVar[Any]
+    name: str
+    codec: Any
+    encode: Callable[[Any], str]
+    decode: Callable[[str], Any]
+    audience: Audience
+    max_size: int
+
+    def is_for(self, audience: str) -> bool:
+        return _AUDIENCES.index(self.audience) >= _AUDIENCES.index(audience)
+
+    def encoded(self, value: Any) -> str:
+        text = self.encode(value)
+        if not isinstance(text, str):
+            raise TypeError(f"its codec made a {type(text).__name__}, not a str")
+        self.check_size(text)
+        return text
+
+    def decoded(self, text: str) -> Any:
+        self.check_size(text)
+        return self.decode(text)
+
+    def check_size(self, text: str) -> None:
+        size = len(text.encode())
+        if size > self.max_size:
+            raise ValueError(f"it takes {size} bytes, and at most {self.max_size} were registered")
+
+
+# By name. Replaced, never changed, so that a reader sees a whole one.
+_registered: dict[str, _Registration] = {}
+_lock = threading.Lock()
+
+
+def register(
+    var: ContextVar[Any],
+    name: str,
+    *,
+    codec: Any = str,
+    audience: Audience = "process",
+    max_size: int = 4096,
+) -> None:
+    """Let a variable's values travel under this name. O(n) for n registered variables.
+
+    Do it in a module that both sides import. The same registration again does nothing.
+
+    - `codec`: the type of the values, `str`, `int`, `float`, `bool` or `bytes`; the module `json` for what JSON can
+      say; or an object with `encode(value) -> str` and `decode(text) -> value`. Other values do not travel.
+    - `audience`: who may see it, each including those before: `"process"`, the processes that this program starts;
+      `"trusted"`, your own services and queues; `"public"`, any server that a request goes to.
+    - `max_size`: how many bytes of UTF-8 a value's text may take, in both directions.
+
+    ValueError if the name is no token of RFC 9110 or belongs to another variable, if the variable has another
+    registration, or if the audience is unknown.
+
+    >>> tenant = ContextVar("tenant")
+    >>> register(tenant, "tenant", audience="trusted")
+    """
+    global _registered
+    if type(var) is not ContextVar:
+        raise TypeError(f"register() takes a ContextVar of contextvars_cy first, not {var!r}")
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for a value on its way: use letters, digits, '-', '_' and '.'")
+    _check_audience(audience)
+    if not isinstance(max_size, int) or max_size < 1:
+        raise ValueError(f"max_size is a number of bytes from 1 up, not {max_size!r}")
+    encode, decode = _functions_of(codec)
+    new = _Registration(var, name, codec, encode, decode, audience, max_size)
+    with _lock:
+        for old in _registered.values():
+            if old.name == name and old.var is not var:
+                raise ValueError(f"{name!r} is registered for another variable, {old.var!r}")
+            if old.var is var and (old.name, old.codec, old.audience, old.max_size) != (
+                name,
+                codec,
+                audience,
+                max_size,
+            ):
+                raise ValueError(
+                    f"{var!r} is registered already: {old.name!r} with codec={old.codec!r}, "
+                    f"audience={old.audience!r}, max_size={old.max_size}"
+                )
+        if name not in _registered:
+            _registered = {**_registered, name: new}
+
+
+@final
+class Capsule(Sealed, Mapping[str, str]):
+    """Names and encoded values on their way: an immutable mapping that has a hash and pickles.
+
+    `capture` and `extract` make it, and `restore` sets the values. Its repr names the variables alone, because values
+    may be secret.
+
+    >>> tenant = ContextVar("tenant")
+    >>> register(tenant, "acting-tenant")
+    >>> with tenant.set("acme"):
+    ...     capsule = capture(only=[tenant])
+    >>> capsule, dict(capsule)
+    (<Capsule of acting-tenant>, {'acting-tenant': 'acme'})
+    >>> Capsule.from_bytes(capsule.to_bytes()) == capsule
+    True
+    """
+
+    __slots__ = ("_entries",)
+
+    _entries: dict[str, str]
+
+    def __init__(self, entries: Mapping[str, str] = {}, /) -> None:
+        self._entries = dict(entries)
+        for name, text in self._entries.items():
+            if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} is no name for a value on its way")
+            if not isinstance(text, str):
+                raise TypeError(f"a Capsule holds text, not the {type(text).__name__} of {name!r}")
+            # A lone half of a pair cannot be written.
+            text.encode()
+
+    def __getitem__(self, name: str, /) -> str:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._entries.items()))
+
+    def __repr__(self) -> str:
+        return f"<Capsule of {', '.join(self._entries) or 'nothing'}>"
+
+    def __reduce__(self) -> Any:
+        return Capsule, (self._entries.copy(),)
+
+    def to_bytes(self) -> bytes:
+        """Return it as the ASCII text of a `baggage` header, of whatever length. O(n)."""
+        return ",".join(_members(self)).encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, /, *, strict: bool = False) -> Capsule:
+        """Return the capsule that `to_bytes` wrote. O(n).
+
+        A broken entry is left out with a TravelWarning, or raises TravelError if `strict`.
+        """
+        if not isinstance(data, (bytes, bytearray)):
+            raise TypeError(f"from_bytes() takes bytes, not {type(data).__name__}")
+        problems: list[str] = []
+        entries = _parsed(data.decode("latin-1").split(",") if data else [], None, problems)
+        _report(problems, strict)
+        return cls(entries)
+
+
+def capture(
+    context: Context | None = None,
+    *,
+    only: Iterable[ContextVar[Any]] | None = None,
+    audience: Audience = "process",
+    strict: bool = False,
+) -> Capsule:
+    """Return a Capsule of the values that this audience may see. O(n) for n registered variables.
+
+    It has the values that are set in the Context, the current one unless another is given; defaults do not travel.
+    `only` names the variables to take; ValueError if one of them is not registered for the audience.
+
+    A value that cannot be encoded, or is too big, is left out with a TravelWarning, or raises TravelError if `strict`.
+
+    >>> attempt = ContextVar("attempt", default=1)
+    >>> register(attempt, "attempt", codec=int)
+    >>> with attempt.set(2):
+    ...     dict(capture(only=[attempt]))
+    {'attempt': '2'}
+    >>> dict(capture(only=[attempt]))
+    {}
+    """
+    _check_audience(audience)
+    if context is None:
+        context = current_context()
+    elif type(context) is not Context:
+        raise TypeError(f"capture() takes a Context of contextvars_cy, not {context!r}")
+    problems: list[str] = []
+    entries = {}
+    for registration in _chosen(only, audience):
+        value = context.get(registration.var, MISSING)
+        if value is not MISSING:
+            # Whatever a codec of the user's raises, the message is sent without this value.
+            try:
+                entries[registration.name] = registration.encoded(value)
+            except Exception as error:
+                problems.append(f"{registration.name}: {_said(error)}")
+    _report(problems, strict)
+    return Capsule(entries)
+
+
+def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = None, strict: bool = False) -> Assignment:
+    """Set the variables that a Capsule has values for, all at once. O(m log n).
+
+    Returns an `Assignment`, which undoes that, by `undo` or at the end of a `with` block. `only` names the variables to
+    set. A value that cannot be decoded, is too big, or whose name is not registered here, is left out with a
+    TravelWarning, or raises TravelError if `strict`, and then nothing is set.
+
+    >>> job = ContextVar("job", default="-")
+    >>> register(job, "job")
+    >>> with restore(Capsule({"job": "42"})):
+    ...     job.get()
+    '42'
+    >>> job.get()
+    '-'
+    """
+    if type(capsule) is not Capsule:
+        raise TypeError(f"restore() takes a Capsule, not {type(capsule).__name__}")
+    registered = _registered
+    wanted = None if only is None else {registration.name for registration in _chosen(only, "process")}
+    problems: list[str] = []
+    values = {}
+    for name, text in capsule.items():
+        registration = registered.get(name)
+        if wanted is not None and name not in wanted:
+            continue
+        if registration is None:
+            problems.append(f"{name}: no variable is registered by this name here; import the module that does it")
+            continue
+        try:
+            values[registration.var] = registration.decoded(text)
+        except Exception as error:
+            problems.append(f"{name}: {_said(error)}")
+    _report(problems, strict)
+    return assign(values)
+
+
+def inject(
+    carrier: Any,
+    /,
+    *,
+    audience: Audience,
+    setter: Setter | None = None,
+    context: Context | None = None,
+    only: Iterable[ContextVar[Any]] | None = None,
+    strict: bool = False,
+) -> None:
+    """Write the values that this audience may see into the carrier's `baggage` header. O(n).
+
+    The carrier is a mutable mapping, such as a dict of headers, or whatever the `setter` puts entries into. Of a header
+    that is there the members of other programs stay. `context`, `only` and `strict` are those of `capture`; what
+    exceeds the limits of W3C Baggage (8,192 bytes, 180 members, 4,096 bytes each) is left out likewise.
+
+    >>> tenant = ContextVar("tenant")
+    >>> register(tenant, "billed-tenant", audience="trusted")
+    >>> headers = {"baggage": "theirs=1"}
+    >>> with tenant.set("acme & co"):
+    ...     inject(headers, audience="trusted", only=[tenant])
+    >>> headers
+    {'baggage': 'theirs=1,billed-tenant=acme%20&%20co'}
+    """
+    capsule = capture(context, only=only, audience=audience, strict=strict)
+    key, old = HEADER, ""
+    if setter is None:
+        if not isinstance(carrier, MutableMapping):
+            raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
+        key, old = _found(carrier) or (HEADER, "")
+    registered = _registered
+    members = [member for member in map(str.strip, old.split(",")) if member]
+    # Old values of ours would be those of another moment.
+    members = [member for member in members if member.partition("=")[0].strip() not in registered]
+    left, problems = MOST_BYTES + 1 - sum(len(member) + 1 for member in members), []
+    for name, member in zip(capsule, _members(capsule)):
+        if len(member) > MOST_MEMBER_BYTES:
+            problems.append(f"{name}: a member of {len(member)} bytes, where {HEADER} has at most {MOST_MEMBER_BYTES}")
+        elif len(member) + 1 > left or len(members) == MOST_MEMBERS:
+            problems.append(
+                f"{name}: no room, since {HEADER} has at most {MOST_BYTES} bytes and {MOST_MEMBERS} members"
+            )
+        else:
+            members.append(member)
+            left -= len(member) + 1
+    _report(problems, strict)
+    if members and setter is not None:
+        setter.set(carrier, key, ",".join(members))
+    elif members:
+        carrier[key] = ",".join(members)
+    elif old:
+        del carrier[key]
+
+
+def extract(
+    carrier: Any, /, *, audience: Audience = "trusted", getter: Getter | None = None, strict: bool = False
+) -> Capsule:
+    """Return a Capsule of what the carrier's `baggage` header says of registered variables. O(n).
+
+    The carrier is a mapping, in which the header is found in any case, or whatever the `getter` finds entries in. Say
+    who has written it: from a `"public"` one only variables that are registered as public come in, from a `"trusted"`
+    one also those for trusted services, from a `"process"` all. Members of other programs are passed over.
+
+    A broken entry is left out with a TravelWarning, or raises TravelError if `strict`: an encoding that is none, a name
+    that came before, more than W3C Baggage allows.
+
+    >>> tenant = ContextVar("tenant")
+    >>> register(tenant, "served-tenant", audience="trusted")
+    >>> dict(extract({"Baggage": "served-tenant=acme%20&%20co, theirs=1"}))
+    {'served-tenant': 'acme & co'}
+    >>> dict(extract({"Baggage": "served-tenant=acme"}, audience="public"))
+    {}
+    """
+    _check_audience(audience)
+    if getter is not None:
+        header = _joined(getter.get(carrier, HEADER))
+    elif isinstance(carrier, Mapping):
+        header = (_found(carrier) or ("", ""))[1]
+    else:
+        raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
+    problems: list[str] = []
+    members = header.split(",") if header else []
+    if len(header) > MOST_BYTES:
+        problems.append(f"{HEADER} has {len(header)} bytes, and at most {MOST_BYTES} are read")
+        members = []
+    if len(members) > MOST_MEMBERS:
+        problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
+        del members[MOST_MEMBERS:]
+    names = {name for name, registration in _registered.items() if registration.is_for(audience)}
+    entries = _parsed(members, names, problems)
+    _report(problems, strict)
+    return Capsule(entries)
+
+
+def environment(
+    *,
+    audience: Audience = "process",
+    context: Context | None = None,
+    only: Iterable[ContextVar[Any]] | None = None,
+    strict: bool = False,
+) -> dict[str, str]:
+    """Return the environment for a subprocess: this process's own, with the values in `BAGGAGE`. O(n).
+
+    The child takes them by `restore(extract(os.environ, audience="process"))`. The arguments are those of `inject`.
+
+    >>> import subprocess, sys
+    >>> request = ContextVar("request")
+    >>> register(request, "request")
+    >>> program = "import os; print(os.environ['BAGGAGE'])"
+    >>> with request.set("r1"):
+    ...     env = environment(only=[request])
+    >>> subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True).stdout
+    'request=r1\\n'
+    """
+    variables = {HEADER.upper(): "", **os.environ}
+    inject(variables, audience=audience, context=context, only=only, strict=strict)
+    if not variables.get(HEADER.upper()):
+        variables.pop(HEADER.upper(), None)
+    return variables
+
+
+# ---- codecs ----
+
+
+def _only(kind: type, encode: Callable[[Any], str]) -> Callable[[Any], str]:
+    def encode_checked(value: Any) -> str:
+        # Not isinstance: a subclass, such as an enumeration's member, would arrive as something else.
+        if type(value) is not kind:
+            raise TypeError(f"its value is a {type(value).__name__}, and it is registered with codec={kind.__name__}")
+        return encode(value)
+
+    return encode_checked
+
+
+def _matching(pattern: str, decode: Callable[[str], Any]) -> Callable[[str], Any]:
+    def decode_checked(text: str) -> Any:
+        # The types' own constructors take more: spaces, underscores, other scripts' digits.
+        if not re.fullmatch(pattern, text, re.ASCII):
+            raise ValueError(f"{text[:40]!r} is no value of its codec")
+        return decode(text)
+
+    return decode_checked
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+_CODECS: dict[Any, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
+    str: (_only(str, str), str),
+    int: (_only(int, str), _matching(r"-?\d+", int)),
+    float: (_only(float, repr), _matching(r"-?(\d+(\.\d+)?(e[+-]?\d+)?|inf)|nan", float)),
+    bool: (_only(bool, lambda value: "true" if value else "false"), _matching("true|false", "true".__eq__)),
+    bytes: (
+        _only(bytes, lambda value: base64.b64encode(value).decode("ascii")),
+        _matching(r"[A-Za-z0-9+/]*={0,2}", lambda text: base64.b64decode(text, validate=True)),
+    ),
+    json: (_to_json, json.loads),
+}
+
+
+def _functions_of(codec: Any) -> tuple[Callable[[Any], str], Callable[[str], Any]]:
+    for known, functions in _CODECS.items():
+        if codec is known:
+            return functions
+    encode, decode = getattr(codec, "encode", None), getattr(codec, "decode", None)
+    if isinstance(codec, type) or not callable(encode) or not callable(decode):
+        raise TypeError(
+            "a codec is str, int, float, bool, bytes, the module json, or an object with encode and decode, "
+            f"not {codec!r}"
+        )
+    return encode, decode
+
+
+# ---- what the others share ----
+
+
+def _check_audience(audience: object) -> None:
+    if audience not in _AUDIENCES:
+        raise ValueError(f"audience={audience!r}: choose one of {', '.join(_AUDIENCES)}")
+
+
+def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> list[_Registration]:
+    allowed = [registration for registration in _registered.values() if registration.is_for(audience)]
+    if only is None:
+        return allowed
+    if isinstance(only, str) or not hasattr(type(only), "__iter__"):
+        raise TypeError(f"only is an iterable of variables, not {only!r}: write only=[variable]")
+    by_var = {registration.var: registration for registration in allowed}
+    chosen = []
+    for var in only:
+        if var not in by_var:
+            raise ValueError(f"{var!r} is not registered for the audience {audience!r}")
+        chosen.append(by_var[var])
+    return chosen
+
+
+def _members(capsule: Capsule) -> list[str]:
+    return [f"{name}={quote(text, safe=_LITERAL)}" for name, text in capsule.items()]
+
+
+def _parsed(members: Iterable[str], names: set[str] | None, problems: list[str]) -> dict[str, str]:
+    """The names and texts of a header's members: of those names, or of all."""
+    entries: dict[str, str] = {}
+    for member in members:
+        name, equals, rest = member.partition("=")
+        name = name.strip(" \t")
+        if names is not None and name not in names:
+            continue
+        # What follows a semicolon are properties, which have no place to go.
+        encoded = rest.partition(";")[0].strip(" \t")
+        try:
+            if not equals or not _TOKEN.fullmatch(name):
+                raise ValueError("this is no name=value")
+            if name in entries:
+                raise ValueError("it came before, and the first one counts")
+            if names is not None and len(member) > MOST_MEMBER_BYTES:
+                raise ValueError(f"a member of {len(member)} bytes, and at most {MOST_MEMBER_BYTES} are read")
+            if not _ENCODED.fullmatch(encoded):
+                raise ValueError("its encoding is broken")
+            entries[name] = unquote_to_bytes(encoded.replace("+", " ")).decode()
+        except ValueError as error:
+            problems.append(f"{name[:40]}: {_said(error)}")
+    return entries
+
+
+def _found(carrier: Mapping[Any, Any]) -> tuple[Any, str] | None:
+    """The key and the text of the carrier's header, whose name may be in any case."""
+    for key in (HEADER, HEADER.title(), HEADER.upper()):
+        value = carrier.get(key)
+        if value is not None:
+            return key, _joined(value)
+    for key, value in list(carrier.items()):
+        if isinstance(key, str) and key.lower() == HEADER:
+            return key, _joined(value)
+    return None
+
+
+def _joined(value: Any) -> str:
+    """A header's text: some carriers have one value for a key, others a list of them."""
+    if value is None:
+        return ""
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    return ",".join(map(_joined, cast(Iterable[Any], value)))
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _report(problems: list[str], strict: bool) -> None:
+    if not problems:
+        return
+    if strict:
+        raise TravelError("; ".join(problems))
+    for problem in problems:
+        # At the caller of the public function.
+        warnings.warn(f"a value does not travel: {problem}", TravelWarning, stacklevel=3)
+
+
+keep_builtins()
