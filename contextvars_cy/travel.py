@@ -500,7 +500,8 @@ def _functions_of(codec: Any) -> tuple[Callable[[Any], str], Callable[[str], Any
     for known, functions in _CODECS.items():
         if codec is known:
             return functions
-    encode, decode = getattr(codec, "encode", None), getattr(codec, "decode", None)
+    encode: Any = getattr(codec, "encode", None)
+    decode: Any = getattr(codec, "decode", None)
     if isinstance(codec, type) or not callable(encode) or not callable(decode):
         raise TypeError(
             "a codec is str, int, float, bool, bytes, the module json, or an object with encode and decode, "

@@ -40,7 +40,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(asyncio|collections|concurrent|contextvars)\..+"),
     # Type variables, and the types that only type checkers see; docs/reference/map.md explains them.
     ("py:class", r"(.+\.)?([DKPRTV]|Ts)2?(_co)?(\.(kw)?args)?"),
-    ("py:class", r"(.+\.)?(HamtIterator|HasItems|HasKeys|Source|Unpack|_Kind)"),
+    ("py:class", r"(.+\.)?(HamtIterator|HasItems|HasKeys|Source|Unpack|_Kind|Getter|Setter)"),
 ]
 
 

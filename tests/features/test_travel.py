@@ -95,7 +95,7 @@ def test_a_variable_has_one_registration() -> None:
     var = registered("a")
     for name, settings in (("b", {}), ("a", {"codec": int}), ("a", {"audience": "public"}), ("a", {"max_size": 1})):
         with pytest.raises(ValueError, match="is registered already"):
-            register(var, name, **settings)  # type: ignore[arg-type]
+            register(var, name, **settings)
 
 
 def test_threads_that_register_lose_none() -> None:
@@ -204,7 +204,8 @@ AUDIENCES = ["process", "trusted", "public"]
 def test_nothing_leaves_but_to_its_audience(audience: Any) -> None:
     for name in AUDIENCES:
         registered(name, audience=name).set("value")
-    ContextVar("not registered").set("value")
+    others: ContextVar[str] = ContextVar("not registered")
+    others.set("value")
     may_leave = AUDIENCES[AUDIENCES.index(audience) :]
     headers: dict[str, str] = {}
     inject(headers, audience=audience)
@@ -434,7 +435,7 @@ def answer(capsule: Capsule) -> str:
         return str(var.get())
 
 
-@pytest.mark.parametrize("method", {"spawn", "forkserver"}.intersection(get_all_start_methods()))
+@pytest.mark.parametrize("method", sorted({"spawn", "forkserver"}.intersection(get_all_start_methods())))
 def test_a_capsule_travels_to_a_pool_of_processes(method: str) -> None:
     user = registered("user")
     with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
