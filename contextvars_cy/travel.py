@@ -500,14 +500,14 @@ def _functions_of(codec: Any) -> tuple[Callable[[Any], str], Callable[[str], Any
     for known, functions in _CODECS.items():
         if codec is known:
             return functions
-    encode: Any = getattr(codec, "encode", None)
-    decode: Any = getattr(codec, "decode", None)
-    if isinstance(codec, type) or not callable(encode) or not callable(decode):
+    has_both = callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))
+    # A class has them too, which want an instance first.
+    if isinstance(codec, type) or not has_both:
         raise TypeError(
             "a codec is str, int, float, bool, bytes, the module json, or an object with encode and decode, "
             f"not {codec!r}"
         )
-    return encode, decode
+    return codec.encode, codec.decode
 
 
 # ---- what the others share ----
