@@ -21,9 +21,10 @@ def hash_at(place: int) -> int:
 
 
 def number_at(place: int) -> int:
-    """A number that is its own hash, and folds to the place."""
-    hashes = (hash_at(place | more << 32) for more in itertools.count())
-    return next(number for number in hashes if hash(number) == number and fold(number) == place)
+    """A number that is its own hash, as a fourth of them are, and folds to the place's low 32 bits."""
+    folded, other = place & 0xFFFFFFFF, place >> 32
+    hashes = (hash_at(folded | 64 * other + more << 32) for more in itertools.count())
+    return next(number for number in hashes if hash(number) == number and fold(number) == folded)
 
 
 class Key:
@@ -32,7 +33,8 @@ class Key:
     def __init__(self, name: object, place: int) -> None:
         self.name = name
         self.place = place
-        self.key_hash = hash_at(place)
+        # PyPy hashes a larger number that `__hash__` returns once more.
+        self.key_hash = number_at(place)
 
     def __hash__(self) -> int:
         return self.key_hash
