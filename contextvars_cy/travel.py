@@ -19,7 +19,7 @@ import os
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Literal, NamedTuple, Protocol, cast, final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -113,9 +113,6 @@ class _Registration(NamedTuple):
     decode: Callable[[str], Any]
     audience: Audience
     max_size: int
-
-    def is_for(self, audience: str) -> bool:
-        return _AUDIENCES.index(self.audience) >= _AUDIENCES.index(audience)
 
     def encoded(self, value: Any) -> str:
         text = self.encode(value)
@@ -366,9 +363,12 @@ def inject(
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
         key, old = _found(carrier) or (HEADER, "")
     registered = _registered
-    members = [member for member in map(str.strip, old.split(",")) if member]
     # Old values of ours would be those of another moment.
-    members = [member for member in members if member.partition("=")[0].strip() not in registered]
+    members = [
+        member
+        for member in map(str.strip, old.split(","))
+        if member and member.partition("=")[0].strip() not in registered
+    ]
     left, problems = MOST_BYTES + 1 - sum(len(member) + 1 for member in members), []
     for name, member in zip(capsule, _members(capsule)):
         if len(member) > MOST_MEMBER_BYTES:
@@ -381,10 +381,11 @@ def inject(
             members.append(member)
             left -= len(member) + 1
     _report(problems, strict)
-    if members and setter is not None:
-        setter.set(carrier, key, ",".join(members))
-    elif members:
-        carrier[key] = ",".join(members)
+    header = ",".join(members)
+    if header and setter is not None:
+        setter.set(carrier, key, header)
+    elif header:
+        carrier[key] = header
     elif old:
         del carrier[key]
 
@@ -423,8 +424,7 @@ def extract(
     if len(members) > MOST_MEMBERS:
         problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
         del members[MOST_MEMBERS:]
-    names = {name for name, registration in _registered.items() if registration.is_for(audience)}
-    entries = _parsed(members, names, problems)
+    entries = _parsed(members, _registered_for(audience), problems)
     _report(problems, strict)
     return Capsule(entries)
 
@@ -518,8 +518,14 @@ def _check_audience(audience: object) -> None:
         raise ValueError(f"audience={audience!r}: choose one of {', '.join(_AUDIENCES)}")
 
 
+def _registered_for(audience: str) -> dict[str, _Registration]:
+    """What this audience may see, by name."""
+    wide_enough = _AUDIENCES[_AUDIENCES.index(audience) :]
+    return {name: registration for name, registration in _registered.items() if registration.audience in wide_enough}
+
+
 def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> list[_Registration]:
-    allowed = [registration for registration in _registered.values() if registration.is_for(audience)]
+    allowed = list(_registered_for(audience).values())
     if only is None:
         return allowed
     if isinstance(only, str) or not hasattr(type(only), "__iter__"):
@@ -537,7 +543,7 @@ def _members(capsule: Capsule) -> list[str]:
     return [f"{name}={quote(text, safe=_LITERAL)}" for name, text in capsule.items()]
 
 
-def _parsed(members: Iterable[str], names: set[str] | None, problems: list[str]) -> dict[str, str]:
+def _parsed(members: Iterable[str], names: Container[str] | None, problems: list[str]) -> dict[str, str]:
     """The names and texts of a header's members: of those names, or of all."""
     entries: dict[str, str] = {}
     for member in members:
