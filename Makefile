@@ -1,6 +1,8 @@
 # make demo         serve 1,000 real HTTP requests on each backend and check every log record
 # make test         run the tests on both backends and both hosts (three minutes on two cores)
-# make test-all     and those of builds, CPython's own, the tools', and random programs (some minutes more)
+# make test-all     and those of integrations, builds, CPython's own, the tools', and random programs (some minutes more)
+# make integrations start a broker, a cluster and servers, and run the tests of the integrations with them, on both
+#                   backends; it is a part of test-all
 # make conformance  run other people's suites on the standard library's variables and on ours, and compare each test;
 #                   OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
 # make fuzz         run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
@@ -34,7 +36,7 @@ PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
 ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
-.PHONY: help demo test tests test-all conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
+.PHONY: help demo test tests test-all integrations conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
 .PHONY: wheels lint style types workflows changelog warnings docs clean
 .DELETE_ON_ERROR:
 
@@ -61,12 +63,21 @@ test: $(VENV)/test-tools
 # The folder of that name would count as made.
 tests: test
 
-test-all: test
+test-all: test integrations
 	@$(ON_CPYTHON) || exit 0; \
 	echo "== builds, CPython's own tests, the tools"; $(PACKAGE) $(PYTEST) tests/builds tests/suites tests/tools
 	@echo "== random programs beside the standard library's variables (half a minute)"
 	@$(VENV)/bin/python tools/fuzz.py --host native --seconds 20
 	@$(VENV)/bin/python tools/fuzz.py --host thread --seconds 10
+
+# Their processes use the cores by themselves.
+integrations: $(VENV)/integration-tools
+	@$(ON_CPYTHON) || { echo "The integrations are tested on CPython."; exit 0; }; \
+	tools/redis.sh || exit 1; \
+	for backend in pure cython; do \
+		echo "== integrations: $$backend backend"; \
+		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/integrations || exit 1; \
+	done
 
 conformance: $(VENV)/bin/python
 	@$(VENV)/bin/python tools/conformance.py $(OPTIONS)
@@ -180,6 +191,11 @@ $(VENV)/test-tools $(VENV)/lint-tools: $(VENV)/bin/python $(BUILT_FROM)
 	@$(INSTALL) --editable . $(addprefix --group ,$(GROUPS)) || \
 		{ echo "contextvars_cy and its test tools could not be installed: $(NEEDS_NETWORK)"; exit 1; }
 	@touch $(VENV)/built $(VENV)/test-tools $@
+
+$(VENV)/integration-tools: $(VENV)/test-tools
+	@$(INSTALL) --group integrations --editable ".[asgi,celery,dask,grpc,httpx,joblib,opentelemetry,requests,wsgi]" || \
+		{ echo "What the integrations are tested with could not be installed: $(NEEDS_NETWORK)"; exit 1; }
+	@touch $@
 
 $(VENV)/wheel-tools: $(VENV)/bin/python pyproject.toml
 	@$(INSTALL) --group wheels || { echo "The tools for wheels could not be installed: $(NEEDS_NETWORK)"; exit 1; }

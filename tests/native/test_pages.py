@@ -9,8 +9,9 @@ import pytest
 
 from pages import PROGRAMS, promised
 
-# tests/package/test_pages_elsewhere.py runs them: by pytest, and by a kernel.
-RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md")
+# tests/package/test_pages_elsewhere.py runs two by pytest and by a kernel, tests/integrations/test_pages.py those that
+# need a library.
+RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md", "docs/integrations/")
 NEEDED = {"docs/web-frameworks.md": ("fastapi", "httpx")}
 
 
@@ -25,7 +26,7 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.mark.filterwarnings("default::DeprecationWarning")
 @pytest.mark.usefixtures("nothing_registered")
-@pytest.mark.parametrize("page", [page for page in PROGRAMS if PROGRAMS[page] and page not in RUN_ELSEWHERE])
+@pytest.mark.parametrize("page", [page for page in PROGRAMS if PROGRAMS[page] and not page.startswith(RUN_ELSEWHERE)])
 def test_the_programs_print_what_their_comments_say(
     page: str, capsys: pytest.CaptureFixture[str], logging_as_before: None
 ) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import contextvars_cy
+
 PACKAGE = Path(__file__).parents[2] / "contextvars_cy"
 # What each wing may import of the package beside itself.
 BELOW = {
@@ -16,6 +18,7 @@ BELOW = {
     "_context": {"_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
     "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
     "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late"},
 }
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
 
@@ -40,7 +43,7 @@ def test_a_wing_imports_what_is_below_it(path: Path) -> None:
     assert set(imported(path)) <= BELOW[path.parent.name]
 
 
-def test_there_are_four_wings() -> None:
+def test_there_are_five_wings() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(BELOW)
 
 
