@@ -42,11 +42,22 @@ def made_elsewhere(name: str, hint: str) -> Any:
     return __new__
 
 
+WAYS_OUT = {
+    "ContextVar": (
+        "; register it in a module that both sides import, and it travels by its name: "
+        'contextvars_cy.travel.register(variable, "its-name")'
+    ),
+    "Context": "; contextvars_cy.travel.capture(context) has its registered values in a Capsule, which pickles",
+    "Token": "; it serves in its process alone. contextvars_cy.travel.capture() has values in a Capsule, which pickles",
+}
+
+
 def refuse_to_pickle(name: str) -> NoReturn:
-    error = TypeError(f"cannot pickle 'contextvars_cy.{name}' object")
-    if name in ("Context", "ContextVar", "Token"):
-        raise noted(error, "It stays in its process. Send the values, by names of your own, and set them there.")
-    raise error
+    raise TypeError(f"cannot pickle 'contextvars_cy.{name}' object{WAYS_OUT.get(name, '')}")
+
+
+def refuse_unregistered(var: object) -> NoReturn:
+    refuse_to_pickle("ContextVar")
 
 
 def noted(error: E, note: str) -> E:

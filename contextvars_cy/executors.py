@@ -1,7 +1,9 @@
-"""Threads and thread pools whose work runs in a copy of the Context that started or submitted it.
+"""Threads, processes and pools whose work has the values of the Context that started or submitted it.
 
 - `ThreadPoolExecutor` and `Thread` replace those of `concurrent.futures` and `threading`.
 - `run_in_executor` replaces the method of asyncio's loops.
+- `ProcessPoolExecutor`, `Process`, and from Python 3.14 on `InterpreterPoolExecutor` carry the variables that are
+  registered with `contextvars_cy.travel`.
 
 The standard library's run it in an empty Context (CPython issues 86981 and 128555), or, from Python 3.14 on if
 `sys.flags.thread_inherit_context` is set, in the Context that started the thread, which in a pool may belong to another
@@ -11,14 +13,17 @@ caller (dask pull request 12224). These do the same on every Python and both hos
 from __future__ import annotations
 
 import concurrent.futures
+import functools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from sys import modules
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import Context, bind
-from ._features.bind import copy_for_a_thread
+from ._features.bind import check_callable, copy_for_a_thread
 from ._late import keep_builtins
 
 if TYPE_CHECKING:
@@ -26,16 +31,33 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, TypeVarTuple, Unpack
 
+    from ._features.processes import Process as Process
+    from ._features.processes import ProcessPoolExecutor as ProcessPoolExecutor
+
+    if sys.version_info >= (3, 14):
+        from ._features.processes import InterpreterPoolExecutor as InterpreterPoolExecutor
+
     P = ParamSpec("P")
     Ts = TypeVarTuple("Ts")
 
 R = TypeVar("R")
 
-__all__ = ["Thread", "ThreadPoolExecutor", "run_in_executor"]
+__all__ = ["Process", "ProcessPoolExecutor", "Thread", "ThreadPoolExecutor", "run_in_executor"]
+# Imported when asked for: their modules take long, and some Pythons have no processes.
+_OF_PROCESSES = ["Process", "ProcessPoolExecutor"]
+if sys.version_info >= (3, 14):
+    _OF_PROCESSES += ["InterpreterPoolExecutor"]
+    __all__ += ["InterpreterPoolExecutor"]
 
 
 def __dir__() -> list[str]:
-    return [name for name in globals() if name in __all__ or name.startswith("__")]
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OF_PROCESSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__package__}._features.processes"), name)
 
 
 class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
@@ -72,7 +94,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         ...     pool.submit(max, 1, 2).result()
         2
         """
-        _check_callable("submit() takes a callable", fn)
+        check_callable("submit() takes a callable", fn)
         return super().submit(copy_for_a_thread().run, fn, *args, **kwargs)
 
     def map(
@@ -92,7 +114,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         ...     list(pool.map(abs, [-1, -2]))
         [1, 2]
         """
-        _check_callable("map() takes a callable", fn)
+        check_callable("map() takes a callable", fn)
         return super().map(bind(fn), *iterables, timeout=timeout, chunksize=chunksize, **options)
 
 
@@ -128,7 +150,7 @@ class Thread(threading.Thread):
         if context is not None and type(context) is not Context:
             raise TypeError(f"Thread() takes a Context of contextvars_cy as context, not {context!r}")
         if target is not None:
-            _check_callable("Thread() takes a callable as target", target)
+            check_callable("Thread() takes a callable as target", target)
         super().__init__(group, target, name, args, kwargs, daemon=daemon)
         self._context_to_run_in = context
 
@@ -168,7 +190,8 @@ def run_in_executor(
     """Run `fn(*args)` in the executor's thread, in a copy of the current Context; return asyncio's Future to await.
 
     As with the method of the running loop, None means the loop's own executor, and the call is submitted at once.
-    RuntimeError if no loop runs. TypeError for an executor of processes or interpreters: a Context cannot travel there.
+    RuntimeError if no loop runs. To an executor of processes or interpreters go the values that are registered with
+    `contextvars_cy.travel`.
 
     >>> import asyncio
     >>> async def main():
@@ -178,27 +201,22 @@ def run_in_executor(
     """
     if executor is not None and not hasattr(executor, "submit"):
         raise TypeError(f"run_in_executor() takes an executor, or None for the loop's own, first, not {executor!r}")
-    _check_callable("run_in_executor() takes a callable second", fn)
-    for kind in ("Process", "Interpreter"):
-        # Code that has one has imported it.
-        module = modules.get(f"concurrent.futures.{kind.lower()}")
-        if module is not None and isinstance(executor, getattr(module, f"{kind}PoolExecutor")):
-            raise TypeError(
-                f"a Context does not travel to another {kind.lower()}: call loop.run_in_executor() itself, and give fn "
-                "the values that it needs as arguments"
-            )
+    check_callable("run_in_executor() takes a callable second", fn)
     # Not imported here: it takes long, some programs patch it first, and without it no loop runs.
     loops = modules.get("asyncio")
     if loops is None:
         raise RuntimeError("no running event loop")
     run: Any = copy_for_a_thread().run
+    for kind in ("process", "interpreter"):
+        # Code that has one has imported it.
+        module = modules.get(f"concurrent.futures.{kind}")
+        if module is not None and isinstance(executor, getattr(module, f"{kind.title()}PoolExecutor")):
+            from . import travel
+            from ._features.processes import call_with
+
+            run = functools.partial(call_with, travel.capture())
     future: asyncio.Future[R] = loops.get_running_loop().run_in_executor(executor, run, fn, *args)
     return future
-
-
-def _check_callable(expected: str, given: object) -> None:
-    if not callable(given):
-        raise TypeError(f"{expected}, not {given!r}")
 
 
 keep_builtins()

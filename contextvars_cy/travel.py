@@ -23,9 +23,11 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Mu
 from typing import Any, Literal, NamedTuple, Protocol, cast, final
 from urllib.parse import quote, unquote_to_bytes
 
-from . import MISSING, Assignment, Context, ContextVar, assign, current_context
+from . import MISSING, Assignment, Context, ContextVar, assign, bind, current_context
+from ._context.twin import implement
+from ._features.bind import Returned
 from ._late import keep_builtins
-from ._sealed import Sealed
+from ._sealed import Sealed, refuse_unregistered
 
 __all__ = [
     "Capsule",
@@ -131,8 +133,27 @@ class _Registration(NamedTuple):
             raise ValueError(f"it takes {size} bytes, and at most {self.max_size} were registered")
 
 
-# By name. Replaced, never changed, so that a reader sees a whole one.
-_registered: dict[str, _Registration] = {}
+class _Registrations:
+    """All of them, in the ways that they are looked up."""
+
+    __slots__ = ("by_name", "by_var", "seen_by")
+
+    def __init__(self, registrations: Iterable[_Registration] = ()) -> None:
+        self.by_name = {registration.name: registration for registration in registrations}
+        self.by_var = {registration.var: registration for registration in self.by_name.values()}
+        # What each audience may see, by name.
+        self.seen_by = {
+            audience: {
+                name: registration
+                for name, registration in self.by_name.items()
+                if registration.audience in _AUDIENCES[rank:]
+            }
+            for rank, audience in enumerate(_AUDIENCES)
+        }
+
+
+# Replaced, never changed, so that a reader sees a whole one.
+_registered = _Registrations()
 _lock = threading.Lock()
 
 
@@ -171,21 +192,16 @@ def register(
     encode, decode = _functions_of(codec)
     new = _Registration(var, name, codec, encode, decode, audience, max_size)
     with _lock:
-        for old in _registered.values():
-            if old.name == name and old.var is not var:
-                raise ValueError(f"{name!r} is registered for another variable, {old.var!r}")
-            if old.var is var and (old.name, old.codec, old.audience, old.max_size) != (
-                name,
-                codec,
-                audience,
-                max_size,
-            ):
-                raise ValueError(
-                    f"{var!r} is registered already: {old.name!r} with codec={old.codec!r}, "
-                    f"audience={old.audience!r}, max_size={old.max_size}"
-                )
-        if name not in _registered:
-            _registered = {**_registered, name: new}
+        same_name, same_var = _registered.by_name.get(name), _registered.by_var.get(var)
+        if same_name is not None and same_name.var is not var:
+            raise ValueError(f"{name!r} is registered for another variable, {same_name.var!r}")
+        if same_var is None:
+            _registered = _Registrations([*_registered.by_name.values(), new])
+        elif same_var != new:
+            raise ValueError(
+                f"{var!r} is registered already: {same_var.name!r} with codec={same_var.codec!r}, "
+                f"audience={same_var.audience!r}, max_size={same_var.max_size}"
+            )
 
 
 @final
@@ -313,7 +329,7 @@ def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = Non
     """
     if type(capsule) is not Capsule:
         raise TypeError(f"restore() takes a Capsule, not {type(capsule).__name__}")
-    registered = _registered
+    registered = _registered.by_name
     wanted = None if only is None else {registration.name for registration in _chosen(only, "process")}
     problems: list[str] = []
     values = {}
@@ -362,7 +378,7 @@ def inject(
         if not isinstance(carrier, MutableMapping):
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
         key, old = _found(carrier) or (HEADER, "")
-    registered = _registered
+    registered = _registered.by_name
     # Old values of ours would be those of another moment.
     members = [
         member
@@ -424,7 +440,7 @@ def extract(
     if len(members) > MOST_MEMBERS:
         problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
         del members[MOST_MEMBERS:]
-    entries = _parsed(members, _registered_for(audience), problems)
+    entries = _parsed(members, _registered.seen_by[audience], problems)
     _report(problems, strict)
     return Capsule(entries)
 
@@ -454,6 +470,40 @@ def environment(
     if not variables.get(HEADER.upper()):
         variables.pop(HEADER.upper(), None)
     return variables
+
+
+# ---- pickles ----
+
+
+def _variable_to_name(var: ContextVar[Any]) -> Any:
+    registration = _registered.by_var.get(var)
+    return refuse_unregistered(var) if registration is None else (variable_named, (registration.name,))
+
+
+implement("__reduce__", _variable_to_name)
+
+
+def variable_named(name: str) -> ContextVar[Any]:
+    """For pickles: the variable that is registered by this name."""
+    registration = _registered.by_name.get(name)
+    if registration is None:
+        raise TravelError(f"{name}: no variable is registered by this name here; import the module that does it")
+    return registration.var
+
+
+def bound_elsewhere(fn: Callable[..., Any], capsule: Capsule, returns: tuple[ContextVar[Any], ...] | None) -> Any:
+    """For pickles of what `bind` returns: the function, in a Context of the capsule's values alone."""
+    bound: Any = bind
+    context = Context()
+    context.run(restore, capsule)
+    return context.run(bound, fn, returns=returns)
+
+
+def returned_elsewhere(value: Any, capsule: Capsule) -> Returned[Any]:
+    """For pickles of what a function that `bind` was given `returns` for has returned."""
+    context = Context()
+    context.run(restore, capsule)
+    return Returned((value, context))
 
 
 # ---- codecs ----
@@ -518,24 +568,19 @@ def _check_audience(audience: object) -> None:
         raise ValueError(f"audience={audience!r}: choose one of {', '.join(_AUDIENCES)}")
 
 
-def _registered_for(audience: str) -> dict[str, _Registration]:
-    """What this audience may see, by name."""
-    wide_enough = _AUDIENCES[_AUDIENCES.index(audience) :]
-    return {name: registration for name, registration in _registered.items() if registration.audience in wide_enough}
-
-
-def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> list[_Registration]:
-    allowed = list(_registered_for(audience).values())
+def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_Registration]:
+    registered = _registered
+    allowed = registered.seen_by[audience]
     if only is None:
-        return allowed
+        return allowed.values()
     if isinstance(only, str) or not hasattr(type(only), "__iter__"):
         raise TypeError(f"only is an iterable of variables, not {only!r}: write only=[variable]")
-    by_var = {registration.var: registration for registration in allowed}
     chosen = []
     for var in only:
-        if var not in by_var:
+        registration = registered.by_var.get(var) if type(var) is ContextVar else None
+        if registration is None or registration.name not in allowed:
             raise ValueError(f"{var!r} is not registered for the audience {audience!r}")
-        chosen.append(by_var[var])
+        chosen.append(registration)
     return chosen
 
 

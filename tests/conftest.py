@@ -54,7 +54,7 @@ def quick_switches() -> Iterator[None]:
 @pytest.fixture
 def nothing_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of another test travels."""
-    monkeypatch.setattr(travel, "_registered", {})
+    monkeypatch.setattr(travel, "_registered", travel._Registrations())
 
 
 @pytest.fixture

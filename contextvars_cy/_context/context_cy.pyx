@@ -76,7 +76,7 @@ cdef bint WATCHED = False
 # Changes are watched, or noted in debug mode.
 cdef bint TOLD = False
 # Capabilities fill in the functions behind methods of ContextVar.
-cdef dict _implementations = {}
+cdef dict _implementations = {"__reduce__": _sealed.refuse_unregistered}
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
@@ -358,8 +358,14 @@ cdef class ContextVar:
             default = f" default_factory={self._default_factory!r}"
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
 
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo, /):
+        return self
+
     def __reduce__(self):
-        refuse_to_pickle("ContextVar")
+        return _implementations["__reduce__"](self)
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -692,6 +698,11 @@ cdef class Context:
         >>> Context().copy() == Context()
         True
         """
+        return _copy_of(self)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo, /):
         return _copy_of(self)
 
     def get(self, key, default=None, /):
@@ -1324,7 +1335,7 @@ cdef bint _about_to_enter(Context context) except -1:
 
 
 def implement(method, function):
-    """For capabilities: set what `ContextVar.watch` or `ContextVar.proxy` calls. An import there would fail when the
+    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls. An import there would fail when the
     interpreter ends."""
     _implementations[method] = function
 

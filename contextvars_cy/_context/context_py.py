@@ -29,7 +29,7 @@ from .._hamt.diff import HamtDiff
 from .._hamt.hamt_py import Hamt, iterate
 from .._hamt.trie_py import find, fold, unfold
 from .._reprs import context_repr, in_a_line
-from .._sealed import Sealed, noted, published
+from .._sealed import Sealed, noted, published, refuse_unregistered
 from .._sentinels import ABSENT, MISSING
 from .debug import origin, warn_of_shared_default
 from .interpreter import (
@@ -66,7 +66,7 @@ Snapshot = Hamt["ContextVar[Any]", Any]
 _serial = count()
 # Capabilities, which build on this module, fill these in: the functions behind methods of ContextVar, and the function
 # to call after each change while there is a watcher.
-_implementations: dict[str, Callable[..., Any]] = {}
+_implementations: dict[str, Callable[..., Any]] = {"__reduce__": refuse_unregistered}
 _tell: Callable[[str, Any, Any, Any], None] | None = None
 # As `_tell`, but only for changes of values, which debug mode notes too.
 _tell_of_change = _tell
@@ -315,6 +315,15 @@ class ContextVar(Sealed, Generic[T]):
         if self._default_factory is not None:
             default = f" default_factory={self._default_factory!r}"
         return f"<ContextVar name={self._name!r}{default} at {id(self):#x}>"
+
+    def __copy__(self) -> ContextVar[T]:
+        return self
+
+    def __deepcopy__(self, memo: object, /) -> ContextVar[T]:
+        return self
+
+    def __reduce__(self) -> Any:
+        return _implementations["__reduce__"](self)
 
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
@@ -597,6 +606,12 @@ class Context(_Mapping):
         """
         return copy_of(self)
 
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: object, /) -> Context:
+        # The values are shared: many, such as a connection or a lock, cannot be copied.
+        return copy_of(self)
+
     @overload
     def get(self, key: ContextVar[T], /) -> T | None: ...
 
@@ -872,7 +887,7 @@ def refuse_to_leave(context: Context, error: RuntimeError) -> None:
 
 
 def implement(method: str, function: Callable[..., Any]) -> None:
-    """For capabilities: set what `ContextVar.watch` or `ContextVar.proxy` calls. An import there would fail when the
+    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls. An import there would fail when the
     interpreter ends."""
     _implementations[method] = function
 

@@ -47,8 +47,13 @@ def values_of(context: Context, only: Iterable[ContextVar[Any]] | None, caller: 
     installed."""
     if only is None:
         return {var: value for var, value in context.items() if type(var) is ContextVar}
-    if isinstance(only, str) or not hasattr(type(only), "__iter__"):
-        raise TypeError(f"{caller}() takes an iterable of variables as only, not {only!r}: write only=[variable]")
+    check_iterable(only, "only", caller)
     # A copy, because another thread, or `only` itself, may set variables in it.
     context = context.copy()
     return {var: context[var] for var in only if var in context and type(var) is ContextVar}
+
+
+def check_iterable(given: object, argument: str, caller: str) -> None:
+    if isinstance(given, str) or not hasattr(type(given), "__iter__"):
+        hint = f"write {argument}=[variable]"
+        raise TypeError(f"{caller}() takes an iterable of variables as {argument}, not {given!r}: {hint}")

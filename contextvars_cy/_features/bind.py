@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import update_wrapper
 from sys import modules
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MethodType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._backend import host
 from .._context.collector import while_none_is_collected
 from .._context.twin import Context, ContextVar, assign, copy_context, current_context
 from .._sealed import published
-from .apply import values_of
+from .._sentinels import MISSING
+from .apply import check_iterable, values_of
 from .isolated import mark_if_coroutine_function
 
 if TYPE_CHECKING:
@@ -22,28 +24,72 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+class Returned(tuple[R, Context]):
+    """What a function has returned, and a Context of the variables that it has changed, of those asked for."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> Any:
+        # It lies above, and few of these travel.
+        from ..travel import capture, returned_elsewhere
+
+        value, changes = self
+        return returned_elsewhere, (value, capture(changes))
+
+
+@overload
+def bind(
+    fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None, *, returns: None = None
+) -> Callable[P, R]: ...
+
+
+@overload
+def bind(
+    fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None, *, returns: Iterable[ContextVar[Any]]
+) -> Callable[P, Returned[R]]: ...
+
+
 @published
-def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -> Callable[P, R]:
+def bind(
+    fn: Callable[P, Any],
+    /,
+    only: Iterable[ContextVar[Any]] | None = None,
+    *,
+    returns: Iterable[ContextVar[Any]] | None = None,
+) -> Callable[P, Any]:
     """Return a function that calls `fn` in a copy of the Context as it is now; each call gets a new copy. O(1).
 
     For callbacks, timers and threads, which start with an empty Context (CPython issue 86981). Many threads may call it
     at once, and no call sees what another sets; on the native host that includes `decimal`'s precision.
 
     `only` names the variables to carry. The callee does not see the others, or keep their values alive. A timer keeps
-    its own Context: start it by `Context().run(loop.call_later, 60, bind(...))`. TypeError if `fn` is not callable, or
-    `only` names something other than a ContextVar. The function does not pickle.
+    its own Context: start it by `Context().run(loop.call_later, 60, bind(...))`.
 
-    The function has the name, docstring and signature of `fn`. If `fn` makes a coroutine or a generator, the copy
-    serves only to make it: its body runs in the Context of the code that awaits it or iterates over it.
+    `returns` names the variables whose changes come back: a call then returns `(value, changes)`, and `apply(changes)`
+    sets in the current Context what `fn` has set.
 
-    >>> user = ContextVar("user", default="nobody")
+    The function pickles, with `cloudpickle` and `dill` too, if `fn` does. In another process `fn` sees those variables
+    alone that are registered with `contextvars_cy.travel`, and only their changes come back.
+
+    It has the name, docstring and signature of `fn`. If `fn` makes a coroutine or a generator, the copy serves only to
+    make it: its body runs in the Context of the code that awaits it or iterates over it.
+
+    TypeError if `fn` is not callable, if `only` or `returns` names something other than a ContextVar, or for `returns`
+    with a coroutine function.
+
+    >>> user, rows = ContextVar("user", default="nobody"), ContextVar("rows", default=0)
     >>> with user.set("ada"):
     ...     callback = bind(user.get)
     >>> callback(), user.get()
     ('ada', 'nobody')
+    >>> value, changes = bind(rows.set, returns=[rows])(3)
+    >>> with apply(changes):
+    ...     rows.get()
+    3
     """
     if not callable(fn):
         raise TypeError(f"bind() takes a callable, not {type(fn).__name__}")
+    asked = None if returns is None else _variables_in(returns)
     if only is None:
         context = copy_context()
         give_decimal = decimal_of(context)
@@ -51,16 +97,68 @@ def bind(fn: Callable[P, R], /, only: Iterable[ContextVar[Any]] | None = None) -
         values = values_of(current_context(), only, "bind")
         context, give_decimal = Context(), None
         context.run(assign, values)
-
-    def bound(*args: P.args, **kwargs: P.kwargs) -> R:
-        copy = context.copy()
-        if give_decimal is not None:
-            give_decimal(copy)
-        return copy.run(fn, *args, **kwargs)
-
+    bound = _Bound(fn, context, give_decimal, asked)
     update_wrapper(bound, fn)
-    mark_if_coroutine_function(bound, fn)
+    if mark_if_coroutine_function(bound, fn) and asked is not None:
+        raise TypeError(f"bind() takes no returns for a coroutine function, whose call changes nothing yet: {fn!r}")
     return bound
+
+
+def _variables_in(returns: Iterable[ContextVar[Any]]) -> tuple[ContextVar[Any], ...]:
+    check_iterable(returns, "returns", "bind")
+    variables = tuple(returns)
+    for var in variables:
+        if type(var) is not ContextVar:
+            raise TypeError(f"a ContextVar key was expected, got {var!r}")
+    return variables
+
+
+class _Bound:
+    """A function, as those of a class are methods; an object, because the pickle of a function is only its name."""
+
+    __slots__ = ("__dict__", "__weakref__", "_context", "_fn", "_give_decimal", "_returns")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        context: Context,
+        give_decimal: Callable[[Context], None] | None,
+        returns: tuple[ContextVar[Any], ...] | None,
+    ) -> None:
+        self._fn, self._context, self._give_decimal, self._returns = fn, context, give_decimal, returns
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        copy = self._context.copy()
+        if self._give_decimal is not None:
+            self._give_decimal(copy)
+        value = copy.run(self._fn, *args, **kwargs)
+        if self._returns is None:
+            return value
+        return Returned((value, self._changes_in(copy, self._returns)))
+
+    def _changes_in(self, copy: Context, variables: tuple[ContextVar[Any], ...]) -> Context:
+        before = self._context
+        changed = {var: copy[var] for var in variables if var in copy and copy[var] is not before.get(var, MISSING)}
+        changes = Context()
+        changes.run(assign, changed)
+        return changes
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<contextvars_cy.bind of {self._fn!r}>"
+
+    def __reduce__(self) -> Any:
+        # It lies above, and few of these travel.
+        from ..travel import bound_elsewhere, capture
+
+        return bound_elsewhere, (self._fn, capture(self._context), self._returns)
+
+
+def check_callable(expected: str, given: object) -> None:
+    if not callable(given):
+        raise TypeError(f"{expected}, not {given!r}")
 
 
 def copy_for_a_thread() -> Context:

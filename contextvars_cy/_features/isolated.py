@@ -99,8 +99,8 @@ def _decorator_of(given: Any) -> str | None:
     return None
 
 
-def mark_if_coroutine_function(function: Any, given: Any) -> None:
-    """Mark the function if the given one is a coroutine function."""
+def mark_if_coroutine_function(function: Any, given: Any) -> bool:
+    """Mark the function if the given one is a coroutine function, and return whether it is."""
     # Imported here, because it takes long.
     try:
         import inspect
@@ -108,9 +108,9 @@ def mark_if_coroutine_function(function: Any, given: Any) -> None:
         if not is_finalizing():
             raise
         # It is gone by now, and no code needs the mark.
-        return
+        return False
     if not inspect.iscoroutinefunction(given):
-        return
+        return False
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(function)
     else:
@@ -118,6 +118,7 @@ def mark_if_coroutine_function(function: Any, given: Any) -> None:
         from asyncio import coroutines
 
         function._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
+    return True
 
 
 class _Body:

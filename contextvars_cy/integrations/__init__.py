@@ -1,4 +1,5 @@
-"""Values that travel through other people's libraries: a module for each, which imports that library only when imported.
+"""Values that travel through other people's libraries: a module for each.
 
-`pip install "contextvars-cy[dask]"` brings what `contextvars_cy.integrations.dask` needs, and so on.
+It imports its library, and nothing else here does. `pip install "contextvars-cy[dask]"` brings what
+`contextvars_cy.integrations.dask` needs, and so on.
 """

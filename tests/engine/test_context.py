@@ -10,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -445,14 +446,46 @@ def test_weakly_referenceable_types(make: Callable[[], object]) -> None:
     assert weakref.ref(value)() is value
 
 
+WAYS_OUT = {
+    "ContextVar": 'contextvars_cy.travel.register(variable, "its-name")',
+    "Context": "contextvars_cy.travel.capture(context)",
+    "Token": "contextvars_cy.travel.capture()",
+}
+
+
 @pytest.mark.parametrize("make", [Context, lambda: VAR, lambda: VAR.set(1), thread_state, lambda: Context().keys()])
-@pytest.mark.parametrize(
-    "act", [*(lambda value, p=p: pickle.dumps(value, p) for p in range(6)), copy.copy, copy.deepcopy]
-)
-def test_nothing_is_pickled_or_copied_by_accident(make: Callable[[], object], act: Callable[[object], object]) -> None:
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_does_not_pickle_says_the_way_out(make: Callable[[], object], protocol: int) -> None:
     value = make()
-    with refuses(TypeError, f"cannot pickle 'contextvars_cy.{type(value).__name__}' object"):
+    name = type(value).__name__
+    with pytest.raises(TypeError, match=f"^cannot pickle 'contextvars_cy.{name}' object") as raised:
+        pickle.dumps(value, protocol)
+    assert WAYS_OUT.get(name, "") in str(raised.value)
+
+
+@pytest.mark.parametrize("make", [lambda: VAR.set(1), thread_state, lambda: Context().keys()])
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy])
+def test_nothing_is_copied_by_accident(make: Callable[[], object], act: Callable[[object], object]) -> None:
+    value = make()
+    with pytest.raises(TypeError, match=f"^cannot pickle 'contextvars_cy.{type(value).__name__}' object"):
         act(value)
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy])
+def test_a_copied_variable_is_the_variable(act: Callable[[Any], Any]) -> None:
+    var = ContextVar("var", default=[])
+    assert act(var) is var
+    assert act({"options": [var]}) == {"options": [var]}
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy])
+def test_a_copied_context_has_the_same_values(act: Callable[[Context], Context]) -> None:
+    value, context = threading.Lock(), Context()
+    context.run(VAR.set, value)
+    copied = act(context)
+    assert copied is not context and copied[VAR] is value
+    copied.run(VAR.set, 2)
+    assert context[VAR] is value
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -30,6 +30,8 @@ def docstrings(name: str) -> Iterator[tuple[str, str]]:
 
 # The test tools have imported what they have.
 @pytest.mark.filterwarnings(r"ignore:contextvars_cy\.install\(\) was called")
+# So have the threads of pytest's own workers.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.usefixtures("nothing_registered")
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name: str) -> None:

@@ -410,22 +410,6 @@ def test_only_what_can_be_called_is_called(wrong: Any, pool: ThreadPoolExecutor)
             call()  # type: ignore[no-untyped-call]
 
 
-def test_executors_of_other_processes_are_refused() -> None:
-    kinds: list[tuple[str, Callable[[int], concurrent.futures.Executor]]] = [
-        ("process", concurrent.futures.ProcessPoolExecutor)
-    ]
-    if sys.version_info >= (3, 14):
-        kinds += [("interpreter", concurrent.futures.InterpreterPoolExecutor)]
-    for kind, executor in kinds:
-        with executor(1) as pool:
-            with refuses(
-                TypeError,
-                f"a Context does not travel to another {kind}: call loop.run_in_executor() itself, and give fn the "
-                "values that it needs as arguments",
-            ):
-                run_in_executor(pool, int)
-
-
 def test_a_thread_that_is_done_is_collected_with_its_context() -> None:
     class Value:
         pass

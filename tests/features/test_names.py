@@ -69,7 +69,7 @@ SIGNATURES = [
     (HamtSet, "(elements=(), /)"),
     (HamtMutation.pop, "(self, key, default=..., /)"),
     (Watcher, "(variable, callback)"),
-    (bind, "(fn, /, only=None)"),
+    (bind, "(fn, /, only=None, *, returns=None)"),
     (isolated, "(target, /)"),
     (bind(Request), "(path, *, user=None)"),
     (isolated(signature), "(function)"),

@@ -105,7 +105,7 @@ def test_threads_that_register_lose_none() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(travel._registered) == sorted(names)
+    assert sorted(travel._registered.by_name) == sorted(names)
 
 
 # ---- what values become ----
@@ -354,7 +354,7 @@ CARRIERS: list[Callable[[str], Any]] = [
 @given(st.sampled_from(CARRIERS), TEXTS | st.from_regex(r"(\s*a\s*=[ -~]*;?[,;]?)*", fullmatch=True))
 def test_no_header_does_harm(carrier: Callable[[str], Any], header: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(travel, "_registered", {})
+        patch.setattr(travel, "_registered", travel._Registrations())
         var = registered("a", audience="public")
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -388,7 +388,7 @@ def test_carriers_of_their_own_kind() -> None:
 def test_others_that_write_a_space_as_plus(values: Mapping[str, str]) -> None:
     # `quote_plus` and `unquote_plus` are what OpenTelemetry's propagator for Python writes and reads with.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(travel, "_registered", {})
+        patch.setattr(travel, "_registered", travel._Registrations())
         for name in "abc":
             registered(name, audience="public")
         theirs = ",".join(f"{name}={quote_plus(text)}" for name, text in values.items())

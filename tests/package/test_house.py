@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[2] / "contextvars_cy"
 BELOW = {
     "_hamt": {"_backend", "_reprs", "_sealed", "_sentinels"},
     "_context": {"_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
-    "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    # What `bind` returns needs `travel` when it is pickled.
+    "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels", "travel"},
     "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
     "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late"},
 }

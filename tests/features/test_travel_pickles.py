@@ -1,0 +1,194 @@
+"""What goes through a pickle: registered variables by name, bound functions with their values, and changes back."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contextvars_cy import ContextVar, apply, assign, bind, travel
+from helpers import run_python
+from refusals import refuses
+
+pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
+
+USER: ContextVar[Any] = ContextVar("user", default="nobody")
+ROWS: ContextVar[Any] = ContextVar("rows", default=0)
+SECRET: ContextVar[Any] = ContextVar("secret", default="unset")
+
+
+@pytest.fixture(autouse=True)
+def two_registered(nothing_registered: None) -> None:
+    travel.register(USER, "user")
+    travel.register(ROWS, "rows", codec=int)
+
+
+def seen(*more: object) -> list[object]:
+    return [USER.get(), ROWS.get(), SECRET.get(), *more]
+
+
+def add_rows(number: int) -> str:
+    ROWS.set(ROWS.get() + number)
+    USER.set("somebody else")
+    SECRET.set("changed")
+    return "added"
+
+
+def there_and_back(thing: Any, protocol: int = pickle.HIGHEST_PROTOCOL) -> Any:
+    return pickle.loads(pickle.dumps(thing, protocol))
+
+
+# ---- variables ----
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_registered_variable_pickles_by_its_name(protocol: int) -> None:
+    assert there_and_back(USER, protocol) is USER
+    assert there_and_back({"key": [USER, ROWS]}, protocol) == {"key": [USER, ROWS]}
+    assert b"nobody" not in pickle.dumps(USER, protocol)
+
+
+def test_a_name_that_is_unknown_on_the_other_side() -> None:
+    data = pickle.dumps(USER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(travel, "_registered", travel._Registrations())
+        refusal = "user: no variable is registered by this name here; import the module that does it"
+        with refuses(travel.TravelError, refusal):
+            pickle.loads(data)
+
+
+def test_another_variable_says_how_to_register_it() -> None:
+    with pytest.raises(TypeError, match=r"contextvars_cy\.travel\.register\(variable, \"its-name\"\)"):
+        pickle.dumps(SECRET)
+
+
+# ---- bound functions ----
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_bound_function_takes_registered_values_along(protocol: int) -> None:
+    with assign({USER: "ada", ROWS: 3, SECRET: "password"}):
+        bound = bind(seen)
+        data = pickle.dumps(bound, protocol)
+        assert bound("here") == ["ada", 3, "password", "here"]
+    with USER.set("of the other process"), SECRET.set("of the other process"):
+        arrived = pickle.loads(data)
+        assert arrived("there") == ["ada", 3, "unset", "there"]
+        assert USER.get() == "of the other process"
+    assert b"password" not in data
+    assert (arrived.__name__, arrived.__wrapped__) == ("seen", seen)
+
+
+def test_it_may_travel_on() -> None:
+    with assign({USER: "ada", ROWS: 3}):
+        bound = bind(seen)
+    assert there_and_back(there_and_back(bound))() == ["ada", 3, "unset"]
+
+
+def test_only_the_variables_that_it_was_bound_to() -> None:
+    with assign({USER: "ada", ROWS: 3}):
+        bound = bind(seen, only=[ROWS])
+    assert there_and_back(bound)() == ["nobody", 3, "unset"]
+
+
+def test_each_call_over_there_has_a_copy_of_its_own() -> None:
+    with ROWS.set(1):
+        arrived = there_and_back(bind(add_rows, returns=[ROWS]))
+    for _ in range(2):
+        value, changes = arrived(10)
+        assert (value, dict(changes)) == ("added", {ROWS: 11})
+
+
+def test_a_value_that_does_not_travel_does_not_stop_the_function() -> None:
+    with assign({USER: "ada", ROWS: "many"}):
+        bound = bind(seen)
+        with pytest.warns(travel.TravelWarning, match="rows: its value is a str"):
+            data = pickle.dumps(bound)
+    assert pickle.loads(data)() == ["ada", 0, "unset"]
+
+
+def test_a_function_that_does_not_pickle_says_so_itself() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(bind(lambda: None))  # type: ignore[misc]
+
+
+# ---- changes that come back ----
+
+
+def test_changes_come_back_where_they_are_asked_for() -> None:
+    bound = bind(add_rows, returns=[ROWS, SECRET])
+    for call in (bound, there_and_back(bind(add_rows, returns=[ROWS]))):
+        value, changes = call(2)
+        assert value == "added"
+        assert seen() == ["nobody", 0, "unset"]
+        with apply(changes):
+            assert ROWS.get() == 2 and USER.get() == "nobody"
+        assert ROWS.get() == 0
+
+
+def test_changes_come_back_through_a_pickle() -> None:
+    value, changes = there_and_back(bind(add_rows, returns=[ROWS])(2))
+    assert (value, dict(changes)) == ("added", {ROWS: 2})
+
+
+def test_what_was_not_changed_stays_as_it_is_here() -> None:
+    with assign({ROWS: 1, USER: "ada"}):
+        _, changes = bind(seen, returns=[ROWS, USER])()
+    assert dict(changes) == {}
+
+
+def test_an_unregistered_variable_cannot_come_back_from_elsewhere() -> None:
+    with pytest.raises(TypeError, match=r"contextvars_cy\.travel\.register"):
+        pickle.dumps(bind(add_rows, returns=[SECRET]))
+
+
+def test_an_error_passes_and_brings_nothing() -> None:
+    def fail() -> None:
+        ROWS.set(5)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bind(fail, returns=[ROWS])()
+    assert ROWS.get() == 0
+
+
+def test_what_returns_may_be() -> None:
+    async def coroutine() -> None:
+        pass
+
+    with refuses(
+        TypeError, f"bind() takes an iterable of variables as returns, not {ROWS!r}: write returns=[variable]"
+    ):
+        bind(seen, returns=ROWS)  # type: ignore[call-overload]
+    with refuses(TypeError, "a ContextVar key was expected, got 'rows'"):
+        bind(seen, returns=["rows"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match=r"^bind\(\) takes no returns for a coroutine function"):
+        bind(coroutine, returns=[ROWS])
+    assert bind(add_rows, returns=iter([ROWS]))(1)[1][ROWS] == 1
+
+
+# ---- other processes, really ----
+
+SHARED = """
+from contextvars_cy import ContextVar, travel
+
+user = ContextVar("user", default="nobody")
+travel.register(user, "user")
+
+
+def greet(greeting):
+    return f"{greeting}, {user.get()}"
+"""
+
+
+def test_a_pickle_is_read_by_a_new_process(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text(SHARED, encoding="utf-8")
+    send = "import pickle, shared; from contextvars_cy import bind\n"
+    send += "with shared.user.set('ada'): print([*pickle.dumps([bind(shared.greet), shared.user])])"
+    read = f"import pickle; greet, var = pickle.loads(bytes({json.loads(run_python(['-c', send], tmp_path).stdout)}))\n"
+    read += "print(greet('hello'), var.get())"
+    done = run_python(["-W", "error", "-c", read], tmp_path)
+    assert done.stdout == "hello, ada nobody\n", done.stderr
