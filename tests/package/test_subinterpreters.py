@@ -99,6 +99,51 @@ def test_the_pure_backend_runs_there_where_nothing_was_asked_for(kind: str, tmp_
     before = "import contextvars_cy; assert contextvars_cy.backend == 'cython'"
     done = run_in_subinterpreter(tmp_path, kind, WORK, before)
     assert (done.returncode, done.stdout) == (0, "pure native\n")
+    # A GIL of its own it has only where Python code asks for that, and then nothing can be done.
+    if kind == "isolated":
+        assert done.stderr == ""
+        return
     assert done.stderr.count("Warning: ") == 1
     reason = f"the compiled extension cannot be loaded: ImportError: {REASONS[kind]}"
     assert f"RuntimeWarning: contextvars_cy runs the pure backend, because {reason}" in done.stderr
+
+
+POOL = """
+from contextvars_cy import ContextVar, backend, travel
+from contextvars_cy.executors import InterpreterPoolExecutor
+import interpreter_pool
+
+if __name__ == "__main__":
+    with interpreter_pool.user.set("maker"):
+        pool = InterpreterPoolExecutor(1, initializer=interpreter_pool.initialize)
+    with pool:
+        with interpreter_pool.user.set("ada"):
+            print(backend, pool.submit(interpreter_pool.seen, 1).result(), *pool.map(interpreter_pool.seen, [2, 3]))
+        print(pool.submit(interpreter_pool.seen, 4).result())
+"""
+POOL_MODULE = """
+from contextvars_cy import ContextVar, backend, travel
+
+user = ContextVar("user", default="nobody")
+travel.register(user, "user")
+made_by = []
+
+
+def initialize():
+    made_by.append(user.get())
+
+
+def seen(number):
+    before = user.get()
+    user.set("left by another")
+    return f"{number} {before} {made_by[0]} {backend}"
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="the standard library has no pool of interpreters")
+def test_a_pool_of_interpreters_has_registered_values(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(POOL, encoding="utf-8")
+    (tmp_path / "interpreter_pool.py").write_text(POOL_MODULE, encoding="utf-8")
+    done = run_python(["-W", "error", "main.py"], tmp_path)
+    lines = ["cython 1 ada maker pure 2 ada maker pure 3 ada maker pure", "4 nobody maker pure"]
+    assert done.stdout.splitlines() == lines, done.stderr
