@@ -10,6 +10,7 @@ import sys
 from importlib.util import find_spec
 
 from . import __version__, _backend, install
+from ._install.children import hold_in_children
 from ._install.run import become, refuse, restart_with
 
 USAGE = f"""\
@@ -102,6 +103,7 @@ def _run(arguments: list[str]) -> None:
         refuse(f"can't open file {program[0]!r}: no such file")
     restart_with(chosen, arguments)
     install()
+    hold_in_children()
     become(program, as_module)
 
 

@@ -117,7 +117,7 @@ def _choose_backend() -> tuple[str, str]:
         reason, remedy = explained(why_not)
         ways = f"{remedy}; or choose the pure backend" if remedy else "choose the pure backend"
         raise RuntimeError(f"CONTEXTVARS_CY_BACKEND=cython, but {reason}; {ways}") from error
-    # CPython's own words for an interpreter with a GIL of its own. Nothing can be done about that, and a pool makes many.
+    # CPython's words for an interpreter with a GIL of its own: nothing can be done about that, and a pool makes many.
     if error and "does not support loading in subinterpreters" not in why_not:
         warnings.warn(f"contextvars_cy runs the pure backend, because {why_not}", RuntimeWarning, stacklevel=2)
     return "pure", why_not

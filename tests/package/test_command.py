@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -838,3 +839,43 @@ def test_uninstall_gives_asyncio_back_as_it_was(order: str, tmp_path: Path) -> N
     env = {"CONTEXTVARS_CY_BACKEND": "pure", "CONTEXTVARS_CY_HOST": "native"}
     done = run_python(["-W", "error", "-c", UNINSTALL.format(first=first, second=second)], tmp_path, env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+# ---- processes that the program starts ----
+
+BESIDE = "from contextvars import ContextVar\n"
+PARENT = """
+import contextvars
+import multiprocessing
+import sys
+import beside
+
+var = contextvars.ContextVar("var", default=1)
+
+
+def show(depth):
+    print(depth, contextvars.ContextVar.__module__, beside.ContextVar.__module__, var.get(), flush=True)
+    if depth:
+        process = multiprocessing.Process(target=show, args=(depth - 1,))
+        process.start()
+        process.join()
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    multiprocessing.set_forkserver_preload(sys.argv[2:])
+    show(2)
+"""
+START_METHODS = [name for name in ("spawn", "forkserver", "fork") if name in multiprocessing.get_all_start_methods()]
+
+
+@pytest.mark.parametrize(
+    "preload", [[], ["beside"], ["__main__", "beside"]], ids=["nothing", "a module", "the program"]
+)
+@pytest.mark.parametrize("method", START_METHODS)
+def test_it_holds_in_processes_that_the_program_starts(method: str, preload: list[str], tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT, encoding="utf-8")
+    (tmp_path / "beside.py").write_text(BESIDE, encoding="utf-8")
+    done = run_python(["-W", "error", "-m", "contextvars_cy", "run", "parent.py", method, *preload], tmp_path)
+    assert done.stdout.splitlines() == [f"{depth} contextvars_cy contextvars_cy 1" for depth in (2, 1, 0)], done.stderr
+    assert done.stderr == ""
