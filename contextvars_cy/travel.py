@@ -44,15 +44,18 @@ __all__ = [
 Audience = Literal["process", "trusted", "public"]
 
 HEADER = "baggage"
+_SPELT = ("baggage", "Baggage", "BAGGAGE")
 # W3C Baggage has no more; OpenTelemetry's limits are the same.
 MOST_BYTES, MOST_MEMBERS, MOST_MEMBER_BYTES = 8192, 180, 4096
 
+UNKNOWN = "no variable is registered by this name here; import the module that does it"
 # From the narrowest to the widest.
 _AUDIENCES = ("process", "trusted", "public")
 # RFC 9110, 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # The octets that a value may have as they are; "%" starts an encoded one, and "+" is a space to OpenTelemetry.
 _LITERAL = "!#$&'()*-./:<=>?@[]^_`{|}~"
+_PLAIN = re.compile(rf"[0-9A-Za-z{re.escape(_LITERAL)}]*")
 _ENCODED = re.compile(rf"(?:[0-9A-Za-z+{re.escape(_LITERAL)}]|%[0-9A-Fa-f]{{2}})*")
 
 
@@ -116,18 +119,10 @@ class _Registration(NamedTuple):
     audience: Audience
     max_size: int
 
-    def encoded(self, value: Any) -> str:
-        text = self.encode(value)
+    def check(self, text: str) -> None:
+        """Raise an error for a text that does not travel."""
         if not isinstance(text, str):
             raise TypeError(f"its codec made a {type(text).__name__}, not a str")
-        self.check_size(text)
-        return text
-
-    def decoded(self, text: str) -> Any:
-        self.check_size(text)
-        return self.decode(text)
-
-    def check_size(self, text: str) -> None:
         size = len(text.encode())
         if size > self.max_size:
             raise ValueError(f"it takes {size} bytes, and at most {self.max_size} were registered")
@@ -255,7 +250,7 @@ class Capsule(Sealed, Mapping[str, str]):
 
     def to_bytes(self) -> bytes:
         """Return it as the ASCII text of a `baggage` header, of whatever length. O(n)."""
-        return ",".join(_members(self)).encode("ascii")
+        return ",".join(_members(self._entries)).encode("ascii")
 
     @classmethod
     def from_bytes(cls, data: bytes, /, *, strict: bool = False) -> Capsule:
@@ -267,7 +262,8 @@ class Capsule(Sealed, Mapping[str, str]):
             raise TypeError(f"from_bytes() takes bytes, not {type(data).__name__}")
         problems: list[str] = []
         entries = _parsed(data.decode("latin-1").split(",") if data else [], None, problems)
-        _report(problems, strict)
+        if problems:
+            _report(problems, strict)
         return cls(entries)
 
 
@@ -293,23 +289,13 @@ def capture(
     >>> dict(capture(only=[attempt]))
     {}
     """
-    _check_audience(audience)
-    if context is None:
-        context = current_context()
-    elif type(context) is not Context:
+    if context is not None and type(context) is not Context:
         raise TypeError(f"capture() takes a Context of contextvars_cy, not {context!r}")
     problems: list[str] = []
-    entries = {}
-    for registration in _chosen(only, audience):
-        value = context.get(registration.var, MISSING)
-        if value is not MISSING:
-            # Whatever a codec of the user's raises, the message is sent without this value.
-            try:
-                entries[registration.name] = registration.encoded(value)
-            except Exception as error:
-                problems.append(f"{registration.name}: {_said(error)}")
-    _report(problems, strict)
-    return Capsule(entries)
+    entries = _captured(context, _chosen(only, audience), problems)
+    if problems:
+        _report(problems, strict)
+    return _capsule_of(entries)
 
 
 def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = None, strict: bool = False) -> Assignment:
@@ -333,18 +319,22 @@ def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = Non
     wanted = None if only is None else {registration.name for registration in _chosen(only, "process")}
     problems: list[str] = []
     values = {}
-    for name, text in capsule.items():
+    for name, text in capsule._entries.items():
         registration = registered.get(name)
         if wanted is not None and name not in wanted:
             continue
         if registration is None:
-            problems.append(f"{name}: no variable is registered by this name here; import the module that does it")
+            problems.append(f"{name}: {UNKNOWN}")
             continue
         try:
-            values[registration.var] = registration.decoded(text)
+            # Most texts need no closer look.
+            if not text.isascii() or len(text) > registration.max_size:
+                registration.check(text)
+            values[registration.var] = registration.decode(text)
         except Exception as error:
             problems.append(f"{name}: {_said(error)}")
-    _report(problems, strict)
+    if problems:
+        _report(problems, strict)
     return assign(values)
 
 
@@ -372,32 +362,18 @@ def inject(
     >>> headers
     {'baggage': 'theirs=1,billed-tenant=acme%20&%20co'}
     """
-    capsule = capture(context, only=only, audience=audience, strict=strict)
+    if context is not None and type(context) is not Context:
+        raise TypeError(f"inject() takes a Context of contextvars_cy, not {context!r}")
+    problems: list[str] = []
+    entries = _captured(context, _chosen(only, audience), problems)
     key, old = HEADER, ""
     if setter is None:
-        if not isinstance(carrier, MutableMapping):
+        if type(carrier) is not dict and not isinstance(carrier, MutableMapping):
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
         key, old = _found(carrier) or (HEADER, "")
-    registered = _registered.by_name
-    # Old values of ours would be those of another moment.
-    members = [
-        member
-        for member in map(str.strip, old.split(","))
-        if member and member.partition("=")[0].strip() not in registered
-    ]
-    left, problems = MOST_BYTES + 1 - sum(len(member) + 1 for member in members), []
-    for name, member in zip(capsule, _members(capsule)):
-        if len(member) > MOST_MEMBER_BYTES:
-            problems.append(f"{name}: a member of {len(member)} bytes, where {HEADER} has at most {MOST_MEMBER_BYTES}")
-        elif len(member) + 1 > left or len(members) == MOST_MEMBERS:
-            problems.append(
-                f"{name}: no room, since {HEADER} has at most {MOST_BYTES} bytes and {MOST_MEMBERS} members"
-            )
-        else:
-            members.append(member)
-            left -= len(member) + 1
-    _report(problems, strict)
-    header = ",".join(members)
+    header = _header_of(entries, old, problems)
+    if problems:
+        _report(problems, strict)
     if header and setter is not None:
         setter.set(carrier, key, header)
     elif header:
@@ -425,10 +401,10 @@ def extract(
     >>> dict(extract({"Baggage": "served-tenant=acme"}, audience="public"))
     {}
     """
-    _check_audience(audience)
+    names = _seen_by(audience)
     if getter is not None:
         header = _joined(getter.get(carrier, HEADER))
-    elif isinstance(carrier, Mapping):
+    elif type(carrier) is dict or isinstance(carrier, Mapping):
         header = (_found(carrier) or ("", ""))[1]
     else:
         raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
@@ -440,9 +416,10 @@ def extract(
     if len(members) > MOST_MEMBERS:
         problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
         del members[MOST_MEMBERS:]
-    entries = _parsed(members, _registered.seen_by[audience], problems)
-    _report(problems, strict)
-    return Capsule(entries)
+    entries = _parsed(members, names, problems)
+    if problems:
+        _report(problems, strict)
+    return _capsule_of(entries)
 
 
 def environment(
@@ -487,7 +464,7 @@ def variable_named(name: str) -> ContextVar[Any]:
     """For pickles: the variable that is registered by this name."""
     registration = _registered.by_name.get(name)
     if registration is None:
-        raise TravelError(f"{name}: no variable is registered by this name here; import the module that does it")
+        raise TravelError(f"{name}: {UNKNOWN}")
     return registration.var
 
 
@@ -568,36 +545,110 @@ def _check_audience(audience: object) -> None:
         raise ValueError(f"audience={audience!r}: choose one of {', '.join(_AUDIENCES)}")
 
 
+def _seen_by(audience: str) -> dict[str, _Registration]:
+    names = _registered.seen_by.get(audience)
+    if names is None:
+        _check_audience(audience)
+        raise AssertionError
+    return names
+
+
 def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_Registration]:
-    registered = _registered
-    allowed = registered.seen_by[audience]
+    allowed = _seen_by(audience)
     if only is None:
         return allowed.values()
     if isinstance(only, str) or not hasattr(type(only), "__iter__"):
         raise TypeError(f"only is an iterable of variables, not {only!r}: write only=[variable]")
+    by_var = _registered.by_var
     chosen = []
     for var in only:
-        registration = registered.by_var.get(var) if type(var) is ContextVar else None
+        registration = by_var.get(var) if type(var) is ContextVar else None
         if registration is None or registration.name not in allowed:
             raise ValueError(f"{var!r} is not registered for the audience {audience!r}")
         chosen.append(registration)
     return chosen
 
 
-def _members(capsule: Capsule) -> list[str]:
-    return [f"{name}={quote(text, safe=_LITERAL)}" for name, text in capsule.items()]
+def _captured(context: Context | None, registrations: Iterable[_Registration], problems: list[str]) -> dict[str, str]:
+    get = (current_context() if context is None else context).get
+    entries = {}
+    for registration in registrations:
+        value = get(registration.var, MISSING)
+        if value is not MISSING:
+            # Whatever a codec of the user's raises, the message is sent without this value.
+            try:
+                text = registration.encode(value)
+                # Most texts need no closer look.
+                if type(text) is not str or not text.isascii() or len(text) > registration.max_size:
+                    registration.check(text)
+                entries[registration.name] = text
+            except Exception as error:
+                problems.append(f"{registration.name}: {_said(error)}")
+    return entries
+
+
+def _capsule_of(entries: dict[str, str]) -> Capsule:
+    """A Capsule of entries that need no check."""
+    capsule = object.__new__(Capsule)
+    capsule._entries = entries
+    return capsule
+
+
+def _members(entries: Mapping[str, str]) -> list[str]:
+    # One look at all of them takes a fifth of the time.
+    if _PLAIN.fullmatch("".join(entries.values())):
+        return [f"{name}={text}" for name, text in entries.items()]
+    return [
+        f"{name}={text if _PLAIN.fullmatch(text) else quote(text, safe=_LITERAL)}" for name, text in entries.items()
+    ]
+
+
+def _header_of(entries: dict[str, str], old: str, problems: list[str]) -> str:
+    """The header with these entries, and with the members of other programs that it had."""
+    registered = _registered.by_name
+    # Old values of ours would be those of another moment.
+    members = (
+        [
+            member
+            for member in map(str.strip, old.split(","))
+            if member and member.partition("=")[0].strip() not in registered
+        ]
+        if old
+        else []
+    )
+    new = _members(entries)
+    header = ",".join([*members, *new])
+    if len(header) <= MOST_MEMBER_BYTES and len(members) + len(new) <= MOST_MEMBERS:
+        return header
+    left = MOST_BYTES + 1 - sum(len(member) + 1 for member in members)
+    for name, member in zip(entries, new):
+        if len(member) > MOST_MEMBER_BYTES:
+            problems.append(f"{name}: a member of {len(member)} bytes, where {HEADER} has at most {MOST_MEMBER_BYTES}")
+        elif len(member) + 1 > left or len(members) == MOST_MEMBERS:
+            problems.append(
+                f"{name}: no room, since {HEADER} has at most {MOST_BYTES} bytes and {MOST_MEMBERS} members"
+            )
+        else:
+            members.append(member)
+            left -= len(member) + 1
+    return ",".join(members)
 
 
 def _parsed(members: Iterable[str], names: Container[str] | None, problems: list[str]) -> dict[str, str]:
     """The names and texts of a header's members: of those names, or of all."""
     entries: dict[str, str] = {}
     for member in members:
-        name, equals, rest = member.partition("=")
+        name, equals, encoded = member.partition("=")
+        # What most members are.
+        if names is not None and name in names and _PLAIN.fullmatch(encoded) and len(member) <= MOST_MEMBER_BYTES:
+            if equals and name not in entries:
+                entries[name] = encoded
+                continue
         name = name.strip(" \t")
         if names is not None and name not in names:
             continue
         # What follows a semicolon are properties, which have no place to go.
-        encoded = rest.partition(";")[0].strip(" \t")
+        encoded = encoded.partition(";")[0].strip(" \t")
         try:
             if not equals or not _TOKEN.fullmatch(name):
                 raise ValueError("this is no name=value")
@@ -615,7 +666,7 @@ def _parsed(members: Iterable[str], names: Container[str] | None, problems: list
 
 def _found(carrier: Mapping[Any, Any]) -> tuple[Any, str] | None:
     """The key and the text of the carrier's header, whose name may be in any case."""
-    for key in (HEADER, HEADER.title(), HEADER.upper()):
+    for key in _SPELT:
         value = carrier.get(key)
         if value is not None:
             return key, _joined(value)
@@ -641,8 +692,6 @@ def _said(error: BaseException) -> str:
 
 
 def _report(problems: list[str], strict: bool) -> None:
-    if not problems:
-        return
     if strict:
         raise TravelError("; ".join(problems))
     for problem in problems:
