@@ -212,9 +212,8 @@ def run_in_executor(
         module = modules.get(f"concurrent.futures.{kind}")
         if module is not None and isinstance(executor, getattr(module, f"{kind.title()}PoolExecutor")):
             from . import travel
-            from ._features.processes import call_with
 
-            run = functools.partial(call_with, travel.capture())
+            run = functools.partial(travel.call_elsewhere, travel.departing())
     future: asyncio.Future[R] = loops.get_running_loop().run_in_executor(executor, run, fn, *args)
     return future
 

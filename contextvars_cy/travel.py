@@ -14,13 +14,16 @@ header, a message or the environment is ever unpickled. On the wire it is the he
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, Literal, NamedTuple, Protocol, cast, final
+from importlib import import_module
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, final
 from urllib.parse import quote, unquote_to_bytes
 
 from . import MISSING, Assignment, Context, ContextVar, assign, bind, current_context
@@ -41,6 +44,7 @@ __all__ = [
     "restore",
 ]
 
+R = TypeVar("R")
 Audience = Literal["process", "trusted", "public"]
 
 HEADER = "baggage"
@@ -118,6 +122,7 @@ class _Registration(NamedTuple):
     decode: Callable[[str], Any]
     audience: Audience
     max_size: int
+    module: str
 
     def check(self, text: str) -> None:
         """Raise an error for a text that does not travel."""
@@ -131,11 +136,12 @@ class _Registration(NamedTuple):
 class _Registrations:
     """All of them, in the ways that they are looked up."""
 
-    __slots__ = ("by_name", "by_var", "seen_by")
+    __slots__ = ("by_name", "by_var", "modules", "seen_by")
 
     def __init__(self, registrations: Iterable[_Registration] = ()) -> None:
         self.by_name = {registration.name: registration for registration in registrations}
         self.by_var = {registration.var: registration for registration in self.by_name.values()}
+        self.modules = tuple({registration.module: None for registration in self.by_name.values()})
         # What each audience may see, by name.
         self.seen_by = {
             audience: {
@@ -185,14 +191,15 @@ def register(
     if not isinstance(max_size, int) or max_size < 1:
         raise ValueError(f"max_size is a number of bytes from 1 up, not {max_size!r}")
     encode, decode = _functions_of(codec)
-    new = _Registration(var, name, codec, encode, decode, audience, max_size)
+    module = sys._getframe(1).f_globals.get("__name__", "")
+    new = _Registration(var, name, codec, encode, decode, audience, max_size, module)
     with _lock:
         same_name, same_var = _registered.by_name.get(name), _registered.by_var.get(var)
         if same_name is not None and same_name.var is not var:
             raise ValueError(f"{name!r} is registered for another variable, {same_name.var!r}")
         if same_var is None:
             _registered = _Registrations([*_registered.by_name.values(), new])
-        elif same_var != new:
+        elif same_var._replace(module=module) != new:
             raise ValueError(
                 f"{var!r} is registered already: {same_var.name!r} with codec={same_var.codec!r}, "
                 f"audience={same_var.audience!r}, max_size={same_var.max_size}"
@@ -246,7 +253,7 @@ class Capsule(Sealed, Mapping[str, str]):
         return f"<Capsule of {', '.join(self._entries) or 'nothing'}>"
 
     def __reduce__(self) -> Any:
-        return Capsule, (self._entries.copy(),)
+        return capsule_elsewhere, (self._entries, _registered.modules)
 
     def to_bytes(self) -> bytes:
         """Return it as the ASCII text of a `baggage` header, of whatever length. O(n)."""
@@ -454,18 +461,61 @@ def environment(
 
 def _variable_to_name(var: ContextVar[Any]) -> Any:
     registration = _registered.by_var.get(var)
-    return refuse_unregistered(var) if registration is None else (variable_named, (registration.name,))
+    if registration is None:
+        refuse_unregistered(var)
+    return variable_named, (registration.name, registration.module)
 
 
 implement("__reduce__", _variable_to_name)
 
 
-def variable_named(name: str) -> ContextVar[Any]:
-    """For pickles: the variable that is registered by this name."""
+def variable_named(name: str, module: str) -> ContextVar[Any]:
+    """For pickles: the variable that is registered by this name, at the latest by the import of that module."""
+    if name not in _registered.by_name:
+        _import(module)
     registration = _registered.by_name.get(name)
     if registration is None:
-        raise TravelError(f"{name}: {UNKNOWN}")
+        raise TravelError(f"{name}: {UNKNOWN}; over there it was {module!r}")
     return registration.var
+
+
+def capsule_elsewhere(entries: dict[str, str], modules: Iterable[str]) -> Capsule:
+    """For pickles. As they import the modules of functions, this imports those that have registered variables."""
+    for module in modules:
+        _import(module)
+    return Capsule(entries)
+
+
+def _import(module: str) -> None:
+    # That its variables are unknown is said by the code that asks for them.
+    if module not in sys.modules:
+        with contextlib.suppress(ImportError):
+            import_module(module)
+
+
+def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
+    """What `call_elsewhere` needs of the current Context: what a Capsule holds, which takes less time to pickle."""
+    registered = _registered
+    if not registered.by_name:
+        return None
+    problems: list[str] = []
+    entries = _captured(None, registered.by_name.values(), problems)
+    if problems:
+        _report(problems, strict=False)
+    return (entries, registered.modules) if entries else None
+
+
+def call_elsewhere(
+    arriving: tuple[dict[str, str], tuple[str, ...]] | None, fn: Callable[..., R], /, *args: Any, **kwargs: Any
+) -> R:
+    """Call the function in a Context of these values alone."""
+    context = Context()
+    if arriving is not None:
+        entries, modules = arriving
+        for module in modules:
+            _import(module)
+        context.run(restore, _capsule_of(entries))
+    return context.run(fn, *args, **kwargs)
 
 
 def bound_elsewhere(fn: Callable[..., Any], capsule: Capsule, returns: tuple[ContextVar[Any], ...] | None) -> Any:

@@ -1,7 +1,7 @@
 """Measure contextvars_cy against its alternatives, and report the goals that it meets and misses.
 
-`map` compares the persistent maps, `contexts` the context variables; tools/benchmarks/maps.py and contexts.py spell out
-each operation.
+`map` compares the persistent maps, `contexts` the context variables, `travel` what takes values elsewhere;
+tools/benchmarks/maps.py, contexts.py and travels.py spell out each operation.
 
     python tools/bench.py map --quick
     python tools/bench.py map --output docs/benchmarks/map.json
@@ -20,10 +20,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import contexts, maps
+from benchmarks import contexts, maps, travels
 from benchmarks.measuring import BenchError, Row, Table, circumstances
 
-KINDS = {"map": (maps, "the persistent maps"), "contexts": (contexts, "the context variables")}
+KINDS = {
+    "map": (maps, "the persistent maps"),
+    "contexts": (contexts, "the context variables"),
+    "travel": (travels, "values on their way"),
+}
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import travel
-from .._context.twin import Context
 from .bind import bind, check_callable
 
 if TYPE_CHECKING:
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 R = TypeVar("R")
-
-
-def call_with(capsule: travel.Capsule, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
-    """In the other process or interpreter."""
-    context = Context()
-    if capsule:
-        context.run(travel.restore, capsule)
-    return context.run(fn, *args, **kwargs)
 
 
 class _Carrying(concurrent.futures.Executor):
@@ -43,7 +34,7 @@ class _Carrying(concurrent.futures.Executor):
         2
         """
         check_callable("submit() takes a callable", fn)
-        return super().submit(call_with, travel.capture(), fn, *args, **kwargs)
+        return super().submit(travel.call_elsewhere, travel.departing(), fn, *args, **kwargs)
 
     def map(
         self,
@@ -63,7 +54,7 @@ class _Carrying(concurrent.futures.Executor):
         [1, 2]
         """
         check_callable("map() takes a callable", fn)
-        call = functools.partial(call_with, travel.capture(), fn)
+        call = functools.partial(travel.call_elsewhere, travel.departing(), fn)
         return super().map(call, *iterables, timeout=timeout, chunksize=chunksize, **options)
 
 

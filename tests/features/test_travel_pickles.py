@@ -56,6 +56,7 @@ def test_a_name_that_is_unknown_on_the_other_side() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(travel, "_registered", travel._Registrations())
         refusal = "user: no variable is registered by this name here; import the module that does it"
+        refusal += f"; over there it was {__name__!r}"
         with refuses(travel.TravelError, refusal):
             pickle.loads(data)
 
@@ -185,10 +186,11 @@ def greet(greeting):
 
 
 def test_a_pickle_is_read_by_a_new_process(tmp_path: Path) -> None:
+    """It imports what has registered the variables."""
     (tmp_path / "shared.py").write_text(SHARED, encoding="utf-8")
     send = "import pickle, shared; from contextvars_cy import bind\n"
-    send += "with shared.user.set('ada'): print([*pickle.dumps([bind(shared.greet), shared.user])])"
-    read = f"import pickle; greet, var = pickle.loads(bytes({json.loads(run_python(['-c', send], tmp_path).stdout)}))\n"
+    send += "with shared.user.set('ada'): print([*pickle.dumps([shared.user, bind(shared.greet)])])"
+    read = f"import pickle; var, greet = pickle.loads(bytes({json.loads(run_python(['-c', send], tmp_path).stdout)}))\n"
     read += "print(greet('hello'), var.get())"
     done = run_python(["-W", "error", "-c", read], tmp_path)
     assert done.stdout == "hello, ada nobody\n", done.stderr
