@@ -76,6 +76,13 @@ acme: cursor closed
 /bob: answered, bob (without apply: nobody)
   set: QUERIES=3, USER=bob
 """,
+    "values_in_processes.py": """\
+r1: 3 words, counted in the pool
+r2: 2 words, counted in the pool
+-: 1 words, counted in the pool
+r3: 4 words, counted in a process
+6 words were counted in the pool
+""",
 }
 if sys.implementation.name != "cpython":
     # A generator that nobody holds is closed there at some later time.
