@@ -1,9 +1,9 @@
 """Follow requests through two services, a queue and a cluster, and check that each log line has its own values.
 
 It starts redis-server, a worker of Celery, a cluster of Dask, and two services under uvicorn, all on loopback, and
-sends orders to the first service, some of them with no request id. The last table has a row for each hop: how many values
-arrived, were mixed up with another request's, or leaked into a request that has none. The exit status is 1 if anything
-is wrong.
+sends orders to the first service, some of them with no request id. The last table has a row for each hop: how many
+values arrived, were mixed up with another request's, or leaked into a request that has none. The exit status is 1 if
+anything is wrong.
 
     python tools/demo_travel.py --orders 200 --concurrency 8
 """
