@@ -191,7 +191,8 @@ def register(
     if not isinstance(max_size, int) or max_size < 1:
         raise ValueError(f"max_size is a number of bytes from 1 up, not {max_size!r}")
     encode, decode = _functions_of(codec)
-    module = sys._getframe(1).f_globals.get("__name__", "")
+    # Code that `exec` runs may be of no module.
+    module = sys._getframe(1).f_globals.get("__name__", "__main__")
     new = _Registration(var, name, codec, encode, decode, audience, max_size, module)
     with _lock:
         same_name, same_var = _registered.by_name.get(name), _registered.by_var.get(var)

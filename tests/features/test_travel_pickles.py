@@ -66,6 +66,14 @@ def test_another_variable_says_how_to_register_it() -> None:
         pickle.dumps(SECRET)
 
 
+def test_code_that_is_of_no_module_may_register() -> None:
+    names: dict[str, Any] = {"register": travel.register, "var": ContextVar("var")}
+    exec("register(var, 'of-no-module')", names)
+    assert there_and_back(names["var"]) is names["var"]
+    with names["var"].set("a"):
+        assert dict(there_and_back(travel.capture())) == {"of-no-module": "a"}
+
+
 # ---- bound functions ----
 
 
