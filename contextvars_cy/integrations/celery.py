@@ -25,8 +25,8 @@ with needed("celery"):
 __all__ = ["connect"]
 
 _HEADER = "baggage"
-# A message with this header has the values of whoever sent its canvas, or of the run that is tried again: nothing of the
-# moment when a worker publishes it is added.
+# A message with this header has the values of whoever sent its canvas, or of the run that is tried again, and takes
+# none of those that are set when a worker publishes it.
 _SETTLED = "contextvars-cy-settled"
 
 _audiences: WeakKeyDictionary[Celery, Audience] = WeakKeyDictionary()
@@ -43,16 +43,16 @@ def connect(app: Celery, *, audience: Audience = "trusted") -> None:
     """Let the registered values travel with the app's tasks. O(n) for each task, for n variables and signatures.
 
     Publishers and workers call it, best in the module that makes the app. Each message then carries the values that are
-    set where it is sent, in a `baggage` header. A task sees those of its message, and what it sets is gone when it ends.
+    set where it is sent, in a `baggage` header. A task sees those of its message; what it sets is gone when it ends.
 
     - All tasks of a chain, group or chord, and all callbacks, have the values of whoever sent the whole, not those that
       another of its tasks has set. A retry has those of the first try. What a task itself sends has the task's values.
     - In eager mode a task sees all that its caller has set, and the caller sees nothing of what the task sets.
     - `audience` is who can read and write the queue: only what is registered for it leaves or comes in.
 
-    A value that cannot travel, or a broken header, is a TravelWarning, and the task runs without it. The same call again
-    does nothing; ValueError if the app is connected for another audience, or there is no such audience; TypeError for
-    anything but a Celery app.
+    A value that cannot travel, or a broken header, is a TravelWarning, and the task runs without it. The same call
+    again does nothing; ValueError if the app is connected for another audience, or there is no such audience; TypeError
+    for anything but a Celery app.
 
     >>> from celery import Celery
     >>> app = Celery("shop", task_always_eager=True)
@@ -144,11 +144,7 @@ def _return_to(before: Context) -> None:
         if type(var) is ContextVar and var not in before:
             var.unset()
     assign(
-        {
-            var: value
-            for var, value in before.items()
-            if type(var) is ContextVar and now.get(var, MISSING) is not value
-        }
+        {var: value for var, value in before.items() if type(var) is ContextVar and now.get(var, MISSING) is not value}
     )
 
 

@@ -7,9 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,11 +15,11 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery, chain, chord, current_app, group
+from celery import Celery, chain, chord, current_app, group, signals
 from celery.result import ResultSet
 
 import queue_tasks
-from contextvars_cy import assign, travel
+from contextvars_cy import ContextVar, assign, travel
 from contextvars_cy.integrations.celery import connect
 from helpers import environment
 from queue_tasks import note, number, secret, see, step, tenant
@@ -79,7 +77,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def worker(url: str, folder: Path, *options: str) -> Iterator[Path]:
     """A worker of the app that serves this queue; gives its log."""
     log = folder / "worker.log"
-    command = [sys.executable, "-m", "celery", "-A", "queue_tasks", "worker", "--loglevel", "INFO"]
+    command = [sys.executable, "-m", "celery", "-A", "queue_tasks", "worker", "--loglevel", "WARNING"]
     quick = ["--without-gossip", "--without-mingle", "--without-heartbeat", *options]
     support = str(Path(queue_tasks.__file__).parent)
     given = {
@@ -187,13 +185,30 @@ def test_what_a_task_sends_has_the_values_that_it_has_set() -> None:
         assert queue_tasks.replace.delay().get(timeout=LIMIT) == ["set by replace", 0, "-"]
 
 
+def test_a_task_whose_end_was_cut_off_leaves_nothing_either() -> None:
+    """By a time limit, an exception that comes between any two instructions."""
+    app = queue_tasks.make_app("memory://cut-off")
+    connect(app)
+
+    @app.task
+    def task() -> None: ...
+
+    for _ in range(2):
+        task.push_request(id="1", is_eager=False)
+        signals.task_prerun.send(sender=task)
+        assert tenant.get() == "-"
+        tenant.set("left behind")
+        task.pop_request()
+
+
 # ---- canvases ----
 
 
 @pytest.mark.usefixtures("log")
 @pytest.mark.parametrize("value", ["acme", None])
 def test_all_steps_of_a_canvas_have_the_values_of_who_sent_it(value: str | None) -> None:
-    steps = chain(step.s(["first"]), step.s(), chord([step.s(mark=f"member {i}") for i in range(10)], queue_tasks.total.s()))
+    members = [step.s(mark=f"member {count}") for count in range(10)]
+    steps = chain(step.s(["first"]), step.s(), chord(members, queue_tasks.total.s()))
     with assign({} if value is None else {tenant: value}):
         result = steps.apply_async()
     expected = value or "-"
@@ -296,7 +311,8 @@ def test_only_the_app_that_was_connected_sends_and_runs_with_values() -> None:
 def test_a_value_that_cannot_travel_stays_and_the_task_is_sent() -> None:
     app = queue_tasks.make_app("memory://unsendable")
     connect(app)
-    with assign({tenant: "acme", number: "seven"}), pytest.warns(travel.TravelWarning, match="number: its value is a str"):  # type: ignore[dict-item]
+    unsendable: dict[ContextVar[Any], Any] = {tenant: "acme", number: "seven"}
+    with assign(unsendable), pytest.warns(travel.TravelWarning, match="number: its value is a str"):
         assert sent_by(app, app.signature("task"))[0]["baggage"] == "tenant=acme"
 
 
@@ -340,7 +356,7 @@ def eager() -> Iterator[None]:
 
 @pytest.mark.usefixtures("eager")
 def test_eager_tasks_see_the_callers_values_and_leave_them_alone() -> None:
-    everything = {tenant: "acme", number: 7, secret: "is here"}
+    everything: dict[ContextVar[Any], Any] = {tenant: "acme", number: 7, secret: "is here"}
     with assign(everything):
         assert see.delay().get() == ["acme", 7, "is here"]
         assert queue_tasks.retried.delay([]).get() == ["acme"] * 3
@@ -374,15 +390,11 @@ def test_other_pools_mix_nothing_up_either(pool: str, url: str, tmp_path: Path) 
     queue = f"{url[:-1]}{['solo', 'threads', 'gevent'].index(pool) + 1}"
     with worker(queue, tmp_path, "--pool", pool, "--concurrency", "4"):
         sent, expected = [], []
-        for count in range(200):
-            if count % 2:
-                with tenant.set(f"tenant {count}"):
-                    sent.append(see.delay())
-                    queue_tasks.fail.delay()
-                expected.append([f"tenant {count}", 0, "-"])
-            else:
-                sent.append(see.delay())
-                expected.append(NOTHING)
+        for count in range(100):
+            with assign({tenant: f"tenant {count}"} if count % 2 else {}):
+                sent.append(queue_tasks.see_twice.delay())
+                queue_tasks.fail.delay()
+            expected.append([[f"tenant {count}", 0, "-"] if count % 2 else NOTHING] * 2)
         with tenant.set("acme"):
             steps = (step.s([]) | step.s()).apply_async()
         assert ResultSet(sent).join_native(timeout=LIMIT) == expected

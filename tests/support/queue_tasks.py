@@ -57,6 +57,16 @@ def see(*_: Any) -> list[Any]:
 
 
 @app.task
+def see_twice() -> list[list[Any]]:
+    """Others run meanwhile, if the pool lets them."""
+    first = seen()
+    time.sleep(0.01)
+    second = seen()
+    leave("left by see_twice")
+    return [first, second]
+
+
+@app.task
 def step(earlier: list[str], mark: str = "left by step") -> list[str]:
     found = [*earlier, tenant.get()]
     leave(mark)
