@@ -16,6 +16,7 @@ It prints:
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -116,3 +117,5 @@ def wait_for(port: int) -> None:
 if __name__ == "__main__":
     with broker_and_worker():
         main()
+        # A result unsubscribes when it is collected, and waits for a Redis that is gone.
+        gc.collect()

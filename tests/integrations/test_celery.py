@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -71,6 +72,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 break
             time.sleep(0.01)
         yield f"redis://127.0.0.1:{port}/0"
+        # A result unsubscribes when it is collected, and waits for a Redis that is gone.
+        gc.collect()
 
 
 @contextmanager
