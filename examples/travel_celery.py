@@ -39,7 +39,8 @@ travel.register(customer, "customer", audience="trusted")
 
 # The worker imports this module too, and is told where the queue is.
 queue = os.environ.get("QUEUE", "memory://")
-app = Celery("travel_celery", broker=queue, backend=queue.replace("memory", "cache+memory"))
+# Celery has no types.
+app: Any = Celery("travel_celery", broker=queue, backend=queue.replace("memory", "cache+memory"))
 connect(app)
 
 
