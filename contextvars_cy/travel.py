@@ -378,7 +378,7 @@ def inject(
     if setter is None:
         if type(carrier) is not dict and not isinstance(carrier, MutableMapping):
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
-        key, old = _found(carrier) or (HEADER, "")
+        key, old = _found(carrier, problems) or (HEADER, "")
     header = _header_of(entries, old, problems)
     if problems:
         _report(problems, strict)
@@ -410,13 +410,13 @@ def extract(
     {}
     """
     names = _seen_by(audience)
+    problems: list[str] = []
     if getter is not None:
-        header = _joined(getter.get(carrier, HEADER))
+        header = _joined(getter.get(carrier, HEADER), problems)
     elif type(carrier) is dict or isinstance(carrier, Mapping):
-        header = (_found(carrier) or ("", ""))[1]
+        header = (_found(carrier, problems) or ("", ""))[1]
     else:
         raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
-    problems: list[str] = []
     members = header.split(",") if header else []
     if len(header) > MOST_BYTES:
         problems.append(f"{HEADER} has {len(header)} bytes, and at most {MOST_BYTES} are read")
@@ -715,27 +715,30 @@ def _parsed(members: Iterable[str], names: Container[str] | None, problems: list
     return entries
 
 
-def _found(carrier: Mapping[Any, Any]) -> tuple[Any, str] | None:
+def _found(carrier: Mapping[Any, Any], problems: list[str]) -> tuple[Any, str] | None:
     """The key and the text of the carrier's header, whose name may be in any case."""
     for key in _SPELT:
         value = carrier.get(key)
         if value is not None:
-            return key, _joined(value)
+            return key, _joined(value, problems)
     for key, value in list(carrier.items()):
         if isinstance(key, str) and key.lower() == HEADER:
-            return key, _joined(value)
+            return key, _joined(value, problems)
     return None
 
 
-def _joined(value: Any) -> str:
+def _joined(value: Any, problems: list[str]) -> str:
     """A header's text: some carriers have one value for a key, others a list of them."""
-    if value is None:
-        return ""
-    if isinstance(value, (bytes, bytearray)):
-        return value.decode("latin-1")
     if isinstance(value, str):
         return value
-    return ",".join(map(_joined, cast(Iterable[Any], value)))
+    values = [value] if isinstance(value, bytes) or not isinstance(value, Iterable) else list(value)
+    texts = []
+    for each in values:
+        if isinstance(each, (str, bytes)):
+            texts.append(each if isinstance(each, str) else each.decode("latin-1"))
+        elif each is not None:
+            problems.append(f"{HEADER} is no text, but a {type(each).__name__}")
+    return ",".join(texts)
 
 
 def _said(error: BaseException) -> str:

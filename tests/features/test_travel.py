@@ -442,3 +442,23 @@ def test_a_capsule_travels_to_a_pool_of_processes(method: str) -> None:
         with user.set("ada"):
             capsule = capture()
         assert pool.submit(answer, capsule).result() == "ada"
+
+
+@pytest.mark.parametrize(
+    "value", [5, {"a": "1"}.items(), [["a=1"]], object()], ids=["int", "pairs", "nested", "object"]
+)
+def test_a_header_that_is_no_text_is_left_out(value: object) -> None:
+    var = registered("a", audience="trusted")
+    headers: dict[str, Any] = {"baggage": value}
+    with pytest.warns(TravelWarning, match="baggage is no text, but a "):
+        assert dict(extract(headers)) == {}
+    with var.set("1"), pytest.warns(TravelWarning, match="baggage is no text, but a "):
+        inject(headers, audience="trusted")
+    assert headers == {"baggage": "a=1"}
+
+
+def test_headers_of_bytes_and_of_many_lines() -> None:
+    registered("a", audience="trusted")
+    registered("b", audience="trusted")
+    for value in (b"a=1,b=2", ["a=1", "b=2"], (b"a=1", b"b=2"), ["a=1", None, "b=2"]):
+        assert dict(extract({"Baggage": value})) == {"a": "1", "b": "2"}
