@@ -23,7 +23,7 @@ import threading
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, MutableMapping
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast, final
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, final
 from urllib.parse import quote, unquote_to_bytes
 
 from . import MISSING, Assignment, Context, ContextVar, assign, bind, current_context
@@ -417,10 +417,10 @@ def extract(
         header = (_found(carrier, problems) or ("", ""))[1]
     else:
         raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
-    members = header.split(",") if header else []
     if len(header) > MOST_BYTES:
         problems.append(f"{HEADER} has {len(header)} bytes, and at most {MOST_BYTES} are read")
-        members = []
+        header = ""
+    members = header.split(",") if header else []
     if len(members) > MOST_MEMBERS:
         problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
         del members[MOST_MEMBERS:]

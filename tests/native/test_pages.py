@@ -9,8 +9,8 @@ import pytest
 
 from pages import PROGRAMS, promised
 
-# tests/package/test_pages_elsewhere.py runs two by pytest and by a kernel, tests/integrations/test_integration_pages.py those that
-# need a library.
+# tests/package/test_pages_elsewhere.py runs two by pytest and by a kernel, test_integration_pages.py those that need a
+# library.
 RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md", "docs/integrations/")
 NEEDED = {"docs/web-frameworks.md": ("fastapi", "httpx")}
 
