@@ -187,7 +187,7 @@ def register(
         raise TypeError(f"register() takes a ContextVar of contextvars_cy first, not {var!r}")
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is no name for a value on its way: use letters, digits, '-', '_' and '.'")
-    _check_audience(audience)
+    check_audience(audience)
     if not isinstance(max_size, int) or max_size < 1:
         raise ValueError(f"max_size is a number of bytes from 1 up, not {max_size!r}")
     encode, decode = _functions_of(codec)
@@ -270,8 +270,7 @@ class Capsule(Sealed, Mapping[str, str]):
             raise TypeError(f"from_bytes() takes bytes, not {type(data).__name__}")
         problems: list[str] = []
         entries = _parsed(data.decode("latin-1").split(",") if data else [], None, problems)
-        if problems:
-            _report(problems, strict)
+        report(problems, strict)
         return cls(entries)
 
 
@@ -301,8 +300,7 @@ def capture(
         raise TypeError(f"capture() takes a Context of contextvars_cy, not {context!r}")
     problems: list[str] = []
     entries = _captured(context, _chosen(only, audience), problems)
-    if problems:
-        _report(problems, strict)
+    report(problems, strict)
     return _capsule_of(entries)
 
 
@@ -341,8 +339,7 @@ def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = Non
             values[registration.var] = registration.decode(text)
         except Exception as error:
             problems.append(f"{name}: {_said(error)}")
-    if problems:
-        _report(problems, strict)
+    report(problems, strict)
     return assign(values)
 
 
@@ -380,8 +377,7 @@ def inject(
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
         key, old = _found(carrier, problems) or (HEADER, "")
     header = _header_of(entries, old, problems)
-    if problems:
-        _report(problems, strict)
+    report(problems, strict)
     if header and setter is not None:
         setter.set(carrier, key, header)
     elif header:
@@ -409,7 +405,7 @@ def extract(
     >>> dict(extract({"Baggage": "served-tenant=acme"}, audience="public"))
     {}
     """
-    names = _seen_by(audience)
+    names = registered_for(audience)
     problems: list[str] = []
     if getter is not None:
         header = _joined(getter.get(carrier, HEADER), problems)
@@ -425,8 +421,7 @@ def extract(
         problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
         del members[MOST_MEMBERS:]
     entries = _parsed(members, names, problems)
-    if problems:
-        _report(problems, strict)
+    report(problems, strict)
     return _capsule_of(entries)
 
 
@@ -501,8 +496,7 @@ def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
         return None
     problems: list[str] = []
     entries = _captured(None, registered.by_name.values(), problems)
-    if problems:
-        _report(problems, strict=False)
+    report(problems, strict=False)
     return (entries, registered.modules) if entries else None
 
 
@@ -591,21 +585,19 @@ def _functions_of(codec: Any) -> tuple[Callable[[Any], str], Callable[[str], Any
 # ---- what the others share ----
 
 
-def _check_audience(audience: object) -> None:
+def check_audience(audience: object) -> None:
     if audience not in _AUDIENCES:
         raise ValueError(f"audience={audience!r}: choose one of {', '.join(_AUDIENCES)}")
 
 
-def _seen_by(audience: str) -> dict[str, _Registration]:
-    names = _registered.seen_by.get(audience)
-    if names is None:
-        _check_audience(audience)
-        raise AssertionError
-    return names
+def registered_for(audience: str) -> dict[str, _Registration]:
+    """What this audience may see, by name."""
+    check_audience(audience)
+    return _registered.seen_by[audience]
 
 
 def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_Registration]:
-    allowed = _seen_by(audience)
+    allowed = registered_for(audience)
     if only is None:
         return allowed.values()
     if isinstance(only, str) or not hasattr(type(only), "__iter__"):
@@ -745,7 +737,9 @@ def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _report(problems: list[str], strict: bool) -> None:
+def report(problems: list[str], strict: bool) -> None:
+    if not problems:
+        return
     if strict:
         raise TravelError("; ".join(problems))
     for problem in problems:
