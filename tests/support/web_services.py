@@ -1,0 +1,75 @@
+"""Servers of HTTP on free ports of the loopback interface, each in a thread, for the tests of integrations."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from typing import Any
+from urllib.parse import quote, unquote
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import uvicorn
+
+
+@contextmanager
+def asgi_server(app: Any, **settings: Any) -> Iterator[int]:
+    """uvicorn, and the port that it serves the application on."""
+    # Bound here, so that a client that comes before the server waits for it.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Those that it has by default on some Pythons only.
+        protocols = {"loop": "asyncio", "http": "h11", "ws": "websockets-sansio"}
+        config = uvicorn.Config(app, log_config=None, **{**protocols, **settings})
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
+    pass
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def wsgi_server(app: Any) -> Iterator[int]:
+    """wsgiref's server, with a thread for each request, and the port that it serves the application on."""
+    server = make_server("127.0.0.1", 0, app, _ThreadingServer, _SilentHandler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def tell_baggage(scope: Any, receive: Any, send: Any) -> None:
+    """An application of ASGI: what the `baggage` header of this request said, after those that were redirected to it.
+
+    The path `/to/URL` redirects there. The header `x-connection` tells the client's end of the connection.
+    """
+    while (await receive()).get("more_body"):
+        pass
+    said = json.loads(unquote(scope["query_string"].decode()) or "[]")
+    said.append(dict(scope["headers"]).get(b"baggage", b"").decode() or None)
+    status, headers = 200, [(b"x-connection", str(scope["client"]).encode())]
+    if scope["path"].startswith("/to/"):
+        status = 307
+        headers.append((b"location", f"{scope['path'][4:]}?{quote(json.dumps(said))}".encode()))
+    body = json.dumps(said).encode()
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
