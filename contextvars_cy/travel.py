@@ -60,7 +60,8 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # The octets that a value may have as they are; "%" starts an encoded one, and "+" is a space to OpenTelemetry.
 _LITERAL = "!#$&'()*-./:<=>?@[]^_`{|}~"
 _PLAIN = re.compile(rf"[0-9A-Za-z{re.escape(_LITERAL)}]*")
-_ENCODED = re.compile(rf"(?:[0-9A-Za-z+{re.escape(_LITERAL)}]|%[0-9A-Fa-f]{{2}})*")
+# In runs, which are matched at a third of the time of single characters.
+_ENCODED = re.compile(rf"{_PLAIN.pattern}(?:(?:\+|%[0-9A-Fa-f]{{2}}){_PLAIN.pattern})*")
 
 
 def __dir__() -> list[str]:
@@ -90,8 +91,12 @@ class TravelError(ValueError):
     >>> restore(Capsule({"size": "big"}), strict=True)
     Traceback (most recent call last):
     ...
-    contextvars_cy.travel.TravelError: size: 'big' is no value of its codec
+    contextvars_cy.travel.TravelError: size: it is no value of its codec
     """
+
+
+class _Refused(ValueError):
+    """An error of ours about a text, without anything of the text."""
 
 
 class Codec(Protocol):
@@ -128,9 +133,8 @@ class _Registration(NamedTuple):
         """Raise an error for a text that does not travel."""
         if not isinstance(text, str):
             raise TypeError(f"its codec made a {type(text).__name__}, not a str")
-        size = len(text.encode())
-        if size > self.max_size:
-            raise ValueError(f"it takes {size} bytes, and at most {self.max_size} were registered")
+        if len(text.encode()) > self.max_size:
+            raise _Refused(f"it takes more than the {self.max_size} bytes that were registered")
 
 
 class _Registrations:
@@ -321,24 +325,12 @@ def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = Non
     """
     if type(capsule) is not Capsule:
         raise TypeError(f"restore() takes a Capsule, not {type(capsule).__name__}")
-    registered = _registered.by_name
-    wanted = None if only is None else {registration.name for registration in _chosen(only, "process")}
     problems: list[str] = []
-    values = {}
-    for name, text in capsule._entries.items():
-        registration = registered.get(name)
-        if wanted is not None and name not in wanted:
-            continue
-        if registration is None:
-            problems.append(f"{name}: {UNKNOWN}")
-            continue
-        try:
-            # Most texts need no closer look.
-            if not text.isascii() or len(text) > registration.max_size:
-                registration.check(text)
-            values[registration.var] = registration.decode(text)
-        except Exception as error:
-            problems.append(f"{name}: {_said(error)}")
+    entries = capsule._entries
+    if only is not None:
+        wanted = [registration.name for registration in _chosen(only, "process")]
+        entries = {name: entries[name] for name in wanted if name in entries}
+    values = values_of(entries, problems)
     report(problems, strict)
     return assign(values)
 
@@ -405,7 +397,7 @@ def extract(
     >>> dict(extract({"Baggage": "served-tenant=acme"}, audience="public"))
     {}
     """
-    names = registered_for(audience)
+    check_audience(audience)
     problems: list[str] = []
     if getter is not None:
         header = _joined(getter.get(carrier, HEADER), problems)
@@ -413,14 +405,7 @@ def extract(
         header = (_found(carrier, problems) or ("", ""))[1]
     else:
         raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
-    if len(header) > MOST_BYTES:
-        problems.append(f"{HEADER} has {len(header)} bytes, and at most {MOST_BYTES} are read")
-        header = ""
-    members = header.split(",") if header else []
-    if len(members) > MOST_MEMBERS:
-        problems.append(f"{HEADER} has {len(members)} members, and the first {MOST_MEMBERS} are read")
-        del members[MOST_MEMBERS:]
-    entries = _parsed(members, names, problems)
+    entries = entries_of(header, audience, problems)
     report(problems, strict)
     return _capsule_of(entries)
 
@@ -545,7 +530,7 @@ def _matching(pattern: str, decode: Callable[[str], Any]) -> Callable[[str], Any
     def decode_checked(text: str) -> Any:
         # The types' own constructors take more: spaces, underscores, other scripts' digits.
         if not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError(f"{text[:40]!r} is no value of its codec")
+            raise _Refused("it is no value of its codec")
         return decode(text)
 
     return decode_checked
@@ -677,6 +662,40 @@ def _header_of(entries: dict[str, str], old: str, problems: list[str]) -> str:
     return ",".join(members)
 
 
+def entries_of(header: str, audience: Audience, problems: list[str]) -> dict[str, str]:
+    """What a header of this audience's says of registered variables. A problem's text has nothing of the header's: a
+    stranger may have written it, and Python keeps the text of every warning."""
+    if len(header) > MOST_BYTES:
+        problems.append(f"{HEADER} has more than {MOST_BYTES} bytes, and is not read")
+        header = ""
+    members = header.split(",") if header else []
+    if len(members) > MOST_MEMBERS:
+        problems.append(f"{HEADER} has more than {MOST_MEMBERS} members, and the first {MOST_MEMBERS} are read")
+        del members[MOST_MEMBERS:]
+    return _parsed(members, registered_for(audience), problems)
+
+
+def values_of(entries: Mapping[str, str], problems: list[str]) -> dict[ContextVar[Any], Any]:
+    """The variables' values, for `assign`. What a problem's text has of a decoder's error is its type alone."""
+    registered = _registered.by_name
+    values = {}
+    for name, text in entries.items():
+        registration = registered.get(name)
+        if registration is None:
+            problems.append(f"{name}: {UNKNOWN}")
+            continue
+        try:
+            # Most texts need no closer look.
+            if not text.isascii() or len(text) > registration.max_size:
+                registration.check(text)
+            values[registration.var] = registration.decode(text)
+        except _Refused as refusal:
+            problems.append(f"{name}: {refusal}")
+        except Exception as error:
+            problems.append(f"{name}: its codec cannot read it ({type(error).__name__})")
+    return values
+
+
 def _parsed(members: Iterable[str], names: Container[str] | None, problems: list[str]) -> dict[str, str]:
     """The names and texts of a header's members: of those names, or of all."""
     entries: dict[str, str] = {}
@@ -692,18 +711,19 @@ def _parsed(members: Iterable[str], names: Container[str] | None, problems: list
             continue
         # What follows a semicolon are properties, which have no place to go.
         encoded = encoded.partition(";")[0].strip(" \t")
-        try:
-            if not equals or not _TOKEN.fullmatch(name):
-                raise ValueError("this is no name=value")
-            if name in entries:
-                raise ValueError("it came before, and the first one counts")
-            if names is not None and len(member) > MOST_MEMBER_BYTES:
-                raise ValueError(f"a member of {len(member)} bytes, and at most {MOST_MEMBER_BYTES} are read")
-            if not _ENCODED.fullmatch(encoded):
-                raise ValueError("its encoding is broken")
-            entries[name] = unquote_to_bytes(encoded.replace("+", " ")).decode()
-        except ValueError as error:
-            problems.append(f"{name[:40]}: {_said(error)}")
+        if not equals or not _TOKEN.fullmatch(name):
+            problem = "this is no name=value"
+        elif name in entries:
+            problem = "it came before, and the first one counts"
+        elif names is not None and len(member) > MOST_MEMBER_BYTES:
+            problem = f"a member of more than {MOST_MEMBER_BYTES} bytes is not read"
+        else:
+            problem = "its encoding is broken"
+            if _ENCODED.fullmatch(encoded):
+                with contextlib.suppress(UnicodeDecodeError):
+                    entries[name] = unquote_to_bytes(encoded.replace("+", " ")).decode()
+                    continue
+        problems.append(f"{name[:40]}: {problem}")
     return entries
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from ..travel import Audience, capture, inject
+from ..travel import Audience, check_audience, inject
 
 # A name as its servers know it, or the text of an address of IPv6, and patterns of the former.
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|[0-9a-f.]*:[0-9a-f:.]+")
@@ -60,6 +60,6 @@ class Hosts:
 def _check(audience: Audience | None, host: str | None = None) -> None:
     if audience is not None:
         try:
-            capture(only=(), audience=audience)
-        except (TypeError, ValueError) as error:
+            check_audience(audience)
+        except ValueError as error:
             raise ValueError(error if host is None else f"hosts[{host!r}]: {error}") from None

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .. import Context, ContextVar, Token, copy_context, travel
-from ..travel import HEADER, Audience, capture
+from ..travel import HEADER, Audience
 from ._arriving import restored
 
 __all__ = ["TravelMiddleware"]
@@ -54,8 +54,7 @@ class TravelMiddleware:
     """
 
     def __init__(self, app: App, *, audience: Audience = "public") -> None:
-        # ValueError if it is unknown.
-        capture(only=(), audience=audience)
+        travel.check_audience(audience)
         self.app = app
         self.audience: Audience = audience
 
@@ -87,5 +86,5 @@ class TravelMiddleware:
 
 def _hide(before: Context) -> list[Token[Any]]:
     """Give the registered variables the values that they had before another request."""
-    variables = travel._registered.by_var
+    variables = [registration.var for registration in travel.registered_for("process").values()]
     return [var.set(before[var]) if var in before else var.unset() for var in variables]

@@ -69,8 +69,7 @@ def connect(app: Celery, *, audience: Audience = "trusted") -> None:
         app = app._get_current_object()
     if not isinstance(app, Celery):
         raise TypeError(f"connect() takes a Celery app, not {app!r}")
-    # It checks the audience.
-    travel.extract({}, audience=audience)
+    travel.check_audience(audience)
     connected = _audiences.get(app)
     if connected == audience:
         return

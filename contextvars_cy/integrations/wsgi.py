@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .. import Context, copy_context
-from ..travel import HEADER, Audience, capture
+from ..travel import HEADER, Audience, check_audience
 from ._arriving import restored
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class TravelMiddleware:
     """
 
     def __init__(self, app: WSGIApplication, *, audience: Audience = "public") -> None:
-        # ValueError if it is unknown.
-        capture(only=(), audience=audience)
+        check_audience(audience)
         self.app = app
         self.audience: Audience = audience
 
