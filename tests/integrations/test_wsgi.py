@@ -287,7 +287,7 @@ server.stop()
     [
         ("request-id=%zz,attempt=2", ["-", "-", 2], "request-id: its encoding is broken"),
         ("attempt=many,request-id=r1", ["r1", "-", 0], "attempt: it is no value of its codec"),
-        ("theirs=1," * 2000 + "request-id=r1", NOTHING, "at most 8192 are read"),
+        ("theirs=1," * 2000 + "request-id=r1", NOTHING, "more than 8192 bytes, and is not read"),
     ],
 )
 def test_what_is_broken_is_left_out_and_logged(
