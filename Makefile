@@ -1,4 +1,5 @@
 # make demo         serve 1,000 real HTTP requests on each backend and check every log record
+# make demo-travel  follow requests through two services, a queue and a cluster, and count what arrives
 # make test         run the tests on both backends and both hosts (three minutes on two cores)
 # make test-all     and those of integrations, builds, CPython's own, the tools', and random programs (some minutes more)
 # make integrations start a broker, a cluster and servers, and run the tests of the integrations with them, on both
@@ -36,7 +37,7 @@ PACKAGE = CONTEXTVARS_CY_BACKEND=cython CONTEXTVARS_CY_HOST=native
 ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name != 'cpython')"
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
-.PHONY: help demo test tests test-all integrations conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
+.PHONY: help demo demo-travel test tests test-all integrations conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
 .PHONY: wheels lint style types workflows changelog warnings docs clean
 .DELETE_ON_ERROR:
 
@@ -47,6 +48,10 @@ help:
 demo: $(VENV)/built
 	@$(VENV)/bin/python -m contextvars_cy info
 	@$(VENV)/bin/python tools/demo.py
+
+demo-travel: $(VENV)/integration-tools
+	@tools/redis.sh
+	@$(VENV)/bin/python tools/demo_travel.py
 
 test: $(VENV)/test-tools
 	@backends="pure cython"; $(ON_CPYTHON) || { echo "Only CPython has the compiled backend: the pure one is tested."; backends=pure; }; \
