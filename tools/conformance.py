@@ -1,8 +1,8 @@
 """Run third-party test suites on the standard library's context variables and on ours, and compare each test.
 
 The suites are CPython's own (test_context, with HamtTest on our map, and asyncio's that name contexts), from every
-Python found here, and those that structlog, asgiref, werkzeug, trio and anyio ship in their source distributions, on
-one Python. The package index is needed at the first run. The exit status is 1 if a test differs and
+Python found here, and those that structlog, asgiref, werkzeug, trio, anyio and OpenTelemetry ship in their source
+distributions, on one Python. The package index is needed at the first run. The exit status is 1 if a test differs and
 tools/conformance_suites.py gives no reason, or if something could not run.
 
     python tools/conformance.py --only trio --only anyio --python python3.12

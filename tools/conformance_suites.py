@@ -37,6 +37,8 @@ cryptography==50.0.2
 ephemeral-port-reserve==1.1.4
 greenlet==3.5.6
 hypothesis==6.170.15
+opentelemetry-sdk==1.45.2
+opentelemetry-test-utils==0.66b2
 packaging==26.3
 psutil==7.2.2
 pyopenssl==26.4.0
@@ -106,6 +108,13 @@ PACKAGES = {
             "uvloop",
         ],
         tests="tests",
+    ),
+    "opentelemetry_api": Package(
+        version="1.45.2",
+        requirements=["opentelemetry-test-utils"],
+        tests="tests",
+        # On ours, contextvars_cy.integrations.opentelemetry.RuntimeContext takes the place of its own.
+        options=["-p", "opentelemetry_on_ours"],
     ),
 }
 
