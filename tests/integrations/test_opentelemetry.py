@@ -89,7 +89,7 @@ ELSEWHERE = [in_an_empty_one, in_a_copy, in_a_thread, in_a_copy_in_a_thread, in_
 def test_the_examples_of_the_docstrings() -> None:
     for module in (opentelemetry, _opentelemetry_context):
         assert doctest.testmod(module).failed == 0
-    assert opentelemetry.__dir__() >= opentelemetry.__all__
+    assert set(opentelemetry.__dir__()) >= set(opentelemetry.__all__)
 
 
 def test_attach_and_detach(caplog: pytest.LogCaptureFixture) -> None:
