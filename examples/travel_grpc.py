@@ -16,7 +16,7 @@ It prints:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -69,8 +69,7 @@ async def main() -> None:
         call, stream = channel.unary_unary("/warehouse/reserve"), channel.unary_stream("/warehouse/count")
         with REQUEST.set("r1"), TENANT.set("acme"):
             await call(b"tea")
-            counted: AsyncIterator[bytes] = stream(b"tea milk")
-            number = len([one async for one in counted])
+            number = len([one async for one in stream(b"tea milk")])
         with REQUEST.set("r2"):
             await call(b"milk")
         print(f"gateway: {number} counted")

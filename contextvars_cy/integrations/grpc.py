@@ -128,7 +128,7 @@ def _with_values(details: Any, audience: Audience, kind: Callable[..., Any]) -> 
                 stacklevel=2,
             )
             new = old
-    if hasattr(details, "_replace"):
+    if "metadata" in getattr(details, "_fields", ()):
         # A named tuple, as gRPC's own; other interceptors may use that.
         return details._replace(metadata=kind(new))
     return _Details(details, kind(new))

@@ -6,6 +6,7 @@ import asyncio
 import doctest
 import gc
 import json
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -235,6 +236,18 @@ def test_a_home_that_is_running_sees_it_at_its_next_look() -> None:
     assert home.copy().run(current) is None
 
 
+def test_a_task_that_a_running_home_starts_before_its_next_look_keeps_it() -> None:
+    """The page names it as a limit."""
+
+    def run() -> tuple[Any, Any]:
+        token = attach("span")
+        in_an_empty_one(otel.detach, token)
+        child = copy_context()
+        return child.run(current), current()
+
+    assert Context().run(run) == ("span", None)
+
+
 def test_a_home_that_another_thread_is_in() -> None:
     home, attached, detached, seen = Context(), threading.Event(), threading.Event(), []
     tokens: list[Any] = []
@@ -351,8 +364,15 @@ async def spans(name: str) -> AsyncIterator[Any]:
         yield span
 
 
-def test_generators_opened_in_one_task_and_closed_in_another() -> None:
+# An eager task takes its first step inside of the one that starts it, whose Context is entered then.
+FACTORIES = [None, *([asyncio.eager_task_factory] if sys.version_info >= (3, 12) else [])]
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_generators_opened_in_one_task_and_closed_in_another(factory: Any) -> None:
     async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+
         async def close() -> None:
             await generator.aclose()
             left.append(get_current_span())
@@ -571,7 +591,7 @@ def test_registered_variables_are_baggage_and_back() -> None:
         registered("plan", audience="trusted"),
         registered("secret"),
     )
-    seat.set(12), plan.set("free & easy"), secret.set("s")  # noqa: B018
+    seat.set(12), plan.set("free & easy"), secret.set("s")
     before = baggage.set_baggage("theirs", "1")
     assert baggage.get_all(to_baggage(before)) == {"theirs": "1", "seat": "12"}
     context = to_baggage(before, audience="trusted")
