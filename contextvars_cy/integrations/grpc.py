@@ -15,9 +15,10 @@ from functools import update_wrapper
 from typing import Any
 from warnings import warn
 
-from .. import Context, ContextVar, assign, bind, isolated
+from .. import ContextVar, assign, bind, isolated
 from .._late import keep_builtins
-from ..travel import HEADER, Audience, TravelWarning, _check_audience, extract, inject, restore
+from ..travel import HEADER, Audience, TravelWarning, check_audience, inject
+from ._arriving import arrived
 from ._needed import needed
 
 with needed("grpc"):
@@ -90,7 +91,7 @@ def aio_server_interceptor(audience: Audience = "public") -> aio.ServerIntercept
 
 class _ForAudience:
     def __init__(self, audience: Audience) -> None:
-        _check_audience(audience)
+        check_audience(audience)
         self._audience: Audience = audience
 
 
@@ -181,10 +182,7 @@ class _AioStreamStream(_AioClientInterceptor, aio.StreamStreamClientInterceptor)
 def _values(details: grpc.HandlerCallDetails, audience: Audience) -> dict[ContextVar[Any], Any]:
     """What the call brings, decoded."""
     metadata = details.invocation_metadata or ()
-    capsule = extract({HEADER: [value for key, value in metadata if key == HEADER]}, audience=audience)
-    context = Context()
-    context.run(restore, capsule)
-    return dict(context)
+    return arrived(",".join([value for key, value in metadata if key == HEADER]), audience)
 
 
 def _kind_of(handler: grpc.RpcMethodHandler) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import ContextVar
 from .._late import keep_builtins
-from ..travel import Audience, Capsule, _check_audience, _registered_for, _report, capture
+from ..travel import Audience, Capsule, capture, check_audience, registered_for, report
 from ._needed import needed
 
 with needed("opentelemetry"):
@@ -63,7 +63,7 @@ def to_baggage(
     """
     capsule = capture(only=only, audience=audience, strict=strict)
     context = get_current() if context is None else context
-    for name in _registered_for("process"):
+    for name in registered_for("process"):
         if name in baggage.get_all(context):
             context = baggage.remove_baggage(name, context)
     for name, text in capsule.items():
@@ -85,10 +85,10 @@ def from_baggage(context: Context | None = None, *, audience: Audience = "public
     ...     seat.get()
     12
     """
-    _check_audience(audience)
+    check_audience(audience)
     entries, problems = {}, []
     found = baggage.get_all(context)
-    for name in _registered_for(audience):
+    for name in registered_for(audience):
         if name not in found:
             continue
         text = found[name]
@@ -98,7 +98,7 @@ def from_baggage(context: Context | None = None, *, audience: Audience = "public
             problems.append(f"{name}: its entry in the Baggage has half of a character")
         else:
             entries[name] = text
-    _report(problems, strict)
+    report(problems, strict)
     return Capsule(entries)
 
 
@@ -120,7 +120,7 @@ class BaggagePropagator(W3CBaggagePropagator):
     """
 
     def __init__(self, audience: Audience = "public") -> None:
-        _check_audience(audience)
+        check_audience(audience)
         self._audience: Audience = audience
 
     def inject(
