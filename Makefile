@@ -143,7 +143,8 @@ style: $(VENV)/lint-tools
 	@PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint contextvars_cy tests/package/cimport_project
 	@find contextvars_cy -name '*.h' -exec $(VENV)/bin/clang-format --dry-run --Werror {} +
 
-types: $(VENV)/lint-tools
+# With the libraries that the integrations import.
+types: $(VENV)/lint-tools $(VENV)/integration-tools
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/mypy examples pytest_contextvars_cy.py tests tools
 	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python contextvars_cy examples pytest_contextvars_cy.py \

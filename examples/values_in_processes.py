@@ -9,12 +9,12 @@ travel.register(request_id, "request-id")
 travel.register(words, "words", codec=int)
 
 
-def count(text):
+def count(text: str) -> str:
     words.set(words.get() + len(text.split()))
     return f"{request_id.get()}: {words.get()} words, counted"
 
 
-def count_and_print(text):
+def count_and_print(text: str) -> None:
     print(count(text), "in a process", flush=True)
 
 

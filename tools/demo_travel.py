@@ -83,9 +83,8 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
 
     # Its processes have the environment of this one.
     os.environ.update(environment)
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=50
-    ) as started:
+    kind: Any = distributed.LocalCluster
+    with kind(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, silence_logs=50) as started:
         yield started.scheduler_address
 
 

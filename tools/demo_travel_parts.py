@@ -54,7 +54,8 @@ def pick(order: int) -> int:
 
 @cache
 def cluster() -> distributed.Client:
-    return dask.Client(SCHEDULER)
+    client: distributed.Client = dask.Client(SCHEDULER)
+    return client
 
 
 # ---- the queue ----
@@ -64,7 +65,7 @@ app.conf.broker_connection_retry_on_startup = True
 celery.connect(app)
 
 
-@app.task(name="reserve")  # type: ignore[untyped-decorator]
+@app.task(name="reserve")
 def reserve(order: int) -> Any:
     log("queue", order)
     return cluster().submit(pick, order, pure=False).result()

@@ -181,8 +181,9 @@ class _AioStreamStream(_AioClientInterceptor, aio.StreamStreamClientInterceptor)
 
 def _values(details: grpc.HandlerCallDetails, audience: Audience) -> dict[ContextVar[Any], Any]:
     """What the call brings, decoded."""
-    metadata = details.invocation_metadata or ()
-    return arrived(",".join([value for key, value in metadata if key == HEADER]), audience)
+    # Only of keys that end in "-bin" values are bytes.
+    texts = [str(value) for key, value in details.invocation_metadata or () if key == HEADER]
+    return arrived(",".join(texts), audience)
 
 
 def _kind_of(handler: grpc.RpcMethodHandler) -> str:

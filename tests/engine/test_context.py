@@ -473,7 +473,7 @@ def test_nothing_is_copied_by_accident(make: Callable[[], object], act: Callable
 
 @pytest.mark.parametrize("act", [copy.copy, copy.deepcopy])
 def test_a_copied_variable_is_the_variable(act: Callable[[Any], Any]) -> None:
-    var = ContextVar("var", default=[])
+    var: ContextVar[list[int]] = ContextVar("var", default=[])
     assert act(var) is var
     assert act({"options": [var]}) == {"options": [var]}
 

@@ -139,7 +139,7 @@ def test_only_takes_many_variables(wrong: Any) -> None:
 
 def test_only_what_can_be_called() -> None:
     with pytest.raises(TypeError, match=r"^bind\(\) takes a callable, not Context$"):
-        bind(copy_context())  # type: ignore[arg-type]
+        bind(copy_context())  # type: ignore[call-overload]
 
 
 class Greeter:

@@ -365,7 +365,9 @@ async def spans(name: str) -> AsyncIterator[Any]:
 
 
 # An eager task takes its first step inside of the one that starts it, whose Context is entered then.
-FACTORIES = [None, *([asyncio.eager_task_factory] if sys.version_info >= (3, 12) else [])]
+FACTORIES: list[Any] = [None]
+if sys.version_info >= (3, 12):
+    FACTORIES.append(asyncio.eager_task_factory)
 
 
 @pytest.mark.parametrize("factory", FACTORIES)

@@ -119,7 +119,8 @@ def wsgi_app(environ: Any, start_response: Any) -> list[bytes]:
 
 
 def requests() -> dict[str, dict[str, Timed]]:
-    from contextvars_cy.integrations import asgi, wsgi
+    from contextvars_cy.integrations.asgi import TravelMiddleware
+    from contextvars_cy.integrations.wsgi import TravelMiddleware as WsgiMiddleware
 
     from .registered import fill
 
@@ -149,11 +150,11 @@ def requests() -> dict[str, dict[str, Timed]]:
     return {
         "asgi request": {
             THEIRS: asgi_requests(asgi_app),
-            OURS: asgi_requests(asgi.TravelMiddleware(asgi_app, audience="public")),
+            OURS: asgi_requests(TravelMiddleware(asgi_app, audience="public")),
         },
         "wsgi request": {
             THEIRS: wsgi_requests(wsgi_app),
-            OURS: wsgi_requests(wsgi.TravelMiddleware(wsgi_app, audience="public")),
+            OURS: wsgi_requests(WsgiMiddleware(wsgi_app, audience="public")),
         },
     }
 
