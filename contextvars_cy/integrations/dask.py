@@ -1,0 +1,305 @@
+"""Dask's tasks have the values of the Context that submitted them, on threads, processes and clusters.
+
+- `Client` replaces `distributed.Client`, and `connect` does the same to a client that other code has made.
+- Local schedulers need neither: give them a pool of `contextvars_cy.executors`, by `dask.config.set(pool=...)`.
+
+The values are those of variables that are registered with `contextvars_cy.travel`, as they are when `submit`, `map`,
+`compute`, `persist` or `get` is called. The workers need this package too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, cast
+
+from .. import Context, copy_context, current_context, travel
+from .._late import keep_builtins
+from ..travel import Audience, Capsule
+from ._needed import needed
+
+with needed("dask", "dask", "distributed"):
+    import dask.core
+    import distributed
+    import distributed.worker
+    from dask.base import get_name_from_key, normalize_token
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+    from dask.utils import ensure_dict, funcname
+    from distributed.utils import iscoroutinefunction
+    from distributed.utils_comm import unpack_remotedata
+
+# Of newer releases; a graph of the older ones is tuples.
+try:
+    from dask._expr import HLGExpr
+    from dask._task_spec import Alias, DataNode, Task, TaskRef, convert_legacy_graph
+
+    _HAS_NODES = True
+except ImportError:
+    _HAS_NODES = False
+
+__all__ = ["Client", "connect"]
+
+# The one variable of theirs that is ours after `install()`: who runs this task.
+_WORKER = getattr(distributed.worker, "_worker_cvar", None)
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name.startswith("__")]
+
+
+# ---- in the worker ----
+
+
+def _context_of(capsule: Capsule) -> Context:
+    """The capsule's values alone of ours, and all of the standard library's, in which distributed keeps its own."""
+    context = copy_context()
+    context.run(_have_only, capsule)
+    return context
+
+
+def _have_only(capsule: Capsule) -> None:
+    for var in list(current_context()):
+        if var is not _WORKER:
+            var.unset()
+    if capsule:
+        travel.restore(capsule)
+
+
+async def _await_in(context: Context, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    return await context.run(lambda: asyncio.ensure_future(fn(*args, **kwargs)))
+
+
+class _Carried:
+    """A function and the values that it is called with; what dask asks of a function it says of that one."""
+
+    __slots__ = ("_capsule", "_fn", "_is_coroutine_function")
+
+    def __init__(self, fn: Callable[..., Any], capsule: Capsule, is_coroutine_function: bool) -> None:
+        self._fn, self._capsule, self._is_coroutine_function = fn, capsule, is_coroutine_function
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        context = _context_of(self._capsule)
+        if self._is_coroutine_function:
+            return _await_in(context, self._fn, args, kwargs)
+        return context.run(self._fn, *args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return _Carried, (self._fn, self._capsule, self._is_coroutine_function)
+
+    def __repr__(self) -> str:
+        return f"<{self._fn!r} with {self._capsule!r}>"
+
+    # The keys of tasks begin with it.
+    @property
+    def __name__(self) -> str:  # type: ignore[override]
+        return cast(str, funcname(self._fn))
+
+    # The mark that distributed looks for on every Python.
+    @property
+    def __tornado_coroutine__(self) -> bool:
+        return self._is_coroutine_function
+
+    def __dask_tokenize__(self) -> Any:
+        """A pure function has one result for each of its values; without any, it is the same task as everybody's."""
+        token = normalize_token(self._fn)
+        return (token, _suffix_of(self._capsule)) if self._capsule else token
+
+
+def _compute(node: Callable[[Mapping[Any, Any]], Any], keys: Iterable[Any], *values: Any) -> Any:
+    return node(dict(zip(keys, values)))
+
+
+def _compute_tuple(task: Any, results: Mapping[Any, Any]) -> Any:
+    return dask.core._execute_task(task, results)
+
+
+# ---- graphs: the same tasks under other keys ----
+
+
+def _suffix_of(capsule: Capsule) -> str:
+    return hashlib.blake2b(repr(sorted(capsule.items())).encode(), digest_size=16).hexdigest()
+
+
+def _renamed(key: Any, suffix: str) -> Any:
+    if isinstance(key, tuple):
+        return (_renamed(key[0], suffix), *key[1:])
+    return f"{key}-{suffix}"
+
+
+def _carrying_graph(graph: Any, capsule: Capsule) -> tuple[dict[Any, Any], Any]:
+    """The new keys by the old ones, and a graph that computes the same with the capsule's values.
+
+    To dask a key is a result, and others may compute the same graph with other values.
+    """
+    if _HAS_NODES:
+        tasks = convert_legacy_graph(graph.__dask_graph__())
+        annotated = _groups_of(graph.__dask_annotations__())
+        carry: Callable[..., Any] = _carrying_node
+    else:
+        tasks = ensure_dict(graph)
+        annotated = [(layer.annotations, layer) for layer in getattr(graph, "layers", {}).values()]
+        carry = _carrying_tuple
+    suffix = _suffix_of(capsule)
+    keys = {key: _renamed(key, suffix) for key in tasks}
+    layers = {}
+    left = dict(tasks)
+    for number, (annotations, members) in enumerate([*annotated, (None, tasks)]):
+        mapping = {keys[key]: carry(key, left.pop(key), keys, capsule) for key in members if key in left}
+        layers[f"{suffix}-{number}"] = MaterializedLayer(mapping, annotations=annotations)
+    carrying = HighLevelGraph(layers, {name: set() for name in layers})
+    return keys, HLGExpr(carrying, output_keys=[]) if _HAS_NODES else carrying
+
+
+def _groups_of(annotations: Mapping[str, Mapping[Any, Any]]) -> list[tuple[dict[str, Any], list[Any]]]:
+    """Annotations, and the keys that have just these."""
+    by_key: dict[Any, dict[str, Any]] = {}
+    for kind, values in annotations.items():
+        for key, value in values.items():
+            by_key.setdefault(key, {})[kind] = value
+    groups: dict[str, tuple[dict[str, Any], list[Any]]] = {}
+    for key, own in by_key.items():
+        groups.setdefault(repr(own), (own, []))[1].append(key)
+    return list(groups.values())
+
+
+def _carrying_node(key: Any, node: Any, keys: Mapping[Any, Any], capsule: Capsule) -> Any:
+    if isinstance(node, (Alias, DataNode)):
+        return node.substitute(keys, key=keys[key])
+    needs = tuple(node.dependencies)
+    carried = _Carried(functools.partial(_compute, node, needs), capsule, bool(node.is_coro))
+    results = (TaskRef(keys.get(each, each)) for each in needs)
+    return Task(keys[key], carried, *results, _data_producer=node.data_producer)
+
+
+def _carrying_tuple(key: Any, given: Any, keys: Mapping[Any, Any], capsule: Capsule) -> Any:
+    if isinstance(given, distributed.Future):
+        return given
+    # Inside of a function the scheduler would not find them.
+    task, futures = unpack_remotedata(given)
+    known = {**keys, **{future.key: future for future in futures}}
+    needs = tuple(dask.core.keys_in_tasks(known, [task]))
+    if needs == (task,):
+        return known[task]
+    is_call = dask.core.istask(task)
+    if not needs and not is_call and not isinstance(task, list):
+        return task
+    fn = functools.partial(_compute, functools.partial(_compute_tuple, task), needs)
+    carried = _Carried(fn, capsule, is_call and iscoroutinefunction(task[0]))
+    return (carried, *(known[each] for each in needs))
+
+
+def _of_its_futures(collection: Any) -> Any:
+    """A persisted collection whose keys are those of its futures, if it was made with a capsule's values."""
+    # An expression's keys are made from those already.
+    if hasattr(type(collection), "expr"):
+        return collection
+    futures = ensure_dict(collection.__dask_graph__()).items()
+    if all(key == future.key for key, future in futures):
+        return collection
+    names = {get_name_from_key(key): get_name_from_key(future.key) for key, future in futures}
+    rebuild, arguments = collection.__dask_postpersist__()
+    return rebuild({future.key: future for _, future in futures}, *arguments, rename=names)
+
+
+# ---- clients ----
+
+
+class _Carrying(distributed.Client):
+    """What a client does here, whatever its class."""
+
+    _audience: Audience | None = None
+
+    def _capture(self) -> Capsule:
+        own = "trusted" if self.cluster is None else "process"
+        return travel.capture(audience=self._audience or own)  # type: ignore[arg-type]
+
+    def _carrying(self, fn: Any) -> Any:
+        # What is no function dask complains of; and it calls `map` for each batch with what `map` was given.
+        if not callable(fn) or isinstance(fn, _Carried):
+            return fn
+        return _Carried(fn, self._capture(), iscoroutinefunction(fn))
+
+    def submit(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Submit `func(*args, **kwargs)` with the values that are registered, and return its Future.
+
+        As with `distributed.Client`, equal calls share one result, unless `pure=False`; here calls with other values are
+        not equal. A `key=` of your own says that they are.
+        """
+        return super().submit(self._carrying(func), *args, **kwargs)
+
+    def map(self, func: Callable[..., Any], *iterables: Collection[Any], **kwargs: Any) -> Any:
+        """Submit `func` for each element, with the values of the call of `map`, and return the Futures."""
+        return super().map(self._carrying(func), *iterables, **kwargs)
+
+    def persist(self, collections: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute collections in the background with the values of now; return collections of the results."""
+        persisted = super().persist(collections, *args, **kwargs)
+        return [*map(_of_its_futures, persisted)] if isinstance(persisted, list) else _of_its_futures(persisted)
+
+    # Where `compute`, `persist` and `get` end.
+    def _graph_to_futures(self, *args: Any, **options: Any) -> Any:
+        # Only `submit` and `map`, whose function carries the values, order their tasks themselves.
+        capsule = Capsule() if options.get("internal_priority") else self._capture()
+        if not capsule:
+            return super()._graph_to_futures(*args, **options)
+        graph, given_keys = *args, *(options.pop(name) for name in ("expr", "dsk", "keys") if name in options)
+        keys, carrying = _carrying_graph(graph, capsule)
+        if any(isinstance(key, str) and key.startswith("shuffle-barrier-") for key in keys):
+            warnings.warn(
+                f"values do not travel with a peer-to-peer shuffle: {', '.join(capsule)}; "
+                'to take them along, choose dask.config.set({"dataframe.shuffle.method": "tasks", '
+                '"array.rechunk.method": "tasks"})',
+                travel.TravelWarning,
+                stacklevel=4,
+            )
+            return super()._graph_to_futures(graph, given_keys, **options)
+        given_keys = list(given_keys)
+        if isinstance(options.get("actors"), (list, tuple, set)):
+            options["actors"] = [keys.get(key, key) for key in options["actors"]]
+        futures = super()._graph_to_futures(carrying, [keys.get(key, key) for key in given_keys], **options)
+        return {key: futures[keys.get(key, key)] for key in given_keys}
+
+
+class Client(_Carrying):
+    """A `distributed.Client` whose tasks have the registered values of the Context that submitted them.
+
+    The arguments are those of `distributed.Client`, and `audience`: who the workers are. It is `"process"` if the client
+    was given a cluster or makes one, and `"trusted"` if it was given a scheduler's address.
+
+    Each task has a Context of its own, in which the capsule's values alone are set: it sees nothing of the tasks before
+    it, and a task that is tried again sees its submitter's values again. `run` and the methods of an actor are left as
+    they are. A value that cannot travel stays here, with a `TravelWarning`.
+
+    `submit` and `map` cost some microseconds a task; a graph of collections with values is made in the client, not in
+    the scheduler.
+    """
+
+    def __init__(self, *args: Any, audience: Audience | None = None, **kwargs: Any) -> None:
+        self._audience = audience
+        super().__init__(*args, **kwargs)
+
+
+def connect(client: distributed.Client, *, audience: Audience | None = None) -> Client:
+    """Let a client that other code has made carry values from now on, as `Client` does, and return it. O(1).
+
+    In a task that is `connect(distributed.get_client(), audience="process")`, for the tasks that it submits.
+
+    TypeError if it is no `distributed.Client`.
+    """
+    if not isinstance(client, distributed.Client):
+        raise TypeError(f"connect() takes a distributed.Client, not {client!r}")
+    if not isinstance(client, _Carrying):
+        client.__class__ = _carrying_class(type(client))
+    client._audience = audience
+    return cast(Client, client)
+
+
+@functools.lru_cache(maxsize=None)
+def _carrying_class(given: type) -> type:
+    return Client if given is distributed.Client else type(given.__name__, (_Carrying, given), {})
+
+
+keep_builtins()
