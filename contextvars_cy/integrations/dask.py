@@ -13,37 +13,32 @@ import asyncio
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
-from .. import Context, copy_context, current_context, travel
+from .. import Context, travel
 from .._late import keep_builtins
 from ..travel import Audience, Capsule
 from ._needed import needed
+from ._worker import context_of
 
 with needed("dask", "dask", "distributed"):
-    import dask.core
     import distributed
     import distributed.worker
     from dask.base import get_name_from_key, normalize_token
     from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
     from dask.utils import ensure_dict, funcname
     from distributed.utils import iscoroutinefunction
-    from distributed.utils_comm import unpack_remotedata
 
-# Of newer releases; a graph of the older ones is tuples.
 try:
-    from dask._expr import HLGExpr
-    from dask._task_spec import Alias, DataNode, Task, TaskRef, convert_legacy_graph
-
-    _HAS_NODES = True
+    from . import _dask_nodes as _graphs
 except ImportError:
-    _HAS_NODES = False
+    from . import _dask_tuples as _graphs  # type: ignore[no-redef]
 
 __all__ = ["Client", "connect"]
 
-# The one variable of theirs that is ours after `install()`: who runs this task.
-_WORKER = getattr(distributed.worker, "_worker_cvar", None)
+# After `install()` it is one of ours, and `get_worker` asks it.
+_KEPT = (getattr(distributed.worker, "_worker_cvar", None),)
 
 
 def __dir__() -> list[str]:
@@ -51,21 +46,6 @@ def __dir__() -> list[str]:
 
 
 # ---- in the worker ----
-
-
-def _context_of(capsule: Capsule) -> Context:
-    """The capsule's values alone of ours, and all of the standard library's, in which distributed keeps its own."""
-    context = copy_context()
-    context.run(_have_only, capsule)
-    return context
-
-
-def _have_only(capsule: Capsule) -> None:
-    for var in list(current_context()):
-        if var is not _WORKER:
-            var.unset()
-    if capsule:
-        travel.restore(capsule)
 
 
 async def _await_in(context: Context, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -77,24 +57,24 @@ class _Carried:
 
     __slots__ = ("_capsule", "_fn", "_is_coroutine_function")
 
-    def __init__(self, fn: Callable[..., Any], capsule: Capsule, is_coroutine_function: bool) -> None:
-        self._fn, self._capsule, self._is_coroutine_function = fn, capsule, is_coroutine_function
+    def __init__(self, capsule: Capsule, fn: Callable[..., Any], is_coroutine_function: bool) -> None:
+        self._capsule, self._fn, self._is_coroutine_function = capsule, fn, is_coroutine_function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        context = _context_of(self._capsule)
+        context = context_of(self._capsule, _KEPT)
         if self._is_coroutine_function:
             return _await_in(context, self._fn, args, kwargs)
         return context.run(self._fn, *args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return _Carried, (self._fn, self._capsule, self._is_coroutine_function)
+        return _Carried, (self._capsule, self._fn, self._is_coroutine_function)
 
     def __repr__(self) -> str:
         return f"<{self._fn!r} with {self._capsule!r}>"
 
     # The keys of tasks begin with it.
     @property
-    def __name__(self) -> str:  # type: ignore[override]
+    def __name__(self) -> str:
         return cast(str, funcname(self._fn))
 
     # The mark that distributed looks for on every Python.
@@ -106,14 +86,6 @@ class _Carried:
         """A pure function has one result for each of its values; without any, it is the same task as everybody's."""
         token = normalize_token(self._fn)
         return (token, _suffix_of(self._capsule)) if self._capsule else token
-
-
-def _compute(node: Callable[[Mapping[Any, Any]], Any], keys: Iterable[Any], *values: Any) -> Any:
-    return node(dict(zip(keys, values)))
-
-
-def _compute_tuple(task: Any, results: Mapping[Any, Any]) -> Any:
-    return dask.core._execute_task(task, results)
 
 
 # ---- graphs: the same tasks under other keys ----
@@ -134,61 +106,17 @@ def _carrying_graph(graph: Any, capsule: Capsule) -> tuple[dict[Any, Any], Any]:
 
     To dask a key is a result, and others may compute the same graph with other values.
     """
-    if _HAS_NODES:
-        tasks = convert_legacy_graph(graph.__dask_graph__())
-        annotated = _groups_of(graph.__dask_annotations__())
-        carry: Callable[..., Any] = _carrying_node
-    else:
-        tasks = ensure_dict(graph)
-        annotated = [(layer.annotations, layer) for layer in getattr(graph, "layers", {}).values()]
-        carry = _carrying_tuple
+    tasks = dict(_graphs.tasks_of(graph))
     suffix = _suffix_of(capsule)
     keys = {key: _renamed(key, suffix) for key in tasks}
+    carry = functools.partial(_Carried, capsule)
     layers = {}
-    left = dict(tasks)
-    for number, (annotations, members) in enumerate([*annotated, (None, tasks)]):
-        mapping = {keys[key]: carry(key, left.pop(key), keys, capsule) for key in members if key in left}
-        layers[f"{suffix}-{number}"] = MaterializedLayer(mapping, annotations=annotations)
-    carrying = HighLevelGraph(layers, {name: set() for name in layers})
-    return keys, HLGExpr(carrying, output_keys=[]) if _HAS_NODES else carrying
-
-
-def _groups_of(annotations: Mapping[str, Mapping[Any, Any]]) -> list[tuple[dict[str, Any], list[Any]]]:
-    """Annotations, and the keys that have just these."""
-    by_key: dict[Any, dict[str, Any]] = {}
-    for kind, values in annotations.items():
-        for key, value in values.items():
-            by_key.setdefault(key, {})[kind] = value
-    groups: dict[str, tuple[dict[str, Any], list[Any]]] = {}
-    for key, own in by_key.items():
-        groups.setdefault(repr(own), (own, []))[1].append(key)
-    return list(groups.values())
-
-
-def _carrying_node(key: Any, node: Any, keys: Mapping[Any, Any], capsule: Capsule) -> Any:
-    if isinstance(node, (Alias, DataNode)):
-        return node.substitute(keys, key=keys[key])
-    needs = tuple(node.dependencies)
-    carried = _Carried(functools.partial(_compute, node, needs), capsule, bool(node.is_coro))
-    results = (TaskRef(keys.get(each, each)) for each in needs)
-    return Task(keys[key], carried, *results, _data_producer=node.data_producer)
-
-
-def _carrying_tuple(key: Any, given: Any, keys: Mapping[Any, Any], capsule: Capsule) -> Any:
-    if isinstance(given, distributed.Future):
-        return given
-    # Inside of a function the scheduler would not find them.
-    task, futures = unpack_remotedata(given)
-    known = {**keys, **{future.key: future for future in futures}}
-    needs = tuple(dask.core.keys_in_tasks(known, [task]))
-    if needs == (task,):
-        return known[task]
-    is_call = dask.core.istask(task)
-    if not needs and not is_call and not isinstance(task, list):
-        return task
-    fn = functools.partial(_compute, functools.partial(_compute_tuple, task), needs)
-    carried = _Carried(fn, capsule, is_call and iscoroutinefunction(task[0]))
-    return (carried, *(known[each] for each in needs))
+    for number, (common, members) in enumerate([*_graphs.annotated_in(graph), (None, tuple(tasks))]):
+        mapping = {
+            keys[key]: _graphs.carrying_task(tasks.pop(key), keys[key], keys, carry) for key in members if key in tasks
+        }
+        layers[f"{suffix}-{number}"] = MaterializedLayer(mapping, annotations=common)
+    return keys, _graphs.graph_of(HighLevelGraph(layers, {name: set() for name in layers}))
 
 
 def _of_its_futures(collection: Any) -> Any:
@@ -207,7 +135,7 @@ def _of_its_futures(collection: Any) -> Any:
 # ---- clients ----
 
 
-class _Carrying(distributed.Client):
+class _Carrying(distributed.Client):  # type: ignore[misc]
     """What a client does here, whatever its class."""
 
     _audience: Audience | None = None
@@ -220,13 +148,13 @@ class _Carrying(distributed.Client):
         # What is no function dask complains of; and it calls `map` for each batch with what `map` was given.
         if not callable(fn) or isinstance(fn, _Carried):
             return fn
-        return _Carried(fn, self._capture(), iscoroutinefunction(fn))
+        return _Carried(self._capture(), fn, iscoroutinefunction(fn))
 
     def submit(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Submit `func(*args, **kwargs)` with the values that are registered, and return its Future.
 
-        As with `distributed.Client`, equal calls share one result, unless `pure=False`; here calls with other values are
-        not equal. A `key=` of your own says that they are.
+        As with `distributed.Client`, equal calls share one result, unless `pure=False`; here calls with other values
+        are not equal. A `key=` of your own says that they are.
         """
         return super().submit(self._carrying(func), *args, **kwargs)
 
@@ -266,8 +194,8 @@ class _Carrying(distributed.Client):
 class Client(_Carrying):
     """A `distributed.Client` whose tasks have the registered values of the Context that submitted them.
 
-    The arguments are those of `distributed.Client`, and `audience`: who the workers are. It is `"process"` if the client
-    was given a cluster or makes one, and `"trusted"` if it was given a scheduler's address.
+    The arguments are those of `distributed.Client`, and `audience`: who the workers are. Unless you say it, that is
+    `"process"` if the client was given a cluster or makes one, and `"trusted"` if it was given a scheduler's address.
 
     Each task has a Context of its own, in which the capsule's values alone are set: it sees nothing of the tasks before
     it, and a task that is tried again sees its submitter's values again. `run` and the methods of an actor are left as
@@ -291,15 +219,12 @@ def connect(client: distributed.Client, *, audience: Audience | None = None) -> 
     """
     if not isinstance(client, distributed.Client):
         raise TypeError(f"connect() takes a distributed.Client, not {client!r}")
+    kind = type(client)
     if not isinstance(client, _Carrying):
-        client.__class__ = _carrying_class(type(client))
-    client._audience = audience
-    return cast(Client, client)
-
-
-@functools.lru_cache(maxsize=None)
-def _carrying_class(given: type) -> type:
-    return Client if given is distributed.Client else type(given.__name__, (_Carrying, given), {})
+        client.__class__ = Client if kind is distributed.Client else type(kind.__name__, (_Carrying, kind), {})
+    carrying = cast(Client, client)
+    carrying._audience = audience
+    return carrying
 
 
 keep_builtins()

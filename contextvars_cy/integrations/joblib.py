@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 from .. import bind, travel
-from .._features.processes import call_with
 from .._late import keep_builtins
 from ._needed import needed
+from ._worker import call_here
 
 with needed("joblib"):
     import joblib
@@ -42,7 +42,7 @@ class _Call:
         return self._bound(fn, *args, **kwargs)
 
     def __reduce__(self) -> Any:
-        return functools.partial, (call_with, self._capsule)
+        return functools.partial, (call_here, self._capsule)
 
 
 class _Tasks:
@@ -67,10 +67,10 @@ class _SizedTasks(_Tasks):
 class Parallel(joblib.Parallel):  # type: ignore[misc]
     """A `joblib.Parallel` whose tasks have the values of the Context that called it.
 
-    The arguments are those of `joblib.Parallel`. Each task has a Context of its own: it sees nothing of the tasks before
-    it in the same worker, and the caller sees nothing of what it sets. In processes it has the variables that are
-    registered with `contextvars_cy.travel`; in threads, and with `n_jobs=1`, a copy of the whole Context. A value that
-    cannot travel stays here, with a `TravelWarning`.
+    The arguments are those of `joblib.Parallel`. Each task has a Context of its own: it sees nothing of the tasks
+    before it in the same worker, and the caller sees nothing of what it sets. In processes it has the variables that
+    are registered with `contextvars_cy.travel`; in threads, and with `n_jobs=1`, a copy of the whole Context. A value
+    that cannot travel stays here, with a `TravelWarning`.
 
     >>> import joblib
     >>> from contextvars_cy import ContextVar

@@ -129,8 +129,9 @@ def test_tasks_come_in_the_same_batches() -> None:
     for kind in (joblib.Parallel, Parallel):
         parallel = kind(n_jobs=2, batch_size=50, pre_dispatch="all")
         register = parallel._register_new_job
+        sizes[kind] = []
 
-        def counted(batch: Any, register: Any = register, found: list[int] = sizes.setdefault(kind, [])) -> None:
+        def counted(batch: Any, register: Any = register, found: list[int] = sizes[kind]) -> None:
             found.append(batch.batch_size)
             register(batch)
 
