@@ -45,7 +45,9 @@ def carrying_task(node: Any, key: Any, keys: dict[Any, Any], carry: Callable[...
     needs = tuple(node.dependencies)
     results = (TaskRef(keys.get(each, each)) for each in needs)
     carried = carry(functools.partial(_compute, node, needs), node.is_coro)
-    return Task(key, carried, *results, _data_producer=node.data_producer)
+    # A hint to the scheduler, since 2025.1.
+    hint: dict[str, Any] = {"_data_producer": True} if getattr(node, "data_producer", False) else {}
+    return Task(key, carried, *results, **hint)
 
 
 def _compute(node: Callable[[Mapping[Any, Any]], Any], needs: Iterable[Any], *results: Any) -> Any:

@@ -170,7 +170,7 @@ class _Carrying(distributed.Client):  # type: ignore[misc]
     # Where `compute`, `persist` and `get` end.
     def _graph_to_futures(self, *args: Any, **options: Any) -> Any:
         # Only `submit` and `map`, whose function carries the values, order their tasks themselves.
-        capsule = Capsule() if options.get("internal_priority") else self._capture()
+        capsule = Capsule() if "internal_priority" in options else self._capture()
         if not capsule:
             return super()._graph_to_futures(*args, **options)
         graph, given_keys = *args, *(options.pop(name) for name in ("expr", "dsk", "keys") if name in options)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask
+import dask.array
 import dask.bag
 import distributed
+import numpy
 import pytest
 
 from contextvars_cy import ContextVar, assign, bind, executors, travel
@@ -211,6 +213,51 @@ def test_annotations_stay_with_their_tasks(client: Client, cluster: distributed.
     with USER.set("ada"):
         found = dask.compute(*chosen, optimize_graph=False)
     assert found == ((address, "ada"),) * 4
+
+
+def test_arrays(client: Client) -> None:
+    array = dask.array.ones((8, 8), chunks=4).map_blocks(times_the_length_of_the_user, dtype=float)
+    total = (array + array.T).sum()
+    with USER.set("ada"):
+        persisted = array.persist()
+        assert total.compute() == 128 * 3
+    with USER.set("grace"):
+        assert total.compute() == 128 * 5
+    assert (total.compute(), persisted.sum().compute()) == (128 * 6, 64 * 3)
+
+
+def times_the_length_of_the_user(block: Any) -> Any:
+    return numpy.full(block.shape, float(len(USER.get())))
+
+
+def test_a_peer_to_peer_shuffle_runs_without_values_and_says_so(client: Client) -> None:
+    array = dask.array.ones((8, 8), chunks=(8, 4)).map_blocks(times_the_length_of_the_user, dtype=float)
+    with USER.set("ada"):
+        with pytest.warns(travel.TravelWarning, match="peer-to-peer shuffle: dask-user"):
+            assert array.rechunk((4, 8), method="p2p").sum().compute() == 64 * 6
+        assert array.rechunk((4, 8), method="tasks").sum().compute() == 64 * 3
+
+
+def test_no_tasks_at_all(client: Client) -> None:
+    with USER.set("ada"):
+        assert client.map(seen, []) == []
+        assert client.compute([]) == []
+
+
+def test_results_are_released_as_ever(client: Client) -> None:
+    with USER.set("ada"):
+        future = client.submit(seen, "released")
+        persisted = dask.delayed(seen)(future).persist()
+        distributed.wait(persisted)
+    keys = {future.key, persisted.key}
+    assert keys <= set(client.run_on_scheduler(keys_of))
+    del future, persisted
+    while keys & set(client.run_on_scheduler(keys_of)):
+        pass
+
+
+def keys_of(dask_scheduler: Any) -> list[Any]:
+    return list(dask_scheduler.tasks)
 
 
 def where(number: int) -> tuple[str, object]:
