@@ -120,10 +120,17 @@ def _carrying_graph(graph: Any, capsule: Capsule) -> tuple[dict[Any, Any], Any]:
 
 
 def _of_its_futures(collection: Any) -> Any:
-    """A persisted collection whose keys are those of its futures, if it was made with a capsule's values."""
-    # An expression's keys are made from those already.
+    """A persisted collection whose keys are those of its futures, if it was made with a capsule's values.
+
+    Under the old ones somebody may have computed it with other values.
+    """
+    # Asked of the class: a Delayed has every attribute.
     if hasattr(type(collection), "expr"):
-        return collection
+        if "layer" not in collection.expr._parameters:
+            return collection
+        layer, keys = (collection.expr.operand(name) for name in ("layer", "keys"))
+        new = {layer[key].key: layer[key] for key in keys}
+        return type(collection)(collection.expr.substitute_parameters({"layer": new, "keys": list(new)}))
     futures = ensure_dict(collection.__dask_graph__()).items()
     if all(key == future.key for key, future in futures):
         return collection

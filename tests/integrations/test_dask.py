@@ -12,8 +12,10 @@ from typing import Any
 import dask
 import dask.array
 import dask.bag
+import dask.dataframe
 import distributed
 import numpy
+import pandas
 import pytest
 
 from contextvars_cy import ContextVar, assign, bind, executors, travel
@@ -228,6 +230,25 @@ def test_arrays(client: Client) -> None:
 
 def times_the_length_of_the_user(block: Any) -> Any:
     return numpy.full(block.shape, float(len(USER.get())))
+
+
+def test_data_frames(client: Client) -> None:
+    frame = dask.dataframe.from_pandas(pandas.DataFrame({"number": range(6)}), npartitions=2)
+    users = frame.map_partitions(with_user, meta={"number": int, "user": object})
+    persisted = []
+    for user in ["ada", "grace"]:
+        with USER.set(user):
+            persisted.append(users.persist())
+            assert set(users.compute().user) == {user}
+    with USER.set("barbara"), dask.config.set({"dataframe.shuffle.method": "tasks"}):
+        assert set(users.shuffle("number").compute().user) == {"barbara"}
+        found = dask.compute(*persisted, users)
+    assert [set(each.user) for each in found] == [{"ada"}, {"grace"}, {"barbara"}]
+    assert [set(each.user) for each in dask.compute(*persisted, users)] == [{"ada"}, {"grace"}, {"nobody"}]
+
+
+def with_user(part: Any) -> Any:
+    return part.assign(user=USER.get())
 
 
 def test_a_peer_to_peer_shuffle_runs_without_values_and_says_so(client: Client) -> None:
