@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
-import dask
 import distributed
+from dask.delayed import delayed
 
 from contextvars_cy import ContextVar, travel
 from contextvars_cy.integrations.dask import Client, connect
@@ -45,11 +46,9 @@ def delegate(rows: int) -> str:
 
 
 def main() -> None:
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
-        Client(cluster) as client,
-    ):
-        report = dask.delayed(join)([dask.delayed(count)(rows) for rows in (3, 5, 8)])
+    cluster: Any = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50)
+    with cluster, Client(cluster) as client:
+        report = delayed(join)([delayed(count)(rows) for rows in (3, 5, 8)])
         reports = {}
         for customer in ["acme", "globex"]:
             with CUSTOMER.set(customer):
