@@ -201,7 +201,7 @@ def register(
     with _lock:
         same_name, same_var = _registered.by_name.get(name), _registered.by_var.get(var)
         if same_name is not None and same_name.var is not var:
-            raise ValueError(f"{name!r} is registered for another variable, {same_name.var!r}")
+            raise ValueError(f"{name!r} is registered for another variable, {same_name.var!r}, by {same_name.module}")
         if same_var is None:
             _registered = _Registrations([*_registered.by_name.values(), new])
         elif same_var._replace(module=module) != new:

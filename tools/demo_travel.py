@@ -65,7 +65,19 @@ def running(command: list[str], environment: dict[str, str], **options: Any) -> 
 def broker(folder: Path) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command = [
+        "redis-server",
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--loglevel",
+        "warning",
+        "--dir",
+        str(folder),
+    ]
     with running(command, dict(os.environ)):
         end = time.monotonic() + START_SECONDS
         while True:
@@ -91,13 +103,16 @@ def cluster(environment: dict[str, str]) -> Iterator[str]:
 @contextlib.contextmanager
 def worker(environment: dict[str, str]) -> Iterator[None]:
     command = [sys.executable, "-m", "celery", "-A", "demo_travel_parts", "worker", "--concurrency", "2"]
+    # It warns if it is run as root.
+    environment = {**environment, "PYTHONWARNINGS": "ignore"}
     with running([*command, "--loglevel", "error", "--without-mingle", "--without-gossip"], environment, cwd=TOOLS):
         yield
 
 
 @contextlib.contextmanager
 def service(name: str, environment: dict[str, str]) -> Iterator[int]:
-    command = [sys.executable, str(TOOLS / "demo_travel_parts.py"), name]
+    # Not as the main module: the cluster finds its functions by the module's name.
+    command = [sys.executable, "-c", f"import demo_travel_parts; demo_travel_parts.main({name!r})"]
     with running(command, environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -117,12 +132,7 @@ def send(port: int, order: int) -> dict[str, Any]:
         if response.status != 200:
             raise DemoError(f"order {order}: {response.status} {body.decode(errors='replace')}")
         found = json.loads(body)
-        return {"hop": "response", "order": found["order"], "request_id": found["request_id"], **_tenant_of(order)}
-
-
-def _tenant_of(order: int) -> dict[str, str]:
-    # The response has none.
-    return {"tenant": wanted(order)["tenant"]}
+        return {"hop": "response", **found}
 
 
 def table(lines: list[dict[str, Any]], orders: int) -> tuple[list[str], int]:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import socket
-import sys
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -89,7 +88,7 @@ async def serve_shop(request: Any) -> JSONResponse:
         log("shop", order)
         response = await request.app.state.client.get(f"{STOCK}/{order}", timeout=90)
         log("shop, afterwards", order)
-    return JSONResponse({"order": response.json(), "request_id": request_id.get()})
+        return JSONResponse({"order": response.json(), "request_id": request_id.get(), "tenant": tenant.get()})
 
 
 @asynccontextmanager
@@ -113,10 +112,3 @@ def main(name: str) -> None:
     print(listening.getsockname()[1], flush=True)
     service = {"shop": shop, "stock": stock}[name]
     uvicorn.Server(uvicorn.Config(service, log_level="warning")).run([listening])
-
-
-if __name__ == "__main__":
-    # Under its own name, by which the cluster finds its functions.
-    import demo_travel_parts
-
-    demo_travel_parts.main(sys.argv[1])

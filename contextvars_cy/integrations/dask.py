@@ -142,7 +142,7 @@ def _of_its_futures(collection: Any) -> Any:
 # ---- clients ----
 
 
-class _Carrying(distributed.Client):  # type: ignore[misc]
+class _Carrying(distributed.Client):
     """What a client does here, whatever its class."""
 
     _audience: Audience | None = None

@@ -64,7 +64,7 @@ class _SizedTasks(_Tasks):
         return len(self._tasks)
 
 
-class Parallel(joblib.Parallel):  # type: ignore[misc]
+class Parallel(joblib.Parallel):
     """A `joblib.Parallel` whose tasks have the values of the Context that called it.
 
     The arguments are those of `joblib.Parallel`. Each task has a Context of its own: it sees nothing of the tasks
