@@ -129,13 +129,6 @@ class _Registration(NamedTuple):
     max_size: int
     module: str
 
-    def check(self, text: str) -> None:
-        """Raise an error for a text that does not travel."""
-        if not isinstance(text, str):
-            raise TypeError(f"its codec made a {type(text).__name__}, not a str")
-        if len(text.encode()) > self.max_size:
-            raise _Refused(f"it takes more than the {self.max_size} bytes that were registered")
-
 
 class _Registrations:
     """All of them, in the ways that they are looked up."""
@@ -369,7 +362,8 @@ def inject(
             raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
         key, old = _found(carrier, problems) or (HEADER, "")
     header = _header_of(entries, old, problems)
-    report(problems, strict)
+    if problems:
+        report(problems, strict)
     if header and setter is not None:
         setter.set(carrier, key, header)
     elif header:
@@ -493,8 +487,11 @@ def call_elsewhere(
     if arriving is not None:
         entries, modules = arriving
         for module in modules:
-            _import(module)
-        context.run(restore, _capsule_of(entries))
+            if module not in sys.modules:
+                _import(module)
+        problems: list[str] = []
+        context.run(assign, values_of(entries, problems))
+        report(problems, strict=False)
     return context.run(fn, *args, **kwargs)
 
 
@@ -526,6 +523,11 @@ def _only(kind: type, encode: Callable[[Any], str]) -> Callable[[Any], str]:
     return encode_checked
 
 
+def _text(value: Any) -> str:
+    # What `_only` would make, without a call of a call: most values are text.
+    return value if type(value) is str else _only(str, str)(value)
+
+
 def _matching(pattern: str, decode: Callable[[str], Any]) -> Callable[[str], Any]:
     def decode_checked(text: str) -> Any:
         # The types' own constructors take more: spaces, underscores, other scripts' digits.
@@ -541,7 +543,7 @@ def _to_json(value: Any) -> str:
 
 
 _CODECS: dict[Any, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
-    str: (_only(str, str), str),
+    str: (_text, str),
     int: (_only(int, str), _matching(r"-?\d+", int)),
     float: (_only(float, repr), _matching(r"-?(\d+(\.\d+)?(e[+-]?\d+)?|inf)|nan", float)),
     bool: (_only(bool, lambda value: "true" if value else "false"), _matching("true|false", "true".__eq__)),
@@ -577,8 +579,10 @@ def check_audience(audience: object) -> None:
 
 def registered_for(audience: str) -> dict[str, _Registration]:
     """What this audience may see, by name."""
-    check_audience(audience)
-    return _registered.seen_by[audience]
+    names = _registered.seen_by.get(audience)
+    if names is None:
+        check_audience(audience)
+    return names or {}
 
 
 def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_Registration]:
@@ -597,21 +601,29 @@ def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_
     return chosen
 
 
+def _check_text(text: object, max_size: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"its codec made a {type(text).__name__}, not a str")
+    if len(text.encode()) > max_size:
+        raise _Refused(f"it takes more than the {max_size} bytes that were registered")
+
+
 def _captured(context: Context | None, registrations: Iterable[_Registration], problems: list[str]) -> dict[str, str]:
     get = (current_context() if context is None else context).get
     entries = {}
-    for registration in registrations:
-        value = get(registration.var, MISSING)
-        if value is not MISSING:
-            # Whatever a codec of the user's raises, the message is sent without this value.
-            try:
-                text = registration.encode(value)
-                # Most texts need no closer look.
-                if type(text) is not str or not text.isascii() or len(text) > registration.max_size:
-                    registration.check(text)
-                entries[registration.name] = text
-            except Exception as error:
-                problems.append(f"{registration.name}: {_said(error)}")
+    for var, name, _, encode, _, _, max_size, _ in registrations:
+        value = get(var, MISSING)
+        if value is MISSING:
+            continue
+        # Whatever a codec of the user's raises, the message is sent without this value.
+        try:
+            text = encode(value)
+            # Most texts need no closer look.
+            if type(text) is not str or not text.isascii() or len(text) > max_size:
+                _check_text(text, max_size)
+            entries[name] = text
+        except Exception as error:
+            problems.append(f"{name}: {_said(error)}")
     return entries
 
 
@@ -687,7 +699,7 @@ def values_of(entries: Mapping[str, str], problems: list[str]) -> dict[ContextVa
         try:
             # Most texts need no closer look.
             if not text.isascii() or len(text) > registration.max_size:
-                registration.check(text)
+                _check_text(text, registration.max_size)
             values[registration.var] = registration.decode(text)
         except _Refused as refusal:
             problems.append(f"{name}: {refusal}")
