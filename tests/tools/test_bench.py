@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import contexts, maps
+from benchmarks import contexts, maps, travels
 from benchmarks.context_operations import DIFFERENCES, OPERATIONS, ROWS
 from benchmarks.measuring import Table, Values, row_of
 from helpers import run_python
@@ -259,3 +259,33 @@ def test_wrong_options_are_refused(arguments: list[str], words: str) -> None:
     done = run_bench(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_the_table_of_what_travels(tmp_path: Path) -> None:
+    file = tmp_path / "travel.json"
+    done = run_bench("travel", "--quick", "--group", "headers", "requests", "--output", file)
+    assert done.returncode == 0, done.stderr
+    header, *lines = done.stdout.partition("operation")[2].splitlines()
+    assert header.split() == ["without", "contextvars_cy", "times"]
+    rows = [cells(line) for line in lines[: lines.index("")]]
+    assert [row for row, *_ in rows] == ["inject", "extract", "asgi request", "wsgi request"]
+    assert all(re.fullmatch(NUMBER, column) for _, *columns in rows for column in columns)
+    goals = lines[lines.index("") + 1 :]
+    assert goals == travels.format_goals(Table.load(file))
+    assert [line.split(": ")[0] for line in goals] == [
+        "headers at least 2 times as good as without",
+        "asgi request at most 20 microseconds longer",
+        "wsgi request at most 20 microseconds longer",
+    ]
+
+
+def test_goals_of_what_travels() -> None:
+    rows = [
+        row_of("inject", {travels.THEIRS: [4e-6], travels.OURS: [1e-6]}, [(travels.THEIRS, travels.OURS)]),
+        row_of("pool, 5 values", {travels.THEIRS: [1e-4], travels.OURS: [2e-4]}, [(travels.THEIRS, travels.OURS)]),
+        row_of("asgi request", {travels.THEIRS: [1e-6], travels.OURS: [22e-6]}, [(travels.THEIRS, travels.OURS)]),
+    ]
+    met, pool, request = travels.format_goals(Table({}, rows))
+    assert "met in all 1 rows, the lowest is 4.000" in met
+    assert "missed in 1 of 1 rows, pool, 5 values (0.500)" in pool
+    assert request == "asgi request at most 20 microseconds longer: missed, 21.0"
