@@ -104,9 +104,8 @@ def _check_host() -> None:
         )
 
 
-def _choose_backend() -> tuple[str, str]:
+def _choose_backend(chosen: str) -> tuple[str, str]:
     """The backend and the reason for it; all modules come from the same backend."""
-    chosen = _choice("CONTEXTVARS_CY_BACKEND", BACKENDS)
     if chosen == "pure":
         return "pure", "CONTEXTVARS_CY_BACKEND asks for it"
     why_not, error = obstacle()
@@ -127,4 +126,5 @@ _warn_of_misspelt_names()
 # These come first, because the compiled twin reads both during its import.
 host = _choice("CONTEXTVARS_CY_HOST", HOSTS) or "native"
 debug = {"": sys.flags.dev_mode, "0": False, "1": True}[_choice("CONTEXTVARS_CY_DEBUG", ("0", "1"))]
-backend, reason = _choose_backend()
+asked_for = _choice("CONTEXTVARS_CY_BACKEND", BACKENDS)
+backend, reason = _choose_backend(asked_for)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import travel
+from .. import _backend, travel
 from .bind import bind, check_callable
 
 if TYPE_CHECKING:
@@ -66,14 +66,9 @@ class ProcessPoolExecutor(_Carrying, concurrent.futures.ProcessPoolExecutor):
     `initializer` runs once in each process, with the values of the code that made the pool; no call sees the variables
     that it sets. `decimal`'s precision does not travel.
 
-    >>> from contextvars_cy import travel
-    >>> user = ContextVar("user", default="nobody")
-    >>> travel.register(user, "user")
     >>> with ProcessPoolExecutor(max_workers=1) as pool:
-    ...     with user.set("ada"):
-    ...         future = pool.submit(user.get)
-    ...     future.result(), pool.submit(user.get).result()
-    ('ada', 'nobody')
+    ...     pool.submit(max, 1, 2).result()
+    2
     """
 
     def __init__(
@@ -94,7 +89,7 @@ if sys.version_info >= (3, 14):
         """A pool of interpreters that runs each call as `ProcessPoolExecutor` does; from Python 3.14 on.
 
         The arguments are those of `concurrent.futures.InterpreterPoolExecutor`. Its interpreters have a GIL of their
-        own, so there this package runs on its pure backend.
+        own, so there this package runs on its pure backend; RuntimeError if CONTEXTVARS_CY_BACKEND asks for the other.
 
         >>> with InterpreterPoolExecutor(1) as pool:
         ...     pool.submit(max, 1, 2).result()
@@ -108,6 +103,11 @@ if sys.version_info >= (3, 14):
             initializer: Callable[..., object] | None = None,
             initargs: tuple[Any, ...] = (),
         ) -> None:
+            if _backend.asked_for == "cython":
+                raise RuntimeError(
+                    "CONTEXTVARS_CY_BACKEND=cython, which an interpreter with a GIL of its own cannot load: leave it "
+                    "unset, and this package runs on its pure backend there"
+                )
             initializer = bind(initializer) if callable(initializer) else initializer
             super().__init__(max_workers, thread_name_prefix, initializer, initargs)
 
@@ -118,12 +118,8 @@ class Process(multiprocessing.Process):
     The arguments are those of `multiprocessing.Process`, and so is the start method. A process that is forked runs in a
     copy of the whole Context, as the standard library's does. A subclass's `run` has the values as well.
 
-    >>> from contextvars_cy import travel
-    >>> user = ContextVar("user", default="nobody")
-    >>> travel.register(user, "started-by")
-    >>> with user.set("ada"):
-    ...     process = Process(target=user.get)
-    ...     process.start()
+    >>> process = Process(target=max, args=[1, 2])
+    >>> process.start()
     >>> process.join()
     >>> process.exitcode
     0

@@ -147,3 +147,10 @@ def test_a_pool_of_interpreters_has_registered_values(tmp_path: Path) -> None:
     done = run_python(["-W", "error", "main.py"], tmp_path)
     lines = ["cython 1 ada maker pure 2 ada maker pure 3 ada maker pure", "4 nobody maker pure"]
     assert done.stdout.splitlines() == lines, done.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="the standard library has no pool of interpreters")
+def test_a_pool_of_interpreters_says_that_it_has_no_compiled_backend(tmp_path: Path) -> None:
+    program = "from contextvars_cy.executors import InterpreterPoolExecutor\nInterpreterPoolExecutor(1)"
+    done = run_python(["-c", program], tmp_path, env={"CONTEXTVARS_CY_BACKEND": "cython"})
+    assert "RuntimeError: CONTEXTVARS_CY_BACKEND=cython, which an interpreter with a GIL of its own" in done.stderr
