@@ -29,6 +29,16 @@ class Returned(tuple[R, Context]):
 
     __slots__ = ()
 
+    # Copies lose nothing, unlike what a pickle brings.
+    def __copy__(self) -> Returned[R]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Returned[R]:
+        from copy import deepcopy
+
+        value, changes = self
+        return Returned((deepcopy(value, memo), changes.copy()))
+
     def __reduce__(self) -> Any:
         # It lies above, and few of these travel.
         from ..travel import capture, returned_elsewhere
@@ -145,6 +155,13 @@ class _Bound:
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
+
+    # As of a function.
+    def __copy__(self) -> _Bound:
+        return self
+
+    def __deepcopy__(self, memo: object) -> _Bound:
+        return self
 
     def __repr__(self) -> str:
         return f"<contextvars_cy.bind of {self._fn!r}>"

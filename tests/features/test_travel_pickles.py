@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,15 @@ def test_a_value_that_does_not_travel_does_not_stop_the_function() -> None:
 def test_a_function_that_does_not_pickle_says_so_itself() -> None:
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         pickle.dumps(bind(lambda: None))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy])
+def test_copies_keep_what_is_not_registered(act: Callable[[Any], Any]) -> None:
+    with SECRET.set("password"):
+        bound = bind(seen)
+    assert act(bound) is bound
+    value, changes = act(bind(add_rows, returns=[SECRET])(1))
+    assert value == "added" and changes[SECRET] == "changed" and act({"key": bound})["key"]() == ["nobody", 0, "password"]
 
 
 # ---- changes that come back ----
