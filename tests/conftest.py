@@ -30,6 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"set {' and '.join(unset)}, or run `make test`, which runs every backend and host")
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # Their libraries leave sockets to the collector, whose warning would hit whichever test happens to run then.
+    if "integrations" in item.path.parts:
+        item.add_marker(pytest.mark.filterwarnings("ignore::ResourceWarning"))
+
+
 def pytest_report_header() -> str:
     return f"contextvars_cy: {contextvars_cy.backend} backend, {contextvars_cy.host} host"
 

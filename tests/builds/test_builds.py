@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import platform
 import shlex
@@ -218,8 +219,15 @@ def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytes
     information = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {Path(name).parts[0] for name in names} == {"contextvars_cy", "pytest_contextvars_cy.py", information}
     with zipfile.ZipFile(wheel) as archive:
-        entry_points = archive.read(f"{information}/entry_points.txt").decode().split("\n")
-    assert entry_points[:2] == ["[pytest11]", "pytest_contextvars_cy = pytest_contextvars_cy"]
+        entry_points = configparser.ConfigParser(delimiters="=")
+        entry_points.read_string(archive.read(f"{information}/entry_points.txt").decode())
+    assert {group: dict(entry_points[group]) for group in entry_points.sections()} == {
+        "pytest11": {"pytest_contextvars_cy": "pytest_contextvars_cy"},
+        "opentelemetry_context": {
+            "contextvars_cy": "contextvars_cy.integrations._opentelemetry_context:RuntimeContext"
+        },
+        "opentelemetry_propagator": {"contextvars_cy": "contextvars_cy.integrations.opentelemetry:BaggagePropagator"},
+    }
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
 
 
