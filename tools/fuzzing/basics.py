@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import operator
 import pickle
@@ -12,10 +11,9 @@ from typing import Any
 from .machine import ESCAPES, BaseMachine, Program, Uncomparable, operation, surrounding
 
 # What Contexts, variables and tokens refuse, in the interpreter's words, which name the type in their own way: only the
-# error's type counts.
+# error's type counts. Copies are no part of it: ours of a variable and of a Context are that and its `copy()`.
 REFUSED = (
     hash,
-    copy.copy,
     pickle.dumps,
     reversed,
     len,
