@@ -610,7 +610,7 @@ class Context(_Mapping):
 
     def __deepcopy__(self, memo: object, /) -> Context:
         # The values are shared: many, such as a connection or a lock, cannot be copied.
-        return copy_of(self)
+        return self.copy()
 
     @overload
     def get(self, key: ContextVar[T], /) -> T | None: ...
