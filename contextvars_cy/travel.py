@@ -621,7 +621,8 @@ def _captured(context: Context | None, registrations: Iterable[_Registration], p
             # Most texts need no closer look.
             if type(text) is not str or not text.isascii() or len(text) > max_size:
                 _check_text(text, max_size)
-            entries[name] = text
+            # Exactly: a subclass, such as an enumeration's, formats itself in its own way.
+            entries[name] = text if type(text) is str else str.__str__(text)
         except Exception as error:
             problems.append(f"{name}: {_said(error)}")
     return entries

@@ -108,7 +108,8 @@ def bind(
         context, give_decimal = Context(), None
         context.run(assign, values)
     bound = _Bound(fn, context, give_decimal, asked)
-    update_wrapper(bound, fn)
+    # What a class defines, such as `__reduce__`, is for its instances.
+    update_wrapper(bound, fn, updated=() if isinstance(fn, type) else ("__dict__",))
     if mark_if_coroutine_function(bound, fn) and asked is not None:
         raise TypeError(f"bind() takes no returns for a coroutine function, whose call changes nothing yet: {fn!r}")
     return bound

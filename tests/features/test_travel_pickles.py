@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import decimal
 import json
 import pickle
 from collections.abc import Callable
@@ -214,3 +215,7 @@ def test_a_pickle_is_read_by_a_new_process(tmp_path: Path) -> None:
     read += "print(greet('hello'), var.get())"
     done = run_python(["-W", "error", "-c", read], tmp_path)
     assert done.stdout == "hello, ada nobody\n", done.stderr
+
+
+def test_a_bound_class_that_defines_how_its_instances_pickle() -> None:
+    assert there_and_back(bind(decimal.Decimal))("1.5") == decimal.Decimal("1.5")
