@@ -48,7 +48,7 @@ R = TypeVar("R")
 Audience = Literal["process", "trusted", "public"]
 
 HEADER = "baggage"
-_SPELT = ("baggage", "Baggage", "BAGGAGE")
+_SPELT = (HEADER, HEADER.title(), HEADER.upper())
 # W3C Baggage has no more; OpenTelemetry's limits are the same.
 MOST_BYTES, MOST_MEMBERS, MOST_MEMBER_BYTES = 8192, 180, 4096
 
@@ -293,10 +293,8 @@ def capture(
     >>> dict(capture(only=[attempt]))
     {}
     """
-    if context is not None and type(context) is not Context:
-        raise TypeError(f"capture() takes a Context of contextvars_cy, not {context!r}")
     problems: list[str] = []
-    entries = _captured(context, _chosen(only, audience), problems)
+    entries = _captured(context, _chosen(only, audience), problems, "capture")
     report(problems, strict)
     return _capsule_of(entries)
 
@@ -352,10 +350,8 @@ def inject(
     >>> headers
     {'baggage': 'theirs=1,billed-tenant=acme%20&%20co'}
     """
-    if context is not None and type(context) is not Context:
-        raise TypeError(f"inject() takes a Context of contextvars_cy, not {context!r}")
     problems: list[str] = []
-    entries = _captured(context, _chosen(only, audience), problems)
+    entries = _captured(context, _chosen(only, audience), problems, "inject")
     key, old = HEADER, ""
     if setter is None:
         if type(carrier) is not dict and not isinstance(carrier, MutableMapping):
@@ -447,7 +443,7 @@ implement("__reduce__", _variable_to_name)
 def variable_named(name: str, module: str) -> ContextVar[Any]:
     """For pickles: the variable that is registered by this name, at the latest by the import of that module."""
     if name not in _registered.by_name:
-        _import(module)
+        _import([module])
     registration = _registered.by_name.get(name)
     if registration is None:
         raise TravelError(f"{name}: {UNKNOWN}; over there it was {module!r}")
@@ -456,16 +452,16 @@ def variable_named(name: str, module: str) -> ContextVar[Any]:
 
 def capsule_elsewhere(entries: dict[str, str], modules: Iterable[str]) -> Capsule:
     """For pickles. As they import the modules of functions, this imports those that have registered variables."""
-    for module in modules:
-        _import(module)
+    _import(modules)
     return Capsule(entries)
 
 
-def _import(module: str) -> None:
-    # That its variables are unknown is said by the code that asks for them.
-    if module not in sys.modules:
-        with contextlib.suppress(ImportError):
-            import_module(module)
+def _import(modules: Iterable[str]) -> None:
+    for module in modules:
+        # That its variables are unknown is said by the code that asks for them.
+        if module not in sys.modules:
+            with contextlib.suppress(ImportError):
+                import_module(module)
 
 
 def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
@@ -474,7 +470,7 @@ def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
     if not registered.by_name:
         return None
     problems: list[str] = []
-    entries = _captured(None, registered.by_name.values(), problems)
+    entries = _captured(None, registered.by_name.values(), problems, "departing")
     report(problems, strict=False)
     return (entries, registered.modules) if entries else None
 
@@ -486,9 +482,7 @@ def call_elsewhere(
     context = Context()
     if arriving is not None:
         entries, modules = arriving
-        for module in modules:
-            if module not in sys.modules:
-                _import(module)
+        _import(modules)
         problems: list[str] = []
         context.run(assign, values_of(entries, problems))
         report(problems, strict=False)
@@ -498,16 +492,18 @@ def call_elsewhere(
 def bound_elsewhere(fn: Callable[..., Any], capsule: Capsule, returns: tuple[ContextVar[Any], ...] | None) -> Any:
     """For pickles of what `bind` returns: the function, in a Context of the capsule's values alone."""
     bound: Any = bind
-    context = Context()
-    context.run(restore, capsule)
-    return context.run(bound, fn, returns=returns)
+    return _context_of(capsule).run(bound, fn, returns=returns)
 
 
 def returned_elsewhere(value: Any, capsule: Capsule) -> Returned[Any]:
     """For pickles of what a function that `bind` was given `returns` for has returned."""
+    return Returned((value, _context_of(capsule)))
+
+
+def _context_of(capsule: Capsule) -> Context:
     context = Context()
     context.run(restore, capsule)
-    return Returned((value, context))
+    return context
 
 
 # ---- codecs ----
@@ -608,8 +604,14 @@ def _check_text(text: object, max_size: int) -> None:
         raise _Refused(f"it takes more than the {max_size} bytes that were registered")
 
 
-def _captured(context: Context | None, registrations: Iterable[_Registration], problems: list[str]) -> dict[str, str]:
-    get = (current_context() if context is None else context).get
+def _captured(
+    context: Context | None, registrations: Iterable[_Registration], problems: list[str], caller: str
+) -> dict[str, str]:
+    if context is None:
+        context = current_context()
+    elif type(context) is not Context:
+        raise TypeError(f"{caller}() takes a Context of contextvars_cy, not {context!r}")
+    get = context.get
     entries = {}
     for var, name, _, encode, _, _, max_size, _ in registrations:
         value = get(var, MISSING)

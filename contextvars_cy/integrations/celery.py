@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .. import MISSING, Context, ContextVar, assign, copy_context, travel
-from ..travel import Audience, TravelWarning
+from ..travel import HEADER, Audience, TravelWarning
 from ._needed import needed
 
 with needed("celery"):
@@ -24,7 +24,6 @@ with needed("celery"):
 
 __all__ = ["connect"]
 
-_HEADER = "baggage"
 # A message with this header has the values of whoever sent its canvas, or of the run that is tried again, and takes
 # none of those that are set when a worker publishes it.
 _SETTLED = "contextvars-cy-settled"
@@ -107,11 +106,11 @@ def _begin(sender: Any, **_: Any) -> None:
     _before.set(copy_context())
     headers = dict(request.headers or {})
     # Some programs send a mapping as the header "headers", and Celery takes it for all of them.
-    came = request.get(_HEADER, headers.get(_HEADER))
+    came = request.get(HEADER, headers.get(HEADER))
     if came is None:
         travel.inject(headers, audience=audience)
     else:
-        headers[_HEADER] = came
+        headers[HEADER] = came
     # For a retry, and for what Celery publishes when the task has ended, whatever the task has set by then.
     settled = _settled(headers)
     request.headers = {**headers, **settled}
@@ -119,9 +118,9 @@ def _begin(sender: Any, **_: Any) -> None:
     _settle(parts, settled)
     request.callbacks, request.errbacks, request.chain, request.chord = parts.values()
     if isinstance(came, str):
-        travel.restore(travel.extract({_HEADER: came}, audience=audience))
+        travel.restore(travel.extract({HEADER: came}, audience=audience))
     elif came is not None:
-        message = f"no value travels: the {_HEADER} header of {request.id} is no text, but a {type(came).__name__}"
+        message = f"no value travels: the {HEADER} header of {request.id} is no text, but a {type(came).__name__}"
         warnings.warn(message, TravelWarning, stacklevel=1)
 
 
@@ -148,7 +147,7 @@ def _return_to(before: Context) -> None:
 
 
 def _settled(headers: dict[str, Any]) -> dict[str, str]:
-    return {_HEADER: headers.get(_HEADER, ""), _SETTLED: "1"}
+    return {HEADER: headers.get(HEADER, ""), _SETTLED: "1"}
 
 
 def _settle(options: dict[str, Any], headers: dict[str, str]) -> None:

@@ -63,8 +63,9 @@ def to_baggage(
     """
     capsule = capture(only=only, audience=audience, strict=strict)
     context = get_current() if context is None else context
+    old = baggage.get_all(context)
     for name in registered_for("process"):
-        if name in baggage.get_all(context):
+        if name in old:
             context = baggage.remove_baggage(name, context)
     for name, text in capsule.items():
         context = baggage.set_baggage(name, text, context)
