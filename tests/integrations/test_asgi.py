@@ -26,26 +26,14 @@ from contextvars_cy import ContextVar, copy_context, travel
 from contextvars_cy.integrations import asgi
 from contextvars_cy.integrations.asgi import TravelMiddleware
 from contextvars_cy.integrations.httpx import connect
-from web_services import asgi_server
+from web_services import BOTH, asgi_server, attempt, register_for_servers, request_id, seen, tenant
 
 pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
-
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
-tenant: ContextVar[str] = ContextVar("tenant", default="-")
-attempt: ContextVar[int] = ContextVar("attempt", default=0)
-
-BOTH = "request-id=r1,tenant=acme%20&%20co"
 
 
 @pytest.fixture(autouse=True)
 def registered(nothing_registered: None) -> None:
-    travel.register(request_id, "request-id", audience="public")
-    travel.register(tenant, "tenant", audience="trusted")
-    travel.register(attempt, "attempt", codec=int, audience="public", max_size=10)
-
-
-def seen() -> list[Any]:
-    return [request_id.get(), tenant.get(), attempt.get()]
+    register_for_servers()
 
 
 class AfterIt:

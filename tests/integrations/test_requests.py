@@ -12,29 +12,18 @@ from typing import Any
 import pytest
 import requests
 
-from contextvars_cy import ContextVar, travel
+from contextvars_cy import travel
 from contextvars_cy.integrations import requests as integration
 from contextvars_cy.integrations.requests import connect
-from web_services import asgi_server, tell_baggage
+from web_clients import OURS, PUBLIC, RULES, STRANGER, TRUSTED, register_and_set
+from web_services import asgi_server, attempt, request_id, tell_baggage
 
 pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
-
-request_id: ContextVar[str] = ContextVar("request_id")
-tenant: ContextVar[str] = ContextVar("tenant")
-attempt: ContextVar[Any] = ContextVar("attempt")
-
-PUBLIC, TRUSTED = "request-id=r1", "request-id=r1,tenant=acme"
-# Two names of one host, which are two hosts to a client.
-OURS, STRANGER = "127.0.0.1", "localhost"
 
 
 @pytest.fixture(autouse=True)
 def values(nothing_registered: None, context_of_its_own: None) -> None:
-    travel.register(request_id, "request-id", audience="public")
-    travel.register(tenant, "tenant", audience="trusted")
-    travel.register(attempt, "attempt", codec=int)
-    request_id.set("r1")
-    tenant.set("acme")
+    register_and_set()
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +38,7 @@ def session() -> Iterator[requests.Session]:
         yield session
 
 
-@pytest.mark.parametrize(
-    ("rules", "ours", "strangers"),
-    [
-        ({}, PUBLIC, PUBLIC),
-        ({"audience": "trusted"}, TRUSTED, TRUSTED),
-        ({"audience": None}, None, None),
-        ({"hosts": {OURS: "trusted"}}, TRUSTED, PUBLIC),
-        ({"hosts": {OURS: "trusted", STRANGER: None}}, TRUSTED, None),
-        ({"audience": None, "hosts": {OURS: "trusted"}}, TRUSTED, None),
-    ],
-)
+@pytest.mark.parametrize(("rules", "ours", "strangers"), RULES)
 def test_each_host_gets_what_it_may_see(
     session: requests.Session, port: int, rules: Any, ours: Any, strangers: Any
 ) -> None:

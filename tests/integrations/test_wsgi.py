@@ -19,32 +19,21 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contextvars_cy import ContextVar, travel
+from contextvars_cy import travel
 from contextvars_cy.integrations import wsgi
 from contextvars_cy.integrations.requests import connect
 from contextvars_cy.integrations.wsgi import TravelMiddleware
 from helpers import run_python
-from web_services import wsgi_server
+from web_services import BOTH, attempt, register_for_servers, request_id, seen, tenant, wsgi_server
 
 pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
 
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
-tenant: ContextVar[str] = ContextVar("tenant", default="-")
-attempt: ContextVar[int] = ContextVar("attempt", default=0)
-
-BOTH = "request-id=r1,tenant=acme%20&%20co"
 NOTHING = ["-", "-", 0]
 
 
 @pytest.fixture(autouse=True)
 def registered(nothing_registered: None) -> None:
-    travel.register(request_id, "request-id", audience="public")
-    travel.register(tenant, "tenant", audience="trusted")
-    travel.register(attempt, "attempt", codec=int, audience="public", max_size=10)
-
-
-def seen() -> list[Any]:
-    return [request_id.get(), tenant.get(), attempt.get()]
+    register_for_servers()
 
 
 def tell(environ: dict[str, Any], start_response: Any) -> list[bytes]:

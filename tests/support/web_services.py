@@ -1,4 +1,4 @@
-"""Servers of HTTP on free ports of the loopback interface, each in a thread, for the tests of integrations."""
+"""Servers of HTTP on free ports of the loopback interface, each in a thread, and what their tests send and set."""
 
 from __future__ import annotations
 
@@ -13,6 +13,24 @@ from urllib.parse import quote, unquote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import uvicorn
+
+from contextvars_cy import ContextVar, travel
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+tenant: ContextVar[str] = ContextVar("tenant", default="-")
+attempt: ContextVar[Any] = ContextVar("attempt", default=0)
+# A header with two of them.
+BOTH = "request-id=r1,tenant=acme%20&%20co"
+
+
+def register_for_servers() -> None:
+    travel.register(request_id, "request-id", audience="public")
+    travel.register(tenant, "tenant", audience="trusted")
+    travel.register(attempt, "attempt", codec=int, audience="public", max_size=10)
+
+
+def seen() -> list[Any]:
+    return [request_id.get(), tenant.get(), attempt.get()]
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from .measuring import (
     Timed,
     Values,
     format_number,
+    format_row,
     freeze,
     markdown,
     measure_time,
@@ -162,10 +163,6 @@ def rows_of(results: Results) -> list[Row]:
     }
     results = {**results, **differences}
     return [row_of(row, results[row], PAIRS) for rows in ROWS.values() for row in rows if row in results]
-
-
-def format_row(operation: str, columns: Sequence[str]) -> str:
-    return f"{operation:<26}" + "".join(f"  {column:>16}" for column in columns)
 
 
 def format_cells(row: Row, names: Sequence[str]) -> list[str]:

@@ -179,6 +179,10 @@ def format_number(number: float) -> str:
     return f"{number:,.{decimals}f}"
 
 
+def format_row(operation: str, columns: Sequence[str]) -> str:
+    return f"{operation:<26}" + "".join(f"  {column:>16}" for column in columns)
+
+
 def markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """Return a section that has a table."""
     lines = ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]

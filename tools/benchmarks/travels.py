@@ -20,8 +20,8 @@ from .measuring import (
     Table,
     Timed,
     format_number,
+    format_row,
     freeze,
-    markdown,
     measure_time,
     row_of,
     run_apart,
@@ -35,7 +35,6 @@ LEGEND = (
     "- pool: a call that does nothing, to its result, in one process. Without: the standard library's pool.\n"
     "- asgi, wsgi: a request with the 5 values, through an application that does nothing. Without: it alone."
 )
-PLOT = "how much longer each takes"
 # A call is some 100 microseconds, of which the operating system decides most.
 POOL_SECONDS_FACTOR = 5
 MIDDLEWARE_MICROSECONDS = 20
@@ -202,10 +201,6 @@ def measure_group(group: str, names: Sequence[str], quick: bool) -> list[Row]:
     return rows
 
 
-def format_row(operation: str, columns: Sequence[str]) -> str:
-    return f"{operation:<26}" + "".join(f"  {column:>16}" for column in columns)
-
-
 def format_cells(row: Row, names: Sequence[str]) -> list[str]:
     ratio = row.ratios.get(f"{THEIRS}/{OURS}")
     return [*(format_number(row.medians[name] * 1e6) for name in names), "-" if ratio is None else f"{1 / ratio:.3f}"]
@@ -221,9 +216,3 @@ def format_goals(table: Table) -> list[str]:
             met = "met" if took <= MIDDLEWARE_MICROSECONDS else "missed"
             lines.append(f"{row.operation} at most {MIDDLEWARE_MICROSECONDS} microseconds longer: {met}, {took:.1f}")
     return lines
-
-
-def format_tables(table: Table) -> list[str]:
-    names = table.names(IMPLEMENTATIONS)
-    rows = [(row.operation, *format_cells(row, names)) for row in table.rows]
-    return markdown("Values on their way", ["operation", *names, "times"], rows)
