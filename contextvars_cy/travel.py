@@ -28,6 +28,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from . import MISSING, Assignment, Context, ContextVar, assign, bind, current_context
 from ._context.twin import implement
+from ._features.apply import check_iterable
 from ._features.bind import Returned
 from ._late import keep_builtins
 from ._sealed import Sealed, refuse_unregistered
@@ -48,7 +49,6 @@ R = TypeVar("R")
 Audience = Literal["process", "trusted", "public"]
 
 HEADER = "baggage"
-_SPELT = (HEADER, HEADER.title(), HEADER.upper())
 # W3C Baggage has no more; OpenTelemetry's limits are the same.
 MOST_BYTES, MOST_MEMBERS, MOST_MEMBER_BYTES = 8192, 180, 4096
 
@@ -133,12 +133,11 @@ class _Registration(NamedTuple):
 class _Registrations:
     """All of them, in the ways that they are looked up."""
 
-    __slots__ = ("by_name", "by_var", "modules", "seen_by")
+    __slots__ = ("by_name", "by_var", "seen_by")
 
     def __init__(self, registrations: Iterable[_Registration] = ()) -> None:
         self.by_name = {registration.name: registration for registration in registrations}
         self.by_var = {registration.var: registration for registration in self.by_name.values()}
-        self.modules = tuple({registration.module: None for registration in self.by_name.values()})
         # What each audience may see, by name.
         self.seen_by = {
             audience: {
@@ -226,14 +225,16 @@ class Capsule(Sealed, Mapping[str, str]):
     _entries: dict[str, str]
 
     def __init__(self, entries: Mapping[str, str] = {}, /) -> None:
-        self._entries = dict(entries)
-        for name, text in self._entries.items():
+        own = {}
+        for name, text in dict(entries).items():
             if not isinstance(name, str) or not _TOKEN.fullmatch(name):
                 raise ValueError(f"{name!r} is no name for a value on its way")
             if not isinstance(text, str):
                 raise TypeError(f"a Capsule holds text, not the {type(text).__name__} of {name!r}")
             # A lone half of a pair cannot be written.
             text.encode()
+            own[_exactly_str(name)] = _exactly_str(text)
+        self._entries = own
 
     def __getitem__(self, name: str, /) -> str:
         return self._entries[name]
@@ -251,7 +252,7 @@ class Capsule(Sealed, Mapping[str, str]):
         return f"<Capsule of {', '.join(self._entries) or 'nothing'}>"
 
     def __reduce__(self) -> Any:
-        return capsule_elsewhere, (self._entries, _registered.modules)
+        return capsule_elsewhere, (self._entries, _modules_of(self._entries))
 
     def to_bytes(self) -> bytes:
         """Return it as the ASCII text of a `baggage` header, of whatever length. O(n)."""
@@ -294,7 +295,7 @@ def capture(
     {}
     """
     problems: list[str] = []
-    entries = _captured(context, _chosen(only, audience), problems, "capture")
+    entries = _captured(context, _chosen(only, audience, "capture"), problems, "capture")
     report(problems, strict)
     return _capsule_of(entries)
 
@@ -319,7 +320,7 @@ def restore(capsule: Capsule, /, *, only: Iterable[ContextVar[Any]] | None = Non
     problems: list[str] = []
     entries = capsule._entries
     if only is not None:
-        wanted = [registration.name for registration in _chosen(only, "process")]
+        wanted = [registration.name for registration in _chosen(only, "process", "restore")]
         entries = {name: entries[name] for name in wanted if name in entries}
     values = values_of(entries, problems)
     report(problems, strict)
@@ -339,8 +340,9 @@ def inject(
     """Write the values that this audience may see into the carrier's `baggage` header. O(n).
 
     The carrier is a mutable mapping, such as a dict of headers, or whatever the `setter` puts entries into. Of a header
-    that is there the members of other programs stay. `context`, `only` and `strict` are those of `capture`; what
-    exceeds the limits of W3C Baggage (8,192 bytes, 180 members, 4,096 bytes each) is left out likewise.
+    that a mapping has, in any case, the members of other programs stay, and those of registered names go; of other
+    carriers a setter can take nothing away, so inject into a new one. `context`, `only` and `strict` are those of
+    `capture`; what exceeds the limits of W3C Baggage (8,192 bytes, 180 members, 4,096 bytes each) is left out likewise.
 
     >>> tenant = ContextVar("tenant")
     >>> register(tenant, "billed-tenant", audience="trusted")
@@ -351,21 +353,24 @@ def inject(
     {'baggage': 'theirs=1,billed-tenant=acme%20&%20co'}
     """
     problems: list[str] = []
-    entries = _captured(context, _chosen(only, audience), problems, "inject")
-    key, old = HEADER, ""
-    if setter is None:
-        if type(carrier) is not dict and not isinstance(carrier, MutableMapping):
-            raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
-        key, old = _found(carrier, problems) or (HEADER, "")
+    entries = _captured(context, _chosen(only, audience, "inject"), problems, "inject")
+    keys: list[Any] = []
+    old = ""
+    if type(carrier) is dict or isinstance(carrier, MutableMapping):
+        keys, old = _found(carrier, problems)
+    elif setter is None:
+        raise TypeError(f"inject() takes a mutable mapping, or a setter for a {type(carrier).__name__}")
     header = _header_of(entries, old, problems)
     if problems:
         report(problems, strict)
+    own = keys.pop(0) if keys and header and setter is None else HEADER
+    # Before it is written, because to some mappings all spellings are one key.
+    for key in keys:
+        carrier.pop(key, None)
     if header and setter is not None:
-        setter.set(carrier, key, header)
+        setter.set(carrier, own, header)
     elif header:
-        carrier[key] = header
-    elif old:
-        del carrier[key]
+        carrier[own] = header
 
 
 def extract(
@@ -390,9 +395,9 @@ def extract(
     check_audience(audience)
     problems: list[str] = []
     if getter is not None:
-        header = _joined(getter.get(carrier, HEADER), problems)
+        header = text_of(getter.get(carrier, HEADER), problems)
     elif type(carrier) is dict or isinstance(carrier, Mapping):
-        header = (_found(carrier, problems) or ("", ""))[1]
+        _, header = _found(carrier, problems)
     else:
         raise TypeError(f"extract() takes a mapping, or a getter for a {type(carrier).__name__}")
     entries = entries_of(header, audience, problems)
@@ -422,8 +427,6 @@ def environment(
     """
     variables = {HEADER.upper(): "", **os.environ}
     inject(variables, audience=audience, context=context, only=only, strict=strict)
-    if not variables.get(HEADER.upper()):
-        variables.pop(HEADER.upper(), None)
     return variables
 
 
@@ -442,26 +445,38 @@ implement("__reduce__", _variable_to_name)
 
 def variable_named(name: str, module: str) -> ContextVar[Any]:
     """For pickles: the variable that is registered by this name, at the latest by the import of that module."""
+    problems: list[str] = []
     if name not in _registered.by_name:
-        _import([module])
+        _import([module], problems)
     registration = _registered.by_name.get(name)
     if registration is None:
-        raise TravelError(f"{name}: {UNKNOWN}; over there it was {module!r}")
+        raise TravelError("; ".join([f"{name}: {UNKNOWN}; over there it was {module!r}", *problems]))
     return registration.var
 
 
 def capsule_elsewhere(entries: dict[str, str], modules: Iterable[str]) -> Capsule:
     """For pickles. As they import the modules of functions, this imports those that have registered variables."""
-    _import(modules)
+    problems: list[str] = []
+    _import(modules, problems)
+    report(problems, strict=False)
     return Capsule(entries)
 
 
-def _import(modules: Iterable[str]) -> None:
+def _modules_of(entries: Iterable[str]) -> tuple[str, ...]:
+    """The modules that have registered these names."""
+    registered = _registered.by_name
+    return tuple({registered[name].module: None for name in entries if name in registered})
+
+
+def _import(modules: Iterable[str], problems: list[str]) -> None:
     for module in modules:
-        # That its variables are unknown is said by the code that asks for them.
-        if module not in sys.modules:
-            with contextlib.suppress(ImportError):
-                import_module(module)
+        # Also if it is there: another thread may be importing it, which this waits for.
+        try:
+            import_module(module)
+        except Exception as error:
+            # If it is missing, the code that asks for its variables says so.
+            if not isinstance(error, ModuleNotFoundError) or error.name != module:
+                problems.append(f"{module} registers variables, and its import fails here: {_said(error)}")
 
 
 def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
@@ -472,7 +487,7 @@ def departing() -> tuple[dict[str, str], tuple[str, ...]] | None:
     problems: list[str] = []
     entries = _captured(None, registered.by_name.values(), problems, "departing")
     report(problems, strict=False)
-    return (entries, registered.modules) if entries else None
+    return (entries, _modules_of(entries)) if entries else None
 
 
 def call_elsewhere(
@@ -482,8 +497,8 @@ def call_elsewhere(
     context = Context()
     if arriving is not None:
         entries, modules = arriving
-        _import(modules)
         problems: list[str] = []
+        _import(modules, problems)
         context.run(assign, values_of(entries, problems))
         report(problems, strict=False)
     return context.run(fn, *args, **kwargs)
@@ -535,7 +550,30 @@ def _matching(pattern: str, decode: Callable[[str], Any]) -> Callable[[str], Any
 
 
 def _to_json(value: Any) -> str:
+    _check_json(value)
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _check_json(value: Any) -> None:
+    """Refuse what `json` writes as something else: a tuple, a key that is no text, a subclass."""
+    kind = type(value)
+    if kind is dict:
+        for key, each in value.items():
+            if type(key) is not str:
+                raise TypeError(f"it has a key that is a {type(key).__name__}, which JSON would make text")
+            _check_json(each)
+    elif kind is list:
+        for each in value:
+            _check_json(each)
+    elif kind not in (str, int, float, bool, type(None)):
+        raise TypeError(f"it has a {kind.__name__}, which JSON does not give back as it was")
+
+
+def _from_json(text: str) -> Any:
+    value = json.loads(text)
+    # `json` reads more than it should write: NaN, numbers that are infinite, halves of characters.
+    _to_json(value).encode()
+    return value
 
 
 _CODECS: dict[Any, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
@@ -547,7 +585,7 @@ _CODECS: dict[Any, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
         _only(bytes, lambda value: base64.b64encode(value).decode("ascii")),
         _matching(r"[A-Za-z0-9+/]*={0,2}", lambda text: base64.b64decode(text, validate=True)),
     ),
-    json: (_to_json, json.loads),
+    json: (_to_json, _from_json),
 }
 
 
@@ -581,12 +619,15 @@ def registered_for(audience: str) -> dict[str, _Registration]:
     return names or {}
 
 
-def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_Registration]:
+def registered_variables() -> Iterable[ContextVar[Any]]:
+    return _registered.by_var
+
+
+def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str, caller: str) -> Iterable[_Registration]:
     allowed = registered_for(audience)
     if only is None:
         return allowed.values()
-    if isinstance(only, str) or not hasattr(type(only), "__iter__"):
-        raise TypeError(f"only is an iterable of variables, not {only!r}: write only=[variable]")
+    check_iterable(only, "only", caller)
     by_var = _registered.by_var
     chosen = []
     for var in only:
@@ -597,11 +638,17 @@ def _chosen(only: Iterable[ContextVar[Any]] | None, audience: str) -> Iterable[_
     return chosen
 
 
-def _check_text(text: object, max_size: int) -> None:
+def _exactly_str(text: str) -> str:
+    """A subclass, such as an enumeration's, formats itself in its own way."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def _checked_text(text: object, max_size: int) -> str:
     if not isinstance(text, str):
         raise TypeError(f"its codec made a {type(text).__name__}, not a str")
     if len(text.encode()) > max_size:
         raise _Refused(f"it takes more than the {max_size} bytes that were registered")
+    return _exactly_str(text)
 
 
 def _captured(
@@ -622,9 +669,8 @@ def _captured(
             text = encode(value)
             # Most texts need no closer look.
             if type(text) is not str or not text.isascii() or len(text) > max_size:
-                _check_text(text, max_size)
-            # Exactly: a subclass, such as an enumeration's, formats itself in its own way.
-            entries[name] = text if type(text) is str else str.__str__(text)
+                text = _checked_text(text, max_size)
+            entries[name] = text
         except Exception as error:
             problems.append(f"{name}: {_said(error)}")
     return entries
@@ -702,7 +748,7 @@ def values_of(entries: Mapping[str, str], problems: list[str]) -> dict[ContextVa
         try:
             # Most texts need no closer look.
             if not text.isascii() or len(text) > registration.max_size:
-                _check_text(text, registration.max_size)
+                _checked_text(text, registration.max_size)
             values[registration.var] = registration.decode(text)
         except _Refused as refusal:
             problems.append(f"{name}: {refusal}")
@@ -742,19 +788,17 @@ def _parsed(members: Iterable[str], names: Container[str] | None, problems: list
     return entries
 
 
-def _found(carrier: Mapping[Any, Any], problems: list[str]) -> tuple[Any, str] | None:
-    """The key and the text of the carrier's header, whose name may be in any case."""
-    for key in _SPELT:
-        value = carrier.get(key)
-        if value is not None:
-            return key, _joined(value, problems)
+def _found(carrier: Mapping[Any, Any], problems: list[str]) -> tuple[list[Any], str]:
+    """The keys and the text of the carrier's header. Its name may be in any case, and be there more than once."""
+    keys, texts = [], []
     for key, value in list(carrier.items()):
-        if isinstance(key, str) and key.lower() == HEADER:
-            return key, _joined(value, problems)
-    return None
+        if value is not None and isinstance(key, str) and len(key) == len(HEADER) and key.lower() == HEADER:
+            keys.append(key)
+            texts.append(text_of(value, problems))
+    return keys, ",".join(texts)
 
 
-def _joined(value: Any, problems: list[str]) -> str:
+def text_of(value: Any, problems: list[str]) -> str:
     """A header's text: some carriers have one value for a key, others a list of them."""
     if isinstance(value, str):
         return value
@@ -768,8 +812,13 @@ def _joined(value: Any, problems: list[str]) -> str:
     return ",".join(texts)
 
 
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+def _said(error: Exception) -> str:
+    # The error may be of the user's own class.
+    with contextlib.suppress(Exception):
+        text = str(error)
+        if text:
+            return text
+    return type(error).__name__
 
 
 def report(problems: list[str], strict: bool) -> None:

@@ -20,7 +20,7 @@ HELD = f"{PACKAGE}._install.held"
 class _Held:
     def __reduce__(self) -> Any:
         # The process sets its path to this one's as well, but only later.
-        return exec, (f"import sys; sys.path[:] = {sys.path!r}; import {HELD}",)
+        return exec, (f"import sys; sys.path[:] = path; import {HELD}", {"path": sys.path})
 
 
 def hold_in_children() -> None:

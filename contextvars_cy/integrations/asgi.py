@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .. import Context, ContextVar, Token, copy_context, travel
+from .. import MISSING, Context, ContextVar, assign, copy_context, travel
 from ..travel import HEADER, Audience
-from ._arriving import restored
+from ._arriving import arrived
 
 __all__ = ["TravelMiddleware"]
 
@@ -35,13 +35,14 @@ class TravelMiddleware:
     services reach the application. ValueError if it is unknown.
 
     Requests and WebSockets have it, streams to their end; what else the server calls for is passed on. The values end
-    with the call, also by an error, a cancellation or a client that hangs up. What is broken in a header is left out,
-    and logged as a warning of `contextvars_cy.travel`: no header is an error, and no warning.
+    with the call, also by an error, a cancellation or a client that hangs up, and so does what the application sets in
+    registered variables. What is broken in a header is left out, and logged as a warning of `contextvars_cy.travel`: no
+    header is an error, and no warning.
 
     Put it outside of all that sets registered variables. A server may begin a request in a copy of the last one's
     Context (uvicorn does, see CPython issue 140947): then registered variables get the values from before that one.
 
-    O(n) for n registered variables if there is a header, else O(1): some microseconds a request.
+    O(n) for n registered variables: some microseconds a request.
 
     >>> import asyncio
     >>> request_id = ContextVar("request_id", default="-")
@@ -62,29 +63,36 @@ class TravelMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        before = _before.get(None)
-        hidden: list[Token[Any]] = []
-        if before is None:
-            before = copy_context()
-        elif _SEEN not in scope:
-            hidden = _hide(before)
+        # What the call begins with, and what was set before any request.
+        outside = copy_context()
+        before = _before.get(outside)
+        if before is not outside and _SEEN not in scope:
+            _give_back(before)
         # In place, because layers outside look at what others inside put there, such as the route.
         scope[_SEEN] = True
         mark = _before.set(before)
         header = b",".join([value for name, value in scope.get("headers", ()) if name == _NAME])
-        assignment = restored(header.decode("latin-1"), self.audience) if header else None
         try:
+            if header:
+                assign(arrived(header, self.audience))
             await self.app(scope, receive, send)
         finally:
             # False in another Context, where the garbage collector may close this: nothing was set there.
             if _before.try_reset(mark):
-                if assignment is not None:
-                    assignment.undo()
-                for token in reversed(hidden):
-                    token.var.reset(token)
+                _give_back(outside)
 
 
-def _hide(before: Context) -> list[Token[Any]]:
-    """Give the registered variables the values that they had before another request."""
-    variables = [registration.var for registration in travel.registered_for("process").values()]
-    return [var.set(before[var]) if var in before else var.unset() for var in variables]
+def _give_back(before: Context) -> None:
+    """Give the registered variables the values that they had before, whoever has changed them."""
+    now = copy_context()
+    values = {}
+    for var in travel.registered_variables():
+        value = before.get(var, MISSING)
+        if now.get(var, MISSING) is value:
+            continue
+        if value is MISSING:
+            var.unset()
+        else:
+            values[var] = value
+    # At once, which takes half the time.
+    assign(values)

@@ -8,14 +8,14 @@ runs one task after the other in the same thread, where each sees what the one b
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from .. import MISSING, Context, ContextVar, assign, copy_context, travel
-from ..travel import HEADER, Audience, TravelWarning
+from ..travel import HEADER, Audience
+from ._arriving import arrived
 from ._needed import needed
 
 with needed("celery"):
@@ -49,9 +49,9 @@ def connect(app: Celery, *, audience: Audience = "trusted") -> None:
     - In eager mode a task sees all that its caller has set, and the caller sees nothing of what the task sets.
     - `audience` is who can read and write the queue: only what is registered for it leaves or comes in.
 
-    A value that cannot travel, or a broken header, is a TravelWarning, and the task runs without it. The same call
-    again does nothing; ValueError if the app is connected for another audience, or there is no such audience; TypeError
-    for anything but a Celery app.
+    A value that cannot travel is a TravelWarning where it is sent; what is broken in a header is left out, and logged
+    as a warning of `contextvars_cy.travel`. The task runs without it. The same call again does nothing; ValueError if
+    the app is connected for another audience, or there is no such audience; TypeError for anything but a Celery app.
 
     >>> from celery import Celery
     >>> app = Celery("shop", task_always_eager=True)
@@ -117,11 +117,8 @@ def _begin(sender: Any, **_: Any) -> None:
     parts = {"link": request.callbacks, "link_error": request.errbacks, "chain": request.chain, "chord": request.chord}
     _settle(parts, settled)
     request.callbacks, request.errbacks, request.chain, request.chord = parts.values()
-    if isinstance(came, str):
-        travel.restore(travel.extract({HEADER: came}, audience=audience))
-    elif came is not None:
-        message = f"no value travels: the {HEADER} header of {request.id} is no text, but a {type(came).__name__}"
-        warnings.warn(message, TravelWarning, stacklevel=1)
+    if came is not None:
+        assign(arrived(came, audience))
 
 
 def _end(sender: Any, **_: Any) -> None:

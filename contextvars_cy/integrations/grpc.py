@@ -220,8 +220,8 @@ class _ServerInterceptor(_ForAudience, grpc.ServerInterceptor):
         values = _values(handler_call_details, self._audience)
         with assign(values):
             handler = continuation(handler_call_details)
-        if handler is None or not values:
-            return handler
+        if handler is None:
+            return None
         behaviour = _stepped(handler)
 
         def behave(*args: Any) -> Any:

@@ -9,12 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .. import ContextVar
 from .._late import keep_builtins
-from ..travel import Audience, Capsule, capture, check_audience, registered_for, report
+from ..travel import Audience, Capsule, capture, check_audience, inject, registered_for, report
 from ._needed import needed
 
 with needed("opentelemetry"):
@@ -130,7 +130,12 @@ class BaggagePropagator(W3CBaggagePropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Write the Baggage, and the values that the audience may see, into the carrier. O(n)."""
+        """Write the Baggage, and the values that the audience may see, into the carrier. O(n).
+
+        Of a mapping that has such a header already, what it says of registered variables goes.
+        """
+        if isinstance(carrier, MutableMapping):
+            inject(carrier, audience=self._audience, only=())
         super().inject(carrier, to_baggage(context, audience=self._audience), setter)
 
 

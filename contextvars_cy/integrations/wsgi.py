@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .. import Context, copy_context
+from .. import Context, assign, copy_context
 from ..travel import HEADER, Audience, check_audience
-from ._arriving import restored
+from ._arriving import arrived
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -70,7 +70,7 @@ class TravelMiddleware:
     def _start(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         header = environ.get(_KEY)
         if header:
-            restored(header, self.audience)
+            assign(arrived(header, self.audience))
         return self.app(environ, start_response)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import os
@@ -121,6 +122,25 @@ class Enum:
         return {"one": 1}[text]
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text either")
+
+
+class Failing:
+    """A codec whose errors fail themselves."""
+
+    def encode(self, value: Any) -> str:
+        raise Unspeakable
+
+    def decode(self, text: str) -> Any:
+        raise Unspeakable
+
+
+class Level(str, enum.Enum):
+    HIGH = "high"
+
+
 @pytest.mark.parametrize(
     ("codec", "value"),
     [
@@ -151,7 +171,8 @@ def test_values_arrive_as_they_were(codec: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("codec", "value"),
     [(str, 1), (int, True), (int, "1"), (float, 1), (bool, 1), (bytes, "a"), (json, {1, 2}), (json, math.nan)]
-    + [(Enum(), 2), (Enum(), 3), (str, "\ud800"), (str, "x" * 5000)],
+    + [(json, value) for value in ((1, 2), [{1: 2}], {None: 1, "null": 2}, [Level.HIGH], [[math.inf]], "\ud800")]
+    + [(Enum(), 2), (Enum(), 3), (Failing(), 1), (str, "\ud800"), (str, "x" * 5000), (str, Level.HIGH)],
 )
 def test_what_cannot_be_encoded_stays_and_the_rest_travels(codec: Any, value: Any) -> None:
     var, other = registered("a", codec=codec), registered("b")
@@ -177,7 +198,8 @@ def test_what_cannot_be_encoded_stays_and_the_rest_travels(codec: Any, value: An
         (float, "infinity"),
         (bool, "1"),
     ]
-    + [(bytes, "a"), (bytes, "%"), (json, "{"), (Enum(), "two"), (str, "x" * 5000)],
+    + [(json, text) for text in ("{", "NaN", "[-Infinity]", "1e999", '"\\ud800"', "[" * 4000)]
+    + [(bytes, "a"), (bytes, "%"), (Enum(), "two"), (Failing(), ""), (str, "x" * 5000)],
 )
 def test_what_cannot_be_decoded_is_left_out(codec: Any, text: str) -> None:
     var, other = registered("a", codec=codec), registered("b")
@@ -274,6 +296,16 @@ def test_a_capsule_holds_names_and_text(wrong: Any) -> None:
         Capsule(wrong)
 
 
+def test_a_capsule_holds_text_itself_and_no_subclass() -> None:
+    class Loud(str):
+        def __str__(self) -> str:
+            return "loud"
+
+    capsule = Capsule({Loud("a"): Loud("quiet")})
+    assert [type(text) for entry in capsule.items() for text in entry] == [str, str]
+    assert capsule.to_bytes() == b"a=quiet"
+
+
 @given(st.binary(max_size=60) | TEXTS.map(str.encode))
 def test_any_bytes_make_a_capsule_or_one_error(data: bytes) -> None:
     with warnings.catch_warnings(record=True) as warned:
@@ -299,6 +331,43 @@ def test_members_of_other_programs_stay_and_old_ones_of_ours_go() -> None:
     assert headers == {"Baggage": "theirs=1;p=2,more = %20"}
     headers = {"baggage": "ours=old"}
     inject(headers, audience="public")
+    assert headers == {}
+
+
+@pytest.mark.parametrize("value", [None, "new"])
+def test_no_spelling_of_the_header_keeps_an_old_value(value: str | None) -> None:
+    var = registered("ours", audience="trusted")
+    headers = {"BaggagE": "ours=old,more=2", "baggage": "theirs=1,ours=old", "Baggage": None, "other": "baggage"}
+    if value:
+        var.set(value)
+    inject(headers, audience="trusted")
+    assert headers == {
+        "BaggagE": f"more=2,theirs=1{',ours=new' if value else ''}",
+        "Baggage": None,
+        "other": "baggage",
+    }
+
+
+def test_all_spellings_of_the_header_are_read() -> None:
+    for name in "abc":
+        registered(name, audience="trusted")
+    assert dict(extract({"Baggage": "a=1", "baggage": "b=2", "BAGGAGE": "c=3"})) == {"a": "1", "b": "2", "c": "3"}
+
+
+def test_a_setter_leaves_no_old_value_in_a_mapping() -> None:
+    class Setter:
+        def set(self, carrier: dict[str, str], key: str, value: str) -> None:
+            carrier[key] = value
+
+    var = registered("ours", audience="trusted")
+    headers = {"Baggage": "theirs=1,ours=old"}
+    with var.set("new"):
+        inject(headers, audience="trusted", setter=Setter())
+    assert headers == {"baggage": "theirs=1,ours=new"}
+    inject(headers, audience="public", setter=Setter())
+    assert headers == {"baggage": "theirs=1"}
+    headers = {"Baggage": "ours=old"}
+    inject(headers, audience="public", setter=Setter())
     assert headers == {}
 
 

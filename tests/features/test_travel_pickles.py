@@ -217,5 +217,91 @@ def test_a_pickle_is_read_by_a_new_process(tmp_path: Path) -> None:
     assert done.stdout == "hello, ada nobody\n", done.stderr
 
 
+def sent_by(program: str, folder: Path) -> str:
+    """A program's code that makes `arrived`, the object that another program has pickled as `sent`."""
+    done = run_python(["-W", "error", "-c", f"import pickle\n{program}\nprint([*pickle.dumps(sent)])"], folder)
+    assert done.stderr == ""
+    return f"import pickle\narrived = pickle.loads(bytes({done.stdout.strip()}))\n"
+
+
+SLOW = """
+import sys
+import time
+from contextvars_cy import ContextVar, travel
+
+user = ContextVar("user", default="nobody")
+if "threads" in sys.argv:
+    threads = sys.modules["__main__"].threads
+    threads[1].start()
+    # Until the other thread is about to wait for this import, or was not made to.
+    time.sleep(0.3)
+travel.register(user, "user")
+"""
+IN_TWO_THREADS = """
+import threading
+
+
+def arrive():
+{work}
+    print(shared.user.get())
+
+
+threads = [threading.Thread(target=arrive) for _ in "12"]
+threads[0].start()
+for thread in threads:
+    while thread.ident is None:
+        pass
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("sent", ["shared.user", "travel.capture()"])
+def test_a_module_that_another_thread_is_importing_is_waited_for(sent: str, tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text(SLOW, encoding="utf-8")
+    send = f"import shared\nfrom contextvars_cy import travel\nshared.user.set('ada')\nsent = {sent}"
+    work = sent_by(send, tmp_path)
+    if "capture" in sent:
+        work += "from contextvars_cy.travel import restore\nrestore(arrived)\n"
+    else:
+        work += "arrived.set('ada')\n"
+    work = "".join(f"    {line}\n" for line in f"{work}import shared".splitlines())
+    done = run_python(["-W", "error", "-c", IN_TWO_THREADS.format(work=work), "threads"], tmp_path)
+    assert (done.stdout, done.stderr) == ("ada\nada\n", "")
+
+
+FAILING = """
+import os
+from contextvars_cy import ContextVar, travel
+
+{before}
+level = ContextVar("level", default="unset")
+travel.register(level, "level")
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("os.environ['LEVEL']", "settings registers variables, and its import fails here: 'LEVEL'"),
+        ("if 'LEVEL' not in os.environ: import missing", "No module named 'missing'"),
+    ],
+)
+def test_a_module_that_fails_over_there_costs_its_own_values_alone(before: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text(FAILING.format(before=before), encoding="utf-8")
+    (tmp_path / "shared.py").write_text(SHARED, encoding="utf-8")
+    send = "import os; os.environ['LEVEL'] = '1'\nimport settings, shared\nfrom contextvars_cy import bind\n{}"
+    send += "shared.user.set('ada')\nsent = bind(shared.greet)"
+    done = run_python(["-W", "error", "-c", sent_by(send.format(""), tmp_path) + "print(arrived('hello'))"], tmp_path)
+    assert (done.stdout, done.stderr) == ("hello, ada\n", "")
+    needed = sent_by(send.format("settings.level.set('high')\n"), tmp_path)
+    done = run_python(["-c", needed + "print(arrived('hello'))"], tmp_path)
+    assert done.stdout == "hello, ada\n"
+    assert f"a value does not travel: {said}" in done.stderr or said in done.stderr
+    assert "a value does not travel: level: no variable is registered by this name here" in done.stderr
+    variable = sent_by(send.format("").replace("bind(shared.greet)", "settings.level"), tmp_path)
+    done = run_python(["-c", variable], tmp_path)
+    assert "TravelError: level: no variable is registered by this name here" in done.stderr and said in done.stderr
+
+
 def test_a_bound_class_that_defines_how_its_instances_pickle() -> None:
     assert there_and_back(bind(decimal.Decimal))("1.5") == decimal.Decimal("1.5")

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -85,6 +86,11 @@ def test_what_comes_in_is_for_the_audience_and_ends_with_the_request(audience: A
 
 def test_the_default_audience_is_public() -> None:
     assert TravelMiddleware(AfterIt(None)).audience == "public"
+
+
+def test_headers_of_starlette_are_a_carrier() -> None:
+    headers = Headers(raw=[(b"baggage", b"request-id=r1"), (b"accept", b"*/*"), (b"baggage", b"attempt=3")])
+    assert dict(travel.extract(headers)) == {"request-id": "r1", "attempt": "3"}
 
 
 def test_all_headers_of_the_name_count() -> None:
@@ -282,6 +288,26 @@ def test_the_request_after_a_large_one_does_not_see_its_values() -> None:
             assert client.get("/", headers={"baggage": "attempt=2"}).json() == ["-", "-", 2]
 
 
+@pytest.mark.parametrize("header", [None, "attempt=2"])
+def test_requests_one_after_the_other_in_one_task(header: str | None) -> None:
+    """Clients of tests call the application in the test's own task."""
+    told = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        told.append(seen())
+        tenant.set("set by the application")
+        attempt.set(9)
+
+    async def main() -> None:
+        request_id.set("of the test")
+        for _ in range(2):
+            await TravelMiddleware(app)(http(header), None, None)
+            assert seen() == ["of the test", "-", 0]
+
+    asyncio.run(main())
+    assert told == [["of the test", "-", 2 if header else 0]] * 2
+
+
 def test_values_from_before_all_requests_stay() -> None:
     told = []
 
@@ -359,6 +385,21 @@ def test_what_is_no_value_of_ours_is_passed_over_in_silence(header: str, caplog:
         answer = httpx.get(f"http://127.0.0.1:{port}/", headers={"baggage": header}).json()
     assert answer == ["r1" if "r1" in header else "-", "-", 0]
     assert [record for record in caplog.records if record.name == "contextvars_cy.travel"] == []
+
+
+def test_a_decoder_that_ends_the_process_leaves_nothing() -> None:
+    class Exiting:
+        encode = str
+
+        def decode(self, text: str) -> Any:
+            raise SystemExit(text)
+
+    exiting: ContextVar[Any] = ContextVar("exiting")
+    travel.register(exiting, "exiting", codec=Exiting(), audience="public")
+    before = copy_context()
+    with pytest.raises(SystemExit, match="now"):
+        TravelMiddleware(tell_nobody)(http("exiting=now"), None, None).send(None)
+    assert copy_context() == before
 
 
 def test_a_log_line_stays_one_line_and_short(caplog: pytest.LogCaptureFixture) -> None:

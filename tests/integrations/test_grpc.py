@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 # Before Python 3.10 the other tests fork to start a process, and then gRPC's threads would wake up in the child.
@@ -27,6 +28,7 @@ from contextvars_cy.integrations.grpc import (
     server_interceptor,
 )
 from contextvars_cy.travel import TravelWarning, register
+from helpers import run_python
 
 pytestmark = [
     pytest.mark.usefixtures("nothing_registered", "context_of_its_own"),
@@ -217,6 +219,38 @@ def test_values_arrive_and_none_stays(server: str, client: str, variables: Varia
                 assert start(address, kind, interceptors_for("public")) == ["12, ä - -".encode()] * several[kind]
             # The one thread that there is serves the next call too.
             assert start(address, kind) == [b"- - -"] * several[kind]
+
+
+SETTING = """
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+from contextvars_cy import ContextVar
+from contextvars_cy.integrations.grpc import server_interceptor
+
+tenant = ContextVar("tenant", default="-")
+
+
+def answer(request, context):
+    seen = tenant.get()
+    tenant.set("set by the handler")
+    return seen.encode()
+
+
+handlers = grpc.method_handlers_generic_handler("test", {"answer": grpc.unary_unary_rpc_method_handler(answer)})
+server = grpc.server(ThreadPoolExecutor(1), handlers=[handlers], interceptors=[server_interceptor()])
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    for metadata in (None, None, [("baggage", "theirs=1")], None):
+        print(channel.unary_unary("/test/answer")(b"", metadata=metadata, timeout=60).decode())
+server.stop(None).wait()
+"""
+
+
+@pytest.mark.parametrize("host", ["native", "thread"])
+def test_what_a_handler_sets_ends_with_its_call(host: str, tmp_path: Path) -> None:
+    done = run_python(["-c", SETTING], tmp_path, {"CONTEXTVARS_CY_HOST": host})
+    assert done.stdout.split() == ["-"] * 4, done.stderr
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -674,6 +674,17 @@ def test_the_propagator_sends_what_its_audience_may_see(audience: Any, sent: lis
     assert set(from_baggage(arrived, audience="trusted").values()) == {'ä+%,;=\\"€😀.'}
 
 
+@pytest.mark.parametrize("spelt", ["baggage", "Baggage"])
+def test_no_old_value_goes_on_to_another_audience(spelt: str) -> None:
+    registered("plan", audience="trusted").set("new")
+    headers = {spelt: "plan=old"}
+    BaggagePropagator().inject(headers)
+    assert headers == {}
+    headers = {spelt: "plan=old,theirs=1"}
+    BaggagePropagator().inject(headers)
+    assert headers == {spelt: "theirs=1"}
+
+
 def test_it_works_beside_travels_own_header() -> None:
     registered("seat", audience="public").set("12")
     headers: dict[str, str] = {}

@@ -845,6 +845,7 @@ def test_uninstall_gives_asyncio_back_as_it_was(order: str, tmp_path: Path) -> N
 
 BESIDE = "from contextvars import ContextVar\n"
 PARENT = """
+import pathlib
 import contextvars
 import multiprocessing
 import sys
@@ -862,6 +863,9 @@ def show(depth):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "spawn":
+        # Python's own forkserver fails with it.
+        sys.path.append(pathlib.Path("elsewhere"))
     multiprocessing.set_start_method(sys.argv[1])
     multiprocessing.set_forkserver_preload(sys.argv[2:])
     show(2)
