@@ -379,7 +379,7 @@ cdef object _get_called(PyObject *self, PyObject *const *args, Py_ssize_t count)
         value = _remembered_or_found(<Hamt>snapshot, <ContextVar>self)
         if value is NULL:
             value = args[0] if count else <PyObject *>(<ContextVar>self)._default
-            if value is <PyObject *>ABSENT:
+            if value is <PyObject *>ABSENT or WATCHED:
                 return _get_slowly(<ContextVar>self, args, count)
         return <object>value
     return _get_slowly(<ContextVar>self, args, count)
@@ -397,6 +397,9 @@ cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count)
         if value is <PyObject *>ABSENT:
             if var._default_factory is not None:
                 return _make_default(var)
+        if WATCHED:
+            _tell("read", var, ABSENT, <object>value)
+        if value is <PyObject *>ABSENT:
             raise noted(LookupError(var), UNSET)
     return <object>value
 
@@ -1073,15 +1076,25 @@ cdef Context context_current():
 
 
 cdef Context context_copy_current():
+    cdef Context copied
     if NATIVE:
-        return native_context_with(copy_current_native())
-    return thread_context_with((<ThreadState>_state())._current._snapshot)
+        copied = native_context_with(copy_current_native())
+    else:
+        copied = thread_context_with((<ThreadState>_state())._current._snapshot)
+    if WATCHED:
+        _tell("copy", None, None, copied)
+    return copied
 
 
 cdef Context _copy_of(Context context):
+    cdef Context copied
     if NATIVE:
-        return native_context_with(copy_native(context._native))
-    return thread_context_with(thread_snapshot_of(context))
+        copied = native_context_with(copy_native(context._native))
+    else:
+        copied = thread_context_with(thread_snapshot_of(context))
+    if WATCHED:
+        _tell("copy", None, context, copied)
+    return copied
 
 
 cdef Context _new_context():
@@ -1341,7 +1354,8 @@ def implement(method, function):
 
 
 def tell_changes_to(tell):
-    """For `watch`: call `tell(kind, variable, old, new)` after each change from now on; None ends that."""
+    """For `watch`: call `tell(kind, variable, old, new)` after each change, each copy of a Context and each read of an
+    unset variable from now on; None ends that."""
     global WATCHED, TOLD, _tell_watchers
     if NATIVE:
         watch_switches(_tell_of_switch if tell is not None else <void (*)() noexcept>NULL)

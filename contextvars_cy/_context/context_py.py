@@ -168,13 +168,15 @@ class ContextVar(Sealed, Generic[T]):
         value = find(current_snapshot()._root, self._folded, self, self._hash)
         if value is not ABSENT:
             return value
-        if default is not ABSENT:
-            return default
-        if self._default is not ABSENT:
-            return self._default
-        if self._default_factory is not None:
-            return _make_default(self)
-        raise noted(LookupError(self), UNSET)
+        if default is ABSENT:
+            default = self._default
+            if default is ABSENT and self._default_factory is not None:
+                return _make_default(self)
+        if _tell is not None:
+            _report(_tell, "read", self, ABSENT, default)
+        if default is ABSENT:
+            raise noted(LookupError(self), UNSET)
+        return default
 
     def is_set(self) -> bool:
         """Whether the current Context has a value for the variable; a default does not count. O(log n).
@@ -604,7 +606,10 @@ class Context(_Mapping):
         >>> Context().copy() == Context()
         True
         """
-        return copy_of(self)
+        copied = copy_of(self)
+        if _tell is not None:
+            _report(_tell, "copy", None, self, copied)
+        return copied
 
     __copy__ = copy
 
@@ -842,7 +847,10 @@ def copy_context() -> Context:
     >>> copy_context() == current_context()
     True
     """
-    return current_copy()
+    copied = current_copy()
+    if _tell is not None:
+        _report(_tell, "copy", None, None, copied)
+    return copied
 
 
 def with_change(snapshot: Snapshot, var: ContextVar[Any] | None, value: Any) -> tuple[Snapshot, Any]:
@@ -893,7 +901,8 @@ def implement(method: str, function: Callable[..., Any]) -> None:
 
 
 def tell_changes_to(tell: Callable[[str, ContextVar[Any] | None, Any, Any], None] | None) -> None:
-    """For `watch`: call `tell(kind, variable, old, new)` after each change from now on; None ends that."""
+    """For `watch`: call `tell(kind, variable, old, new)` after each change, each copy of a Context and each read of an
+    unset variable from now on; None ends that."""
     global _tell, _tell_of_change
     note, _tell = _note, tell
     if note is None or tell is None:

@@ -18,7 +18,7 @@ from .._context.twin import Context, ContextVar, current_context, implement, tel
 from .._sealed import Sealed, published
 from .._sentinels import ABSENT, MISSING
 
-_Kind = Literal["set", "reset", "unset", "enter", "exit", "switch"]
+_Kind = Literal["set", "reset", "unset", "enter", "exit", "switch", "copy", "read"]
 
 # Whether the engine tells of a switch: from 3.14 on the interpreter reports switches to C code.
 _SWITCHES_ARE_TOLD = backend == "cython" and host == "native" and sys.version_info >= (3, 14)
@@ -37,7 +37,7 @@ class WatchEvent(NamedTuple):
     """
 
     kind: _Kind
-    """One of `set`, `reset`, `unset`, `enter`, `exit` and `switch`."""
+    """One of `set`, `reset`, `unset`, `enter`, `exit`, `switch`, `copy` and `read`."""
 
     variable: ContextVar[Any] | None
     """The variable; None if the event is about a whole Context."""
@@ -46,10 +46,11 @@ class WatchEvent(NamedTuple):
     """The value before, or `MISSING`; for a `switch` the last one that the watcher saw in this thread."""
 
     value: Any
-    """The value from now on, or `MISSING`."""
+    """The value from now on, or `MISSING`; for a `copy` the new Context, for a `read` what it got, or `MISSING` if that
+    was a LookupError."""
 
     context: Context
-    """The Context whose value changed, or that was entered, left or switched to."""
+    """The Context whose value changed or was read, or that was entered, left, switched to or copied."""
 
 
 # By variable; None has those for all. Replaced, never changed, so a reader sees a whole one.
@@ -185,14 +186,17 @@ implement("watch", Watcher)
 
 @published
 def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
-    """Call `callback(event)` after each change of any variable, and after entering or leaving any Context. O(1).
+    """Call `callback(event)` after each change of any variable, and whatever is done to any Context. O(1).
 
     Returns a `Watcher`; its `cancel()` or the end of its `with` block stops it. The kinds of events:
 
     - `set`, `reset` and `unset`, including those by `assign` and its `undo`, and by a `default_factory`;
     - `enter` and `exit`, by `Context.run`, `with context:` and `ThreadState`, without a variable;
     - `switch`: the interpreter switched to another Context, as it does for an event loop at each step of a task. Only
-      on CPython from 3.14 on, with the compiled backend on the native host.
+      on CPython from 3.14 on, with the compiled backend on the native host;
+    - `copy`, by `copy_context` and `Context.copy`, also those that this package makes, such as `bind`; not those that
+      an event loop makes of native Contexts;
+    - `read`, by a `get` that finds the variable unset.
 
     The callback runs in the thread's current Context, for `exit` after the Context was left. Its own changes go only to
     other watchers. Its errors go to `sys.unraisablehook`.
@@ -200,6 +204,7 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
     >>> colour = ContextVar("colour")
     >>> with watch(lambda event: print(event.kind, event.variable is colour)):
     ...     copy_context().run(colour.set, "red") is None
+    copy False
     enter False
     set True
     exit False
@@ -210,9 +215,15 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
 
 def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> None:
     """For the engine: runs after the change, which no error here may undo. Without a variable, old and new are dicts of
-    values; for `enter`, `exit` and `switch`, the Contexts left and entered, None for the current one."""
+    values; for `enter`, `exit` and `switch`, the Contexts left and entered, for `copy` the old and the new one, None for
+    the current one."""
     try:
-        if kind in ("enter", "exit", "switch"):
+        if kind == "copy":
+            _call_all(WatchEvent(kind, None, MISSING, new, current_context() if old is None else old))
+        elif kind == "read":
+            # What watches one variable follows its changes.
+            _call_all(WatchEvent(kind, variable, MISSING, MISSING if new is ABSENT else new, current_context()))
+        elif kind in ("enter", "exit", "switch"):
             _tell_of_context(kind, old, current_context() if new is None else new)
         elif variable is None:
             context = current_context()
@@ -226,9 +237,7 @@ def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> No
 
 def _tell_of_context(kind: _Kind, left: Context | None, entered: Context) -> None:
     context = left if kind == "exit" and left is not None else entered
-    event = WatchEvent(kind, None, MISSING, MISSING, context)
-    for watcher in _watchers.get(None, ()):
-        _call(watcher, event)
+    _call_all(WatchEvent(kind, None, MISSING, MISSING, context))
     for variable in _watchers:
         if variable is None:
             continue
@@ -246,6 +255,10 @@ def _tell_of_value(kind: _Kind, variable: ContextVar[Any], old: Any, new: Any, c
     for watcher in _watchers.get(variable, ()):
         watcher._remember(event.value)
         _call(watcher, event)
+    _call_all(event)
+
+
+def _call_all(event: WatchEvent) -> None:
     for watcher in _watchers.get(None, ()):
         _call(watcher, event)
 

@@ -21,6 +21,7 @@ from contextvars_cy import (
     WatchEvent,
     assign,
     backend,
+    bind,
     copy_context,
     current_context,
     thread_state,
@@ -108,9 +109,8 @@ def test_what_changes_nothing_is_not_told(home: Context, events: list[WatchEvent
     var.reset(used)
     elsewhere = Context().run(var.set, 2)
     with watch(events.append):
-        var.get()
         var.is_set()
-        copy_context()
+        copied = home.get(var), var in home, Context()
         for refused in (
             lambda: var.reset(used),
             lambda: var.reset(None),  # type: ignore[arg-type]
@@ -120,7 +120,50 @@ def test_what_changes_nothing_is_not_told(home: Context, events: list[WatchEvent
             with pytest.raises((RuntimeError, TypeError)):
                 refused()
         assert var.try_reset(elsewhere) is False
-    assert told(events) == []
+    assert told(events) == [] and copied[:2] == (None, False)
+
+
+@pytest.mark.parametrize(
+    "make", [copy_context, lambda: current_context().copy(), lambda: copy.copy(current_context())], ids=["1", "2", "3"]
+)
+def test_a_copy_is_told(make: Callable[[], Context], home: Context, events: list[WatchEvent]) -> None:
+    with watch(events.append):
+        copied = make()
+    assert told(events) == [("copy", None, MISSING, copied)]
+    assert events[0].value is copied and events[0].context is home
+
+
+def test_a_copy_that_bind_makes_is_told(home: Context, events: list[WatchEvent]) -> None:
+    with watch(events.append):
+        bound = bind(int)
+        assert [event.context for event in events] == [home]
+        bound()
+    assert [event.kind for event in events if event.kind != "switch"] == ["copy", "copy", "enter", "exit"]
+
+
+def test_a_read_of_an_unset_variable_is_told(home: Context, events: list[WatchEvent]) -> None:
+    var = ContextVar("var", default=1)
+    with watch(events.append):
+        assert (var.get(), var.get(2)) == (1, 2)
+        with pytest.raises(LookupError):
+            VAR.get()
+        with VAR.set(3):
+            VAR.get()
+    assert told(events)[:3] == [
+        ("read", "var", MISSING, 1),
+        ("read", "var", MISSING, 2),
+        ("read", "VAR", MISSING, MISSING),
+    ]
+    assert [event.kind for event in events[3:]] == ["set", "reset"]
+    assert all(event.context is home for event in events)
+
+
+def test_who_watches_one_variable_is_told_of_its_changes_alone(home: Context, events: list[WatchEvent]) -> None:
+    var = ContextVar("var", default=1)
+    with var.watch(events.append):
+        var.get()
+        copy_context()
+    assert events == []
 
 
 @pytest.mark.parametrize("way", ["run", "with", "thread state"])

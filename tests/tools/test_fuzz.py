@@ -69,7 +69,7 @@ def test_a_wrong_answer_is_found_and_shrunk_and_replayed(planted: Plant, host: s
 
 
 def test_what_kills_the_process_is_shrunk_and_replayed(planted: Plant) -> None:
-    path = planted("return copy_of(self)", "import os; os._exit(7)")
+    path = planted("copied = copy_of(self)", "import os; os._exit(7)")
     found = run_fuzz("--only", "plain", "--seconds", FOR_EVER, "--seed", "1", path=path)
     assert found.returncode == 1
     assert "Its process died with exit code 7." in found.stdout
@@ -92,7 +92,7 @@ LEAVES_A_THREAD = "import threading; return threading.Thread(target=threading.Ev
     ids=["hangs", "leaves a thread", "differs, and leaves a thread"],
 )
 def test_what_never_ends_is_reported(planted: Plant, tmp_path: Path, copy: str, lines: list[str]) -> None:
-    path = planted("return copy_of(self)", copy)
+    path = planted("copied = copy_of(self)", copy)
     program = f"""
 import json, sys
 sys.path.insert(0, {str(FUZZ.parent)!r})
