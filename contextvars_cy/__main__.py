@@ -1,4 +1,4 @@
-"""`python -m contextvars_cy`: say which twin runs, or run a program on our context variables.
+"""`python -m contextvars_cy`: say which twin runs, run a program on our context variables, or record what it does.
 
 The arguments are read by hand, because argparse's imports must not come before the program's.
 """
@@ -16,6 +16,7 @@ from ._install.run import become, refuse, restart_with
 USAGE = f"""\
 usage: python -m {__package__} info
        python -m {__package__} run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
+       python -m {__package__} trace [--only NAME]... [--format F] [-o FILE] (SCRIPT | -m MODULE) [ARGS...]
        python -m {__package__} --version | --help
 """
 HELP = f"""\
@@ -25,9 +26,17 @@ run    runs an unmodified program with `contextvars` replaced by ours, like `pyt
 
   --backend B   cython or pure; unset, CONTEXTVARS_CY_BACKEND or the better one that works
   --host H      native or thread; unset, CONTEXTVARS_CY_HOST or native
+
+trace  runs it so too, and writes what happened to its context variables
+
+  --only NAME   record this variable alone; may be given again
+  --format F    html, a page for the browser, is the default; json; or text
+  -o FILE       where to write it; unset, trace.html, trace.json or trace.txt
 """
 HELP_OPTIONS = ("-h", "--help")
 CHOICES = {"--backend": _backend.BACKENDS, "--host": _backend.HOSTS}
+TRACE_OPTIONS = ("--only", "--format", "-o")
+COMMANDS = ("info", "run", "trace")
 
 
 def main(arguments: list[str]) -> None:
@@ -42,13 +51,15 @@ def main(arguments: list[str]) -> None:
         _say(_info())
     elif command == "run":
         _run(arguments[1:])
+    elif command == "trace":
+        _trace(arguments[1:])
     elif not command:
         print(USAGE, end="", file=sys.stderr)
-        refuse("a command is needed: info or run")
+        refuse(f"a command is needed: {', '.join(COMMANDS)}")
     elif command.startswith("-"):
-        refuse(f"there is no option {command}: choose one of info, run, --version, --help")
+        refuse(f"there is no option {command}: choose one of {', '.join(COMMANDS)}, --version, --help")
     else:
-        refuse(f"there is no command {command}: choose one of info, run")
+        refuse(f"there is no command {command}: choose one of {', '.join(COMMANDS)}")
 
 
 def _say(text: str) -> None:
@@ -91,20 +102,48 @@ def _run(arguments: list[str]) -> None:
         if value not in CHOICES[option]:
             refuse(f"{option} {value or 'needs a value'}: choose one of {', '.join(CHOICES[option])}")
         chosen[option] = value
-    if arguments and arguments[0] in HELP_OPTIONS:
-        return _say(HELP)
-    as_module = arguments[:1] == ["-m"]
-    program = arguments[1:] if as_module else arguments
-    if not program:
-        refuse("run needs a SCRIPT or -m MODULE")
-    if not as_module and program[0].startswith("-"):
-        refuse(f"run has no option {program[0]}; it has --backend, --host, -m and --help")
-    if not as_module and not os.path.exists(program[0]):
-        refuse(f"can't open file {program[0]!r}: no such file")
+    program, as_module = _program_in(arguments, "run", "--backend, --host, -m and --help")
     restart_with(chosen, arguments)
     install()
     hold_in_children()
     become(program, as_module)
+
+
+def _trace(arguments: list[str]) -> None:
+    from ._tracing.command import FORMATS, trace
+
+    only: list[str] = []
+    chosen = {"--format": "html"}
+    while arguments and arguments[0].partition("=")[0] in TRACE_OPTIONS:
+        option, equals, value = arguments.pop(0).partition("=")
+        if not equals:
+            value = arguments.pop(0) if arguments else ""
+        if not value:
+            refuse(f"{option} needs a value")
+        if option == "--only":
+            only.append(value)
+        elif option == "--format" and value not in FORMATS:
+            refuse(f"--format {value}: choose one of {', '.join(FORMATS)}")
+        else:
+            chosen[option] = value
+    program, as_module = _program_in(arguments, "trace", "--only, --format, -o, -m and --help")
+    trace(program, as_module, only, chosen["--format"], chosen.get("-o"))
+
+
+def _program_in(arguments: list[str], command: str, options: str) -> tuple[list[str], bool]:
+    """The program and its arguments, and whether it is a module."""
+    if arguments and arguments[0] in HELP_OPTIONS:
+        _say(HELP)
+        raise SystemExit
+    as_module = arguments[:1] == ["-m"]
+    program = arguments[1:] if as_module else arguments
+    if not program:
+        refuse(f"{command} needs a SCRIPT or -m MODULE")
+    if not as_module and program[0].startswith("-"):
+        refuse(f"{command} has no option {program[0]}; it has {options}")
+    if not as_module and not os.path.exists(program[0]):
+        refuse(f"can't open file {program[0]!r}: no such file")
+    return program, as_module
 
 
 if __name__ == "__main__":

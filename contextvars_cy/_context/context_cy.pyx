@@ -311,6 +311,7 @@ cdef class ContextVar:
             made = token
             place = <PyObject *>made._context
             if made._var is self and not made._used and place is not _place_of_set(place):
+                _tell("refuse", self, ABSENT, ABSENT)
                 return False
         self.reset(token)
         return True
@@ -460,6 +461,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token._origin)}")
     if <PyObject *>token._context is not place:
+        _tell("refuse", var, ABSENT, ABSENT)
         raise noted(
             ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}"), ELSEWHERE
         )

@@ -248,6 +248,7 @@ class ContextVar(Sealed, Generic[T]):
         if token._var is not self:
             raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token)}")
         if token._context is not here:
+            _report(_tell, "refuse", self, ABSENT, ABSENT)
             raise noted(ValueError(f"{token!r} was created in a different Context{_made_where(token)}"), ELSEWHERE)
         _undo(token, self)
 
@@ -270,6 +271,7 @@ class ContextVar(Sealed, Generic[T]):
             and not token._used
             and token._context is not place_of_set(token)
         ):
+            _report(_tell, "refuse", self, ABSENT, ABSENT)
             return False
         self.reset(token)
         return True

@@ -18,7 +18,7 @@ from .._context.twin import Context, ContextVar, current_context, implement, tel
 from .._sealed import Sealed, published
 from .._sentinels import ABSENT, MISSING
 
-_Kind = Literal["set", "reset", "unset", "enter", "exit", "switch", "copy", "read"]
+_Kind = Literal["set", "reset", "unset", "enter", "exit", "switch", "copy", "read", "refuse"]
 
 # Whether the engine tells of a switch: from 3.14 on the interpreter reports switches to C code.
 _SWITCHES_ARE_TOLD = backend == "cython" and host == "native" and sys.version_info >= (3, 14)
@@ -37,7 +37,7 @@ class WatchEvent(NamedTuple):
     """
 
     kind: _Kind
-    """One of `set`, `reset`, `unset`, `enter`, `exit`, `switch`, `copy` and `read`."""
+    """One of `set`, `reset`, `unset`, `enter`, `exit`, `switch`, `copy`, `read` and `refuse`."""
 
     variable: ContextVar[Any] | None
     """The variable; None if the event is about a whole Context."""
@@ -50,7 +50,7 @@ class WatchEvent(NamedTuple):
     was a LookupError."""
 
     context: Context
-    """The Context whose value changed or was read, or that was entered, left, switched to or copied."""
+    """The Context whose value changed, was read or was not reset, or that was entered, left, switched to or copied."""
 
 
 # By variable; None has those for all. Replaced, never changed, so a reader sees a whole one.
@@ -196,7 +196,8 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
       on CPython from 3.14 on, with the compiled backend on the native host;
     - `copy`, by `copy_context` and `Context.copy`, also those that this package makes, such as `bind`; not those that
       an event loop makes of native Contexts;
-    - `read`, by a `get` that finds the variable unset.
+    - `read`, by a `get` that finds the variable unset;
+    - `refuse`, by a `reset` or `try_reset` of a token that was made in another Context.
 
     The callback runs in the thread's current Context, for `exit` after the Context was left. Its own changes go only to
     other watchers. Its errors go to `sys.unraisablehook`.
@@ -215,12 +216,12 @@ def watch(callback: Callable[[WatchEvent], object], /) -> Watcher:
 
 def _tell(kind: Any, variable: ContextVar[Any] | None, old: Any, new: Any) -> None:
     """For the engine: runs after the change, which no error here may undo. Without a variable, old and new are dicts of
-    values; for `enter`, `exit` and `switch`, the Contexts left and entered, for `copy` the old and the new one, None for
-    the current one."""
+    values; for `enter`, `exit` and `switch`, the Contexts left and entered, for `copy` the old and the new one, None
+    for the current one."""
     try:
         if kind == "copy":
             _call_all(WatchEvent(kind, None, MISSING, new, current_context() if old is None else old))
-        elif kind == "read":
+        elif kind in ("read", "refuse"):
             # What watches one variable follows its changes.
             _call_all(WatchEvent(kind, variable, MISSING, MISSING if new is ABSENT else new, current_context()))
         elif kind in ("enter", "exit", "switch"):

@@ -31,7 +31,10 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != self.name:
             return None
-        found = (finder.find_spec(name, path, target) for finder in sys.meta_path if finder is not self)
+        finders = list(sys.meta_path)
+        # Those before this one have found nothing, and may be of this kind, for the same module.
+        later = finders[finders.index(self) + 1 :] if self in finders else finders
+        found = (finder.find_spec(name, path, target) for finder in later)
         spec = next(filter(None, found), None)
         if spec and spec.loader:
             load = spec.loader.exec_module

@@ -19,7 +19,7 @@ DIRECTIVES = "default-src 'none'; script-src {script}; style-src {style}; base-u
 
 def html_of(data: dict[str, Any]) -> str:
     """The page of what `json.loads(recording.to_json())` gives."""
-    template = resources.files("contextvars_cy._tracing").joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files(__name__.rpartition(".")[0]).joinpath("page.html").read_text(encoding="utf-8")
     policy = DIRECTIVES.format(script=_digest("script", template), style=_digest("style", template))
     # No tag and no comment begins without a "<"; and all but ASCII is escaped, so that a lone surrogate can be written.
     block = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

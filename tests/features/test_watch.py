@@ -107,7 +107,6 @@ def test_what_changes_nothing_is_not_told(home: Context, events: list[WatchEvent
     var = ContextVar("var", default=1)
     used = var.set(1)
     var.reset(used)
-    elsewhere = Context().run(var.set, 2)
     with watch(events.append):
         var.is_set()
         copied = home.get(var), var in home, Context()
@@ -119,7 +118,6 @@ def test_what_changes_nothing_is_not_told(home: Context, events: list[WatchEvent
         ):
             with pytest.raises((RuntimeError, TypeError)):
                 refused()
-        assert var.try_reset(elsewhere) is False
     assert told(events) == [] and copied[:2] == (None, False)
 
 
@@ -155,6 +153,18 @@ def test_a_read_of_an_unset_variable_is_told(home: Context, events: list[WatchEv
         ("read", "VAR", MISSING, MISSING),
     ]
     assert [event.kind for event in events[3:]] == ["set", "reset"]
+    assert all(event.context is home for event in events)
+
+
+def test_a_token_of_another_context_is_told(home: Context, events: list[WatchEvent]) -> None:
+    elsewhere = Context().run(VAR.set, 2)
+    with watch(events.append):
+        assert VAR.try_reset(elsewhere) is False
+        with pytest.raises(ValueError):
+            VAR.reset(elsewhere)
+        with pytest.raises(ValueError):
+            OTHER.reset(elsewhere)
+    assert told(events) == [("refuse", "VAR", MISSING, MISSING)] * 2
     assert all(event.context is home for event in events)
 
 

@@ -508,7 +508,7 @@ def test_without_a_command_it_shows_how_it_is_used(tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: python -m contextvars_cy info\n")
-    assert done.stderr.endswith("\npython -m contextvars_cy: a command is needed: info or run\n")
+    assert done.stderr.endswith("\npython -m contextvars_cy: a command is needed: info, run, trace\n")
 
 
 # An option after the program is the program's, as ARGUMENTS has it.

@@ -19,6 +19,7 @@ BELOW = {
     # What `bind` returns needs `travel` when it is pickled.
     "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels", "travel"},
     "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    "_tracing": {*contextvars_cy.__all__, "_install", "_sealed"},
     "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late"},
 }
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
@@ -44,7 +45,7 @@ def test_a_wing_imports_what_is_below_it(path: Path) -> None:
     assert set(imported(path)) <= BELOW[path.parent.name]
 
 
-def test_there_are_five_wings() -> None:
+def test_there_are_six_wings() -> None:
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == set(BELOW)
 
 

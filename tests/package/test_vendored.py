@@ -164,7 +164,8 @@ def test_the_command(backend: str, host: str, app: Path, tmp_path: Path) -> None
     assert str(app) in rows["extension"]
     done = run_python([*command, "nonsense"], tmp_path, env)
     assert (
-        done.stderr == "python -m app._vendor.contextvars_cy: there is no command nonsense: choose one of info, run\n"
+        done.stderr
+        == "python -m app._vendor.contextvars_cy: there is no command nonsense: choose one of info, run, trace\n"
     )
     (tmp_path / "program.py").write_text("import contextvars\nprint(contextvars.ContextVar)\n")
     for way in ([], ["--backend", "pure", "--host", "thread"]):

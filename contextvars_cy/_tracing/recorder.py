@@ -1,0 +1,282 @@
+"""Makes a recording, by `watch` and by the functions of asyncio and threading in which Contexts are copied unseen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from time import perf_counter
+from types import CodeType, TracebackType
+from typing import Any
+from weakref import ref
+
+from .. import MISSING, Context, ContextVar, WatchEvent, backend, current_context, host, watch
+from .._sealed import PACKAGE
+from .entry_points import Seen, entry_points
+from .recording import Event, Place, RecordedContext, Recording
+from .secrets import is_secret
+
+# Characters of a value's repr that are kept.
+WIDTH = 200
+SECRET = "<secret>"
+
+# Whose frames are passed over on the way to the program's own, and what their functions make.
+_WAYS = {
+    f"{PACKAGE}._features.bind": "bind",
+    f"{PACKAGE}._features.isolated": "isolated",
+    f"{PACKAGE}._features.processes": "capsule",
+    f"{PACKAGE}.travel": "capsule",
+    f"{PACKAGE}.executors": "thread",
+    "asyncio.threads": "to_thread",
+}
+_PASSED = (f"{PACKAGE}.", "asyncio.", "concurrent.", "threading.", "contextlib.", "contextvars.")
+
+
+_recorders: list[Recorder] = []
+
+
+def _forget_other_threads() -> None:
+    """In a child process: the thread that held a lock is gone."""
+    for recorder in _recorders:
+        recorder._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
+
+
+class Recorder:
+    """Records from `__enter__` to `__exit__`."""
+
+    def __init__(self, only: Iterable[ContextVar[Any] | str] | None, limit: int) -> None:
+        self._only = None if only is None else frozenset(only)
+        self._limit = limit
+        # Reentrant, because a repr of the program's may do anything.
+        self._lock = threading.RLock()
+        self._codes: dict[CodeType, tuple[str | None, bool]] = {}
+        self._variables: dict[ContextVar[Any], int | None] = {}
+        self._contexts: dict[int, RecordedContext] = {}
+        self._threads: dict[int, int] = {}
+        self._tasks: dict[int, tuple[Any, int]] = {}
+        self._started_threads: dict[int, tuple[Any, Seen]] = {}
+        self._clock = 0.0
+        self._made = 0
+
+    def __enter__(self) -> Recording:
+        about = {
+            "program": " ".join(sys.argv),
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "backend": backend,
+            "host": host,
+        }
+        recording = self._recording = Recording(self._limit, datetime.now(timezone.utc), about)
+        recording._number_of = self._known_number
+        self._clock = perf_counter()
+        context = current_context()
+        self._remember(context, self._new("start", None, False, None, context))
+        _recorders.append(self)
+        self._undo = entry_points(self)
+        self._watcher = watch(self._tell)
+        return recording
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._watcher.cancel()
+        _recorders.remove(self)
+        for undo in reversed(self._undo):
+            undo()
+        self._recording.seconds = perf_counter() - self._clock
+        # Else what it knows of tasks and threads would keep them alive.
+        self._tasks.clear()
+        self._started_threads.clear()
+
+    # ---- what happens ----
+
+    def _tell(self, event: WatchEvent) -> None:
+        kind = event.kind
+        variable = value = old = None
+        with self._lock:
+            context = self._context(event.context, kind)
+            if event.variable is not None:
+                variable = self._variable(event.variable)
+                if variable is None:
+                    return
+                value = self._shown(variable, event.value)
+                old = self._shown(variable, event.old_value)
+            place, way = self._place()
+            if kind == "copy":
+                made = self._new(way or "copy_context", context.number, True, place, event.value)
+                self._remember(event.value, made)
+                value = made.number
+            self._note(kind, context, variable, value, old, place)
+
+    def _note(
+        self,
+        kind: str,
+        context: RecordedContext,
+        variable: int | None,
+        value: Any,
+        old: str | None,
+        place: Place | None,
+    ) -> None:
+        recording = self._recording
+        time = context.seen_until = perf_counter() - self._clock
+        number = recording.count
+        recording.count = number + 1
+        thread, task = self._thread(), self._task()
+        recording.events.append(Event(number, time, kind, context.number, thread, task, variable, value, old, place))
+
+    def _shown(self, variable: int, value: Any) -> Any:
+        if value is MISSING:
+            return None
+        return SECRET if self._recording.secret[variable] else shown(value)
+
+    # ---- for the entry points ----
+
+    def seen_here(self) -> Seen:
+        """Where the program is now, and in which Context."""
+        with self._lock:
+            return Seen(self._context(current_context(), "read").number, self._place()[0])
+
+    def copied(self, copy: Any, way: str) -> None:
+        """A Context, ours or a native one, is a copy of the current one, which this way has made."""
+        with self._lock:
+            if id(copy) in self._contexts:
+                return
+            context = self._context(current_context(), "read")
+            place, _ = self._place()
+            made = self._new(way, context.number, True, place, copy)
+            self._remember(copy, made)
+            self._note("copy", context, None, made.number, None, place)
+
+    def thread_starts(self, thread: threading.Thread) -> None:
+        self._started_threads[id(thread)] = thread, self.seen_here()
+
+    # ---- numbers ----
+
+    def _known_number(self, context: Context | None) -> int | None:
+        known = self._contexts.get(id(_kept(current_context() if context is None else context)))
+        return None if known is None else known.number
+
+    def _context(self, context: Context, kind: str) -> RecordedContext:
+        known = self._contexts.get(id(_kept(context)))
+        if known is None:
+            known = self._found(context)
+            self._remember(context, known)
+        return known
+
+    def _found(self, context: Context) -> RecordedContext:
+        """One that nobody saw being made."""
+        thread, seen = self._started_threads.pop(id(threading.current_thread()), (None, None))
+        if seen is not None and threading.get_ident() not in self._threads:
+            inherits = bool(getattr(sys.flags, "thread_inherit_context", False))
+            return self._new("thread", seen.context, inherits, seen.place, context)
+        new = threading.get_ident() not in self._threads
+        found = self._new("unknown" if len(context) or not new else "start", None, False, None, context)
+        if not len(context) and not new:
+            found.made_by = "Context"
+        for var, value in context.items():
+            variable = self._variable(var) if type(var) is ContextVar else None
+            if variable is not None:
+                found.inherited[variable] = self._shown(variable, value)
+        return found
+
+    def _new(self, way: str, maker: int | None, is_copy: bool, place: Place | None, context: Any) -> RecordedContext:
+        number = self._made
+        self._made = number + 1
+        recording = self._recording
+        time = perf_counter() - self._clock
+        kept = _kept(context) if type(context) is Context else context
+        made = RecordedContext(
+            number, way, maker, is_copy, place, time, recording.count, self._thread(), self._task(), ref(kept)
+        )
+        recording.contexts[number] = made
+        if len(recording.contexts) > 2 * self._limit:
+            self._forget_the_dead()
+        return made
+
+    def _forget_the_dead(self) -> None:
+        contexts = self._recording.contexts
+        for number in [number for number, context in contexts.items() if not context.is_alive][: self._limit]:
+            del contexts[number]
+
+    def _remember(self, context: Any, made: RecordedContext) -> None:
+        kept = _kept(context) if type(context) is Context else context
+        address = id(kept)
+        contexts = self._contexts
+        contexts[address] = made
+        # Another one may come to lie at this address.
+        made._alive = ref(kept, lambda _: contexts.pop(address, None))
+
+    def _variable(self, var: ContextVar[Any]) -> int | None:
+        """Its number; None for one that is not asked for."""
+        if var in self._variables:
+            return self._variables[var]
+        recording = self._recording
+        number = None
+        if self._only is None or var in self._only or var.name in self._only:
+            number = len(recording.variables)
+            recording.variables.append(var)
+            recording.secret.append(is_secret(var))
+        self._variables[var] = number
+        return number
+
+    def _thread(self) -> int:
+        ident = threading.get_ident()
+        number = self._threads.get(ident)
+        if number is None:
+            number = self._threads[ident] = len(self._recording.threads)
+            self._recording.threads.append(threading.current_thread().name)
+        return number
+
+    def _task(self) -> int | None:
+        task = _current_task()
+        if task is None:
+            return None
+        known, number = self._tasks.get(id(task), (None, 0))
+        if known is None or known() is not task:
+            number = len(self._recording.tasks)
+            self._recording.tasks.append((task.get_name(), self._thread()))
+            self._tasks[id(task)] = ref(task), number
+        return number
+
+    def _place(self) -> tuple[Place | None, str | None]:
+        """The program's line, and what is made by the functions between here and there."""
+        frame: Any = sys._getframe(2)
+        codes = self._codes
+        way = None
+        while frame is not None:
+            code = frame.f_code
+            known = codes.get(code)
+            if known is None:
+                name = f"{frame.f_globals.get('__name__')}."
+                known = codes[code] = _WAYS.get(name[:-1]), name.startswith(_PASSED)
+            if not known[1]:
+                return Place(code.co_filename, frame.f_lineno, code.co_name), way
+            way = known[0] or way
+            frame = frame.f_back
+        return None, way
+
+
+def shown(value: object) -> str:
+    """A value's repr, cut; what it raises instead if it raises."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+
+
+def _kept(context: Context) -> Any:
+    """What stays the same object as long as code can run in the Context."""
+    return context.native if host == "native" else context
+
+
+def _current_task() -> Any:
+    events: Any = sys.modules.get("asyncio.events")
+    running_loop: Callable[[], Any] | None = getattr(events, "_get_running_loop", None)
+    loop = None if running_loop is None else running_loop()
+    return None if loop is None else sys.modules["asyncio.tasks"].current_task(loop)

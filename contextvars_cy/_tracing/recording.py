@@ -1,0 +1,539 @@
+"""What was recorded, and the answers to questions about it."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from linecache import getline
+from typing import Any, NamedTuple
+
+from .. import Context, ContextVar
+
+# How each way to make a Context is told of.
+_WAYS = {
+    "copy_context": "copy_context",
+    "create_task": "create_task",
+    "call_soon": "call_soon",
+    "call_later": "call_later",
+    "reader": "add_reader",
+    "to_thread": "to_thread",
+    "run_in_executor": "run_in_executor",
+    "thread": "Thread.start",
+    "isolated": "isolated",
+    "bind": "bind",
+    "capsule": "a capsule's arrival",
+}
+
+
+class Place(NamedTuple):
+    """A line of the program."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+class RecordedContext:
+    """A Context of the program: what made it, where, and of which one it is a copy.
+
+    It does not keep the Context alive: `context()` returns it, or None if it is gone.
+    """
+
+    __slots__ = (
+        "_alive", "born", "inherited", "made_by", "maker", "number", "parent", "place", "seen_until", "task", "thread",
+        "time",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        number: int,
+        made_by: str,
+        maker: int | None,
+        is_copy: bool,
+        place: Place | None,
+        time: float,
+        born: int,
+        thread: int,
+        task: int | None,
+        alive: Callable[[], Any],
+    ) -> None:
+        self.number, self.made_by, self.place, self.time, self.born = number, made_by, place, time, born
+        self.thread, self.task = thread, task
+        # The Context in which it was made, and whose values it began with.
+        self.maker, self.parent = maker, maker if is_copy else None
+        # The values that it began with, if it is no copy of a recorded one; of variables by their numbers.
+        self.inherited: dict[int, str] = {}
+        self.seen_until = time
+        self._alive = alive
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the program still holds the Context."""
+        return self._alive() is not None
+
+    def __repr__(self) -> str:
+        return f"<Context {self.number}, {self.described}>"
+
+    @property
+    def described(self) -> str:
+        if self.made_by == "start":
+            return "there when the recording began"
+        if self.made_by == "Context":
+            return "made empty, by Context()"
+        if self.made_by not in _WAYS:
+            return "of unknown origin"
+        place = "" if self.place is None else f" at {self.place}"
+        return f"made by {_WAYS[self.made_by]}{place}"
+
+
+class Event(NamedTuple):
+    """Something that happened to a variable or a Context. Values are reprs, None for an unset variable."""
+
+    number: int
+    time: float
+    kind: str
+    context: int
+    thread: int
+    task: int | None
+    variable: int | None
+    # Of a copy, the number of the new Context.
+    value: Any
+    old_value: str | None
+    place: Place | None
+
+
+class Answer:
+    """Why a variable is set or unset, in words, with the lines that made it so."""
+
+    __slots__ = ("is_set", "places", "text")
+
+    def __init__(self, text: str, is_set: bool, *places: Place | None) -> None:
+        self.text, self.is_set = text, is_set
+        self.places = [place for place in places if place is not None]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class History:
+    """What happened to one variable, one line an event."""
+
+    __slots__ = ("events", "_lines")
+
+    def __init__(self, events: list[Event], lines: list[str]) -> None:
+        self.events, self._lines = events, lines
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines) or "nothing happened to it"
+
+
+class Tree:
+    """Which Context was made in which, one line each, copies below what they were copied from."""
+
+    __slots__ = ("children", "contexts", "roots")
+
+    def __init__(self, contexts: dict[int, RecordedContext]) -> None:
+        self.contexts = contexts
+        self.children: dict[int, list[int]] = {}
+        self.roots = []
+        for number, context in contexts.items():
+            if context.maker in contexts:
+                self.children.setdefault(context.maker, []).append(number)
+            else:
+                self.roots.append(number)
+
+    def __repr__(self) -> str:
+        lines = []
+        pending = [(number, 0) for number in reversed(self.roots)]
+        while pending:
+            number, depth = pending.pop()
+            lines.append(f"{'  ' * depth}Context {number}: {self.contexts[number].described}")
+            pending += [(child, depth + 1) for child in reversed(self.children.get(number, ()))]
+        return "\n".join(lines)
+
+
+class Leak(NamedTuple):
+    """Something that outlives what it was for."""
+
+    kind: str
+    text: str
+    context: int
+    variable: int | None
+    event: int | None
+    held_by: list[str]
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+_Changes = dict[tuple[int, int], list[Event]]
+
+
+class Recording:
+    """What happened to the program's variables and Contexts. `record` makes it."""
+
+    def __init__(self, limit: int, started: datetime, about: dict[str, Any]) -> None:
+        self._about = about
+        self.limit = limit
+        self.started = started
+        self.seconds = 0.0
+        self.threads: list[str] = []
+        # Their names and threads.
+        self.tasks: list[tuple[str, int]] = []
+        self.variables: list[ContextVar[Any]] = []
+        self.secret: list[bool] = []
+        self.contexts: dict[int, RecordedContext] = {}
+        # The oldest make room for the newest.
+        self.events: deque[Event] = deque(maxlen=limit)
+        # How many events there were, also those that are gone.
+        self.count = 0
+        # By the recorder: the number of a Context that is alive, or None.
+        self._number_of: Callable[[Context | None], int | None] = lambda context: None
+
+    @property
+    def dropped(self) -> int:
+        """How many of the oldest events were dropped, because there were more than the limit."""
+        return self.count - len(self.events)
+
+    def __repr__(self) -> str:
+        return f"<Recording of {len(self.events)} events in {len(self.contexts)} Contexts, {self.seconds:.3f} s>"
+
+    # ---- questions ----
+
+    def why(self, var: ContextVar[Any], context: Context | None = None) -> Answer:
+        """Why the variable is set or unset in a Context, the current one unless another is given. O(n) for n events."""
+        variable = self._number(var)
+        if variable is None:
+            return Answer(f"nothing has set or asked for {var.name} since the recording began", False)
+        number = self._number_of(context)
+        if number is None:
+            return Answer("the recording has seen nothing in this Context, and does not know how it was made", False)
+        return self._why(variable, number, self.count, self._changes())
+
+    def history(self, var: ContextVar[Any]) -> History:
+        """All that happened to the variable, in any Context. O(n) for n events."""
+        variable = self._number(var)
+        events = [event for event in self.events if event.variable == variable] if variable is not None else []
+        return History(events, [self._told(event) for event in events])
+
+    def tree(self) -> Tree:
+        """Which Context was made in which. O(n) for n Contexts."""
+        return Tree(dict(self.contexts))
+
+    def holders(self, context: RecordedContext) -> list[str]:
+        """What holds a Context: reprs of the objects that refer to it, without their contents. O(n) for n objects of
+        the process."""
+        found = context._alive()
+        return [] if found is None else _holders_of(found)
+
+    def leaks(self) -> list[Leak]:
+        """Values that are left in a Context that goes on, tokens that were used in another Context than their own, and
+        Contexts that are alive although their task has ended.
+
+        It collects garbage first. O(n) for n events, and for each Context that is found O(m) for m objects.
+        """
+        gc.collect()
+        changes = self._changes()
+        leaks = [self._refused(event, changes) for event in list(self.events) if event.kind == "refuse"]
+        for number, context in list(self.contexts.items()):
+            if not context.is_alive:
+                continue
+            if context.made_by == "create_task":
+                leaks.append(self._outliving(context, changes))
+                continue
+            if context.made_by not in ("start", "thread", "unknown"):
+                continue
+            for (owner, variable), events in changes.items():
+                last = events[-1]
+                if owner == number and last.kind == "set" and last.value is not None:
+                    text = f"{self._name(variable)} is left at {last.value}: set{_at(last)}, and not reset there"
+                    leaks.append(Leak("value left", text, number, variable, last.number, []))
+        return leaks
+
+    def _refused(self, event: Event, changes: _Changes) -> Leak:
+        assert event.variable is not None
+        sets = [
+            each
+            for (owner, variable), events in changes.items()
+            for each in events
+            if variable == event.variable and owner != event.context and each.kind == "set" and each < event
+        ]
+        text = f"{self._name(event.variable)} was not reset{_at(event)}, where its token is of another Context"
+        text += f"; in another one it was set{_at(max(sets))}" if sets else ""
+        return Leak("token used elsewhere", text, event.context, event.variable, event.number, [])
+
+    def _outliving(self, context: RecordedContext, changes: _Changes) -> Leak:
+        held_by = self.holders(context)
+        text = f"a task's Context, {context.described}, is still held"
+        text += f" by {', '.join(held_by)}" if held_by else ""
+        for variable in range(len(self.variables)):
+            answer = self._why(variable, context.number, self.count, changes)
+            if answer.is_set:
+                text += f"; {answer.text}"
+        return Leak("Context outlives its task", text, context.number, None, None, held_by)
+
+    # ---- why ----
+
+    def _number(self, var: ContextVar[Any]) -> int | None:
+        return next((number for number, known in enumerate(self.variables) if known is var), None)
+
+    def _name(self, variable: int) -> str:
+        return self.variables[variable].name
+
+    def _changes(self) -> _Changes:
+        """What set, reset and unset each variable in each Context, in order."""
+        changes: _Changes = {}
+        for event in list(self.events):
+            if event.kind in ("set", "reset", "unset"):
+                assert event.variable is not None
+                changes.setdefault((event.context, event.variable), []).append(event)
+        return changes
+
+    def _why(self, variable: int, number: int, before: int, changes: _Changes) -> Answer:
+        name = self._name(variable)
+        # From the Context up to what it was copied from, each as it was when it was copied.
+        copies: list[RecordedContext] = []
+        here: int | None = number
+        until = before
+        while here is not None and here in self.contexts:
+            context = self.contexts[here]
+            past = [event for event in changes.get((here, variable), ()) if event.number < until]
+            if past:
+                return self._explained(variable, past, copies)
+            if variable in context.inherited:
+                text = f"{name} is {context.inherited[variable]}: it was so when the recording began"
+                return Answer(text, True)
+            later = [
+                event
+                for event in changes.get((here, variable), ())
+                if event.kind == "set" and until <= event.number < before
+            ]
+            if later and copies:
+                copied = copies[-1]
+                text = f"{name} is unset here: it was set{_at(later[0])}, but this Context was copied before that"
+                return Answer(f"{text}, {_by(copied)}", False, later[0].place, copied.place)
+            copies.append(context)
+            until, here = context.born, context.parent
+        sets = [
+            event
+            for (_, changed), events in changes.items()
+            for event in events
+            if changed == variable and event.kind == "set" and event.number < before
+        ]
+        return self._never_inherited(variable, copies, sets)
+
+    def _explained(self, variable: int, past: list[Event], copies: list[RecordedContext]) -> Answer:
+        name, last = self._name(variable), past[-1]
+        if last.value is not None:
+            text = f"{name} is {last.value}: {'set' if last.kind == 'set' else last.kind}{_at(last)}"
+            if copies:
+                text += (
+                    f", and inherited by the copy {', then by the one '.join(c.described for c in reversed(copies))}"
+                )
+            return Answer(text, True, last.place, *(copy.place for copy in reversed(copies)))
+        set_before = [event for event in past if event.kind == "set"]
+        text = f"{name} is unset here: "
+        if set_before:
+            text += f"it was set{_at(set_before[-1])}, and {last.kind}{_at(last)}"
+        else:
+            text += f"it was {last.kind}{_at(last)}"
+        if copies:
+            text += f", before this Context was {copies[-1].described}"
+        return Answer(text, False, *(event.place for event in set_before[-1:]), last.place)
+
+    def _never_inherited(self, variable: int, copies: list[RecordedContext], sets: list[Event]) -> Answer:
+        name = self._name(variable)
+        if not sets:
+            return Answer(f"{name} is unset here: nothing has set it since the recording began", False)
+        last = max(sets)
+        text = f"{name} is unset here: it was set{_at(last)}"
+        root = copies[-1]
+        lineage = {copy.number for copy in copies}
+        setter = self.contexts.get(last.context)
+        if setter is not None and self._descends(setter, lineage):
+            text += f" in a copy of this Context, {setter.described}, and what is set in a copy stays there"
+            return Answer(text, False, last.place, setter.place)
+        if root.made_by == "thread":
+            text += f" in {self.threads[last.thread]}, and {self.threads[self._thread_of(root)]} did not inherit it: "
+            text += f"a thread begins with an empty Context, and this one was {root.described}"
+            return Answer(text, False, last.place, root.place)
+        if root.made_by == "Context":
+            return Answer(f"{text} in another Context, and this one began empty", False, last.place)
+        if root.made_by == "unknown":
+            text += ", in another Context; how this one was made is unknown, since no Python code saw it"
+            return Answer(text, False, last.place)
+        where = "another Context" if setter is None else f"another Context, {setter.described}"
+        return Answer(f"{text} in {where}, of which this one is no copy", False, last.place)
+
+    def _thread_of(self, context: RecordedContext) -> int:
+        return next((event.thread for event in self.events if event.context == context.number), context.thread)
+
+    def _descends(self, context: RecordedContext, lineage: set[int]) -> bool:
+        here: int | None = context.number
+        while here is not None and here in self.contexts:
+            if here in lineage:
+                return True
+            here = self.contexts[here].parent
+        return False
+
+    def _told(self, event: Event) -> str:
+        subject = "" if event.variable is None else f" {self._name(event.variable)}"
+        if event.kind == "copy":
+            subject = f", as Context {event.value}"
+        if event.kind in ("set", "reset") and event.value is not None:
+            subject += f" to {event.value}"
+        elif event.kind == "read":
+            subject += ", unset: " + ("LookupError" if event.value is None else f"got {event.value}")
+        task = "" if event.task is None else f", task {self.tasks[event.task][0]}"
+        who = f"Context {event.context}, thread {self.threads[event.thread]}{task}"
+        return f"{event.time:.6f} {event.kind}{subject}{_at(event)} ({who})"
+
+    # ---- for others ----
+
+    def to_text(self) -> str:
+        """Return all of it as lines of text: answers, leaks, Contexts, events. O(n)."""
+        reads = [event for event in self.events if event.kind == "read"]
+        parts = {
+            "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self._answers(reads)],
+            "Leaks": [leak.text for leak in self.leaks()],
+            "Contexts": [repr(self.tree())],
+            "Events": [self._told(event) for event in self.events],
+        }
+        shown = "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in parts.items() if lines)
+        return f"{self!r}\n\n{shown}\n"
+
+    def to_html(self) -> str:
+        """Return a page for the browser, which needs no network. O(n)."""
+        from .page import html_of
+
+        return html_of(self._as_data())
+
+    def to_json(self) -> str:
+        """Return all of it as text in JSON. O(n)."""
+        return json.dumps(self._as_data())
+
+    def _as_data(self) -> dict[str, Any]:
+        files: dict[str, int] = {}
+        sources: dict[str, dict[str, str]] = {}
+
+        def place_of(place: Place | None) -> list[Any] | None:
+            if place is None:
+                return None
+            file = files.setdefault(place.file, len(files))
+            lines = sources.setdefault(str(file), {})
+            if str(place.line) not in lines:
+                lines[str(place.line)] = getline(place.file, place.line).rstrip("\n")
+            return [file, place.line, place.function]
+
+        index = {number: position for position, number in enumerate(self.contexts)}
+        contexts = [
+            {
+                "made_by": context.made_by,
+                "parent": index.get(-1 if context.parent is None else context.parent),
+                "time": context.time,
+                "place": place_of(context.place),
+                "thread": context.thread,
+                "task": context.task,
+                "inherited": {str(variable): value for variable, value in context.inherited.items()},
+                "seen_until": context.seen_until,
+                "alive": context.is_alive,
+            }
+            for context in self.contexts.values()
+        ]
+        events: list[list[Any]] = []
+        positions: dict[int, int] = {}
+        unset: list[Event] = []
+        for event in self.events:
+            if event.context not in index:
+                continue
+            positions[event.number] = len(events)
+            value = index.get(event.value) if event.kind == "copy" else event.value
+            place = place_of(event.place) or [None, None, None]
+            numbers = [index[event.context], event.thread, event.task, event.variable]
+            events.append([event.time, event.kind, *numbers, value, event.old_value, *place])
+            if event.kind == "read":
+                unset.append(event)
+        return {
+            "format": 1,
+            **self._about,
+            "started": self.started.isoformat(),
+            "seconds": self.seconds,
+            "limit": self.limit,
+            "dropped": self.dropped,
+            "threads": [{"name": name} for name in self.threads],
+            "tasks": [{"name": name, "thread": thread} for name, thread in self.tasks],
+            "variables": [
+                {"name": var.name, "secret": secret, "default": None}
+                for var, secret in zip(self.variables, self.secret)
+            ],
+            "contexts": contexts,
+            "events": events,
+            "leaks": [
+                {
+                    **leak._asdict(),
+                    "context": index.get(leak.context),
+                    "event": None if leak.event is None else positions.get(leak.event),
+                }
+                for leak in self.leaks()
+            ],
+            "answers": [
+                {
+                    "variable": event.variable,
+                    "context": index[event.context],
+                    "event": positions[event.number],
+                    "text": answer.text,
+                    "places": [place_of(place) for place in answer.places],
+                }
+                for event, answer in self._answers(unset)
+            ],
+            "files": list(files),
+            "sources": sources,
+        }
+
+    def _answers(self, reads: list[Event]) -> Iterator[tuple[Event, Answer]]:
+        """One for each line that read an unset variable, and at most a hundred."""
+        seen: set[tuple[int | None, Place | None]] = set()
+        changes = self._changes()
+        for event in reads:
+            key = event.variable, event.place
+            if key not in seen and len(seen) < 100:
+                seen.add(key)
+                assert event.variable is not None
+                yield event, self._why(event.variable, event.context, event.number, changes)
+
+
+def _at(event: Event) -> str:
+    return "" if event.place is None else f" at {event.place}"
+
+
+def _by(context: RecordedContext) -> str:
+    way = _WAYS.get(context.made_by, context.made_by)
+    return f"by {way}" + ("" if context.place is None else f" at {context.place}")
+
+
+def _holders_of(found: Any) -> list[str]:
+    import types
+
+    told = []
+    ours = {id(found)}
+    for holder in gc.get_referrers(found):
+        if isinstance(holder, types.FrameType):
+            if holder.f_globals.get("__name__") != __name__:
+                told.append(
+                    f"a local variable of {holder.f_code.co_name} ({holder.f_code.co_filename}:{holder.f_lineno})"
+                )
+        elif id(holder) not in ours and type(holder).__module__ != __name__:
+            told.append(f"a {type(holder).__module__}.{type(holder).__qualname__}".replace("builtins.", ""))
+    return sorted(told)

@@ -1,0 +1,187 @@
+"""A recording tells what happened to variables and Contexts, keeps no value, and answers why one is unset."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+from contextvars_cy import Context, ContextVar, bind, copy_context, tracing
+from contextvars_cy.tracing import record
+
+pytestmark = pytest.mark.usefixtures("context_of_its_own")
+
+
+def test_each_event_has_its_line_and_its_values() -> None:
+    user = ContextVar("user", default="-")
+    with record() as recording:
+        token = user.set("ada")
+        user.reset(token)
+        user.get()
+    told = [(event.kind, event.value, event.old_value) for event in recording.history(user)]
+    assert told == [("set", "'ada'", None), ("reset", None, "'ada'"), ("read", "'-'", None)]
+    assert {(place.file, place.function) for place in (event.place for event in recording.events) if place} == {
+        (__file__, "test_each_event_has_its_line_and_its_values")
+    }
+    lines = repr(recording.history(user)).splitlines()
+    assert len(lines) == 3 and "set user to 'ada' at" in lines[0] and "read user, unset: got '-'" in lines[2]
+
+
+def test_why() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    with record() as recording:
+        assert str(recording.why(user)).startswith("nothing has set or asked for user")
+        with user.set("ada"):
+            assert str(recording.why(user)).startswith("user is 'ada': set at")
+            copy = copy_context()
+        assert "and reset at" in str(recording.why(user))
+        answer = recording.why(user, copy)
+        assert answer.is_set and "inherited by the copy made by copy_context at" in answer.text
+        early = copy_context()
+        user.set("bob")
+        answer = recording.why(user, early)
+        assert not answer.is_set and "it was set at" in answer.text
+        child = bind(user.set)
+        child("eve")
+        empty = Context()
+        with pytest.raises(LookupError):
+            empty.run(user.get)
+        assert "in another Context, and this one began empty" in str(recording.why(user, empty))
+        assert "the recording has seen nothing in this Context" in str(recording.why(user, Context()))
+
+
+def test_a_copy_before_the_set() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    with record() as recording:
+        early = copy_context()
+        user.set("ada")
+        answer = recording.why(user, early)
+    assert "but this Context was copied before that, by copy_context at" in answer.text
+    assert [place.function for place in answer.places] == ["test_a_copy_before_the_set"] * 2
+
+
+def test_what_a_copy_sets_stays_there() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    with record() as recording:
+        copy_context().run(user.set, "ada")
+        assert "in a copy of this Context, made by copy_context at" in str(recording.why(user))
+
+
+def test_a_thread_that_does_not_inherit() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    answers = []
+
+    def work() -> None:
+        user.get()
+        answers.append(str(recording.why(user)))
+
+    with record() as recording:
+        user.set("ada")
+        thread = threading.Thread(target=work, name="worker")
+        thread.start()
+        thread.join()
+    assert "and worker did not inherit it: a thread begins with an empty Context" in answers[0]
+    assert "made by Thread.start at" in answers[0]
+
+
+def test_a_token_of_another_context() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    with record() as recording:
+        token = user.set("ada")
+        assert copy_context().run(user.try_reset, token) is False
+        (leak,) = [leak for leak in recording.leaks() if leak.kind == "token used elsewhere"]
+        assert "user was not reset at" in leak.text and "in another one it was set at" in leak.text
+        user.reset(token)
+
+
+def test_no_value_is_kept_and_a_repr_may_fail() -> None:
+    class Value:
+        def __repr__(self) -> str:
+            raise OSError("no repr")
+
+    var: ContextVar[Any] = ContextVar("var")
+    value = Value()
+    gone = weakref.ref(value)
+    with record() as recording, var.set(value):
+        del value
+    gc.collect()
+    assert gone() is None
+    assert [event.value for event in recording.history(var)] == ["<Value, whose repr raises OSError>", None]
+
+
+def test_long_values_are_cut_and_secret_ones_are_not_written() -> None:
+    long: ContextVar[str] = ContextVar("long")
+    password: ContextVar[str] = ContextVar("password")
+    tracing.secret(password)
+    # Lines of source are written, and may hold what they hold.
+    hidden = "-".join(["hunter", "2"])
+    password.set(hidden)
+    with record() as recording, long.set("x" * 1000), password.set(hidden):
+        pass
+    assert all(len(event.value or "") <= 200 for event in recording.history(long))
+    everything = recording.to_json() + recording.to_text() + recording.to_html()
+    assert hidden not in everything and "<secret>" in recording.to_json()
+
+
+def test_only_and_limit() -> None:
+    one: ContextVar[int] = ContextVar("one")
+    two: ContextVar[int] = ContextVar("two")
+    three: ContextVar[int] = ContextVar("three")
+    with record(only=[one, "two"], limit=3) as recording:
+        for var in (one, two, three):
+            with var.set(1):
+                pass
+    assert [event.kind for event in recording.events] == ["reset", "set", "reset"] and recording.dropped == 1
+    assert len(recording.history(three)) == 0
+    assert json.loads(recording.to_json())["dropped"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"only": "user"}, TypeError),
+        ({"only": [1]}, TypeError),
+        ({"limit": 0}, ValueError),
+        ({"limit": "1"}, ValueError),
+    ],
+)
+def test_wrong_arguments(settings: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        record(**settings)
+    with pytest.raises(TypeError):
+        tracing.secret("user")  # type: ignore[arg-type]
+
+
+def test_nothing_stays_replaced() -> None:
+    start = threading.Thread.start
+    with record():
+        assert threading.Thread.start is not start
+    assert threading.Thread.start is start
+
+
+def test_two_recordings_at_a_time() -> None:
+    var: ContextVar[int] = ContextVar("var")
+    with record() as outer:
+        with record() as inner, var.set(1):
+            pass
+        var.set(2).var.unset()
+    assert (len(inner.history(var)), len(outer.history(var))) == (2, 4)
+
+
+def test_the_json_has_what_the_page_needs() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    with record() as recording:
+        copied = copy_context()
+        user.set("</script>\ud800")
+        copied.run(user.get)
+    data = json.loads(recording.to_json())
+    assert [variable["name"] for variable in data["variables"]] == ["user"]
+    assert [context["made_by"] for context in data["contexts"]] == ["start", "copy_context"]
+    assert [event[1] for event in data["events"] if event[1] in ("copy", "set", "read")] == ["copy", "set", "read"]
+    (answer,) = data["answers"]
+    assert "copied before that" in answer["text"]
+    assert "</script>\\ud800" not in recording.to_html().split("application/json")[1].split("</script>")[0]
