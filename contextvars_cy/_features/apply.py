@@ -57,3 +57,12 @@ def check_iterable(given: object, argument: str, caller: str) -> None:
     if isinstance(given, str) or not hasattr(type(given), "__iter__"):
         hint = f"write {argument}=[variable]"
         raise TypeError(f"{caller}() takes an iterable of variables as {argument}, not {given!r}: {hint}")
+
+
+def variables_in(given: Iterable[ContextVar[Any]], argument: str, caller: str) -> tuple[ContextVar[Any], ...]:
+    check_iterable(given, argument, caller)
+    variables = tuple(given)
+    for var in variables:
+        if type(var) is not ContextVar:
+            raise TypeError(f"a ContextVar key was expected, got {var!r}")
+    return variables

@@ -13,7 +13,7 @@ from .._context.collector import while_none_is_collected
 from .._context.twin import Context, ContextVar, assign, copy_context, current_context
 from .._sealed import published
 from .._sentinels import MISSING
-from .apply import check_iterable, values_of
+from .apply import values_of, variables_in
 from .isolated import mark_if_coroutine_function
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def bind(
     """
     if not callable(fn):
         raise TypeError(f"bind() takes a callable, not {type(fn).__name__}")
-    asked = None if returns is None else _variables_in(returns)
+    asked = None if returns is None else variables_in(returns, "returns", "bind")
     if only is None:
         context = copy_context()
         give_decimal = decimal_of(context)
@@ -113,15 +113,6 @@ def bind(
     if mark_if_coroutine_function(bound, fn) and asked is not None:
         raise TypeError(f"bind() takes no returns for a coroutine function, whose call changes nothing yet: {fn!r}")
     return bound
-
-
-def _variables_in(returns: Iterable[ContextVar[Any]]) -> tuple[ContextVar[Any], ...]:
-    check_iterable(returns, "returns", "bind")
-    variables = tuple(returns)
-    for var in variables:
-        if type(var) is not ContextVar:
-            raise TypeError(f"a ContextVar key was expected, got {var!r}")
-    return variables
 
 
 class _Bound:

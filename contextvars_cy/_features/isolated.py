@@ -51,21 +51,26 @@ def isolated(target: T, /) -> T:
     light red / blue
     dark red / blue
     """
+    return isolate(target, copy_context, "isolated")
+
+
+def isolate(target: T, make: Callable[[], Context], name: str) -> T:
+    """As `isolated`, in the Context that `make` returns; errors have the name."""
     given: Any = target
     # Test for a function first: when the interpreter ends, abstract base classes fail before this does.
     if not isinstance(given, FunctionType) and isinstance(given, _STEPPED):
-        return _isolate(given, _Body())  # type: ignore[no-any-return]
+        return _isolate(given, _Body(make, name))  # type: ignore[no-any-return]
     decorator = _decorator_of(given)
     if decorator is not None:
-        raise TypeError(f"@isolated belongs below @{decorator}, next to the function")
+        raise TypeError(f"@{name} belongs below @{decorator}, next to the function")
     if isinstance(given, type) or not callable(given):
-        name = f"class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__} object"
-        raise TypeError(f"isolated() takes a function, a generator, an async generator or a coroutine, not the {name}")
+        kind = f"class {given.__name__}" if isinstance(given, type) else f"{type(given).__name__} object"
+        raise TypeError(f"{name}() takes a function, a generator, an async generator or a coroutine, not the {kind}")
 
     def run_isolated(*args: Any, **kwargs: Any) -> Any:
         # Make the body first: in a reference cycle the garbage collector finalises the oldest object first, and would
         # close an inner generator in the collector's Context.
-        body = _Body()
+        body = _Body(make, name)
         result = body.context.run(given, *args, **kwargs)
         # Ask the type, because the result may be a proxy, which forwards. Attributes first, because the test for a
         # subclass takes longer than all the rest.
@@ -124,19 +129,22 @@ def mark_if_coroutine_function(function: Any, given: Any) -> bool:
 class _Body:
     """The inner object, stepped by `send` and `throw`, and its Context; awaiting this steps it there."""
 
-    __slots__ = ("closed_by", "context", "inner")
+    __slots__ = ("closed_by", "context", "inner", "name")
 
     context: Context
+    # Of the function that was given the inner one, for an error.
+    name: str
     # None if it has ended.
     inner: Any
     # The GeneratorExit that ended the wait, to throw into it.
     closed_by: GeneratorExit | None
 
-    def __new__(cls) -> _Body:
+    def __new__(cls, make: Callable[[], Context], name: str) -> _Body:
         # No `__init__`: if the stack had no room for its frame, `__del__` would have none either.
         self = object.__new__(cls)
         self.inner = self.closed_by = None
-        self.context = copy_context()
+        self.name = name
+        self.context = make()
         return self
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -228,7 +236,7 @@ _ITERABLE_COROUTINE = _iterable_coroutine.__code__.co_flags & ~_generator.__code
 
 
 async def _async_generator(inner: AsyncGenerator[Any, Any], body: _Body) -> AsyncGenerator[Any, Any]:
-    body.inner = _first_step(inner)
+    body.inner = _first_step(inner, body.name)
     try:
         while True:
             try:
@@ -257,7 +265,7 @@ def _as_thrown(error: BaseException) -> BaseException:
     return error.with_traceback(error.__traceback__.tb_next)
 
 
-def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
+def _first_step(generator: AsyncGenerator[Any, Any], name: str) -> Any:
     """Begin an async generator without the event loop's knowledge: the loop would close it in another Context.
 
     The loop knows the outer one, and closes that.
@@ -274,7 +282,7 @@ def _first_step(generator: AsyncGenerator[Any, Any]) -> Any:
             # Python 3.13 and later warn of a step that is never taken.
             warnings.simplefilter("ignore")
             del step
-        raise RuntimeError(f"isolated() takes an async generator before its first step; {generator!r} has begun")
+        raise RuntimeError(f"{name}() takes an async generator before its first step; {generator!r} has begun")
     return step
 
 
