@@ -6,6 +6,7 @@
 - `bind`: a function that carries the Context; `contextvars_cy.executors` has threads and thread pools that do.
 - `contextvars_cy.travel` sends values to other processes, queues and services.
 - `current_context`, `ThreadState`, `thread_state`: the current Context itself, and where a thread finds it.
+- `fresh`: a Context with a few variables' values alone, for work that must not see those of the work before it.
 - `isolated`: a Context of its own for a function, a generator or a coroutine.
 - `Local`, `Proxy`: attributes of each Context's own, and an object that stands for a variable's value.
 - `Hamt`, `HamtMutation`, `HamtDiff`, `MISSING`: the persistent map, many changes at once, the difference of two, and
@@ -34,6 +35,7 @@ from ._context.twin import (
 )
 from ._features.apply import apply
 from ._features.bind import bind
+from ._features.fresh import fresh
 from ._features.isolated import isolated
 from ._features.local import Local
 from ._features.proxy import Proxy
@@ -84,6 +86,7 @@ __all__ = [
     "bind",
     "copy_context",
     "current_context",
+    "fresh",
     "host",
     "install",
     "isolated",

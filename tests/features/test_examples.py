@@ -68,6 +68,14 @@ server: all sent
 globex: cursor closed
 acme: cursor closed
 """,
+    "one_job_after_another.py": """\
+acme, ada: signed in
+acme, nobody: failed: there is no paper
+acme, nobody: did cleaning
+globex, grace: signed in
+globex, nobody: failed: there is no paper
+globex, nobody: did cleaning
+""",
     "returning_values.py": """\
 /ada: answered, ada (without apply: nobody)
   set: QUERIES=3, USER=ada

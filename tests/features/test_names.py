@@ -20,6 +20,7 @@ from contextvars_cy import (
     assign,
     bind,
     executors,
+    fresh,
     isolated,
 )
 
@@ -71,6 +72,8 @@ SIGNATURES = [
     (Watcher, "(variable, callback)"),
     (bind, "(fn, /, only=None, *, returns=None)"),
     (isolated, "(target, /)"),
+    (fresh, "(keep=())"),
+    (fresh()(signature), "(function)"),
     (bind(Request), "(path, *, user=None)"),
     (isolated(signature), "(function)"),
     (executors.ThreadPoolExecutor.map, "(self, fn, *iterables, timeout=None, chunksize=1, **options)"),

@@ -24,6 +24,7 @@ from contextvars_cy import (
     bind,
     copy_context,
     current_context,
+    fresh,
     host,
     isolated,
 )
@@ -147,11 +148,14 @@ class Speaker:
 
 
 def test_bound_and_isolated_functions_keep_their_signatures() -> None:
-    for function in (bind(repeated), bind(repeated, only=[number, name]), isolated(repeated)):
+    for function in (bind(repeated), bind(repeated, only=[number, name]), isolated(repeated), fresh()(repeated)):
         assert assert_type(function("a", times=2), str) == "aa"
     assert assert_type(Speaker().say("a"), str) + assert_type(Speaker().shout("a"), str) == "aA"
     assert list(assert_type(isolated(letters)("ab"), Iterator[str])) == ["a", "b"]
     assert list(assert_type(isolated(letters("ab")), Iterator[str])) == ["a", "b"]
+    assert list(assert_type(fresh()(letters)("ab"), Iterator[str])) == ["a", "b"]
+    with fresh(keep=[number, name]) as context:
+        assert assert_type(context, Context) is current_context()
 
 
 def test_bound_and_isolated_coroutines_keep_their_types() -> None:
@@ -247,6 +251,9 @@ def wrong() -> None:
     isolated(1)  # type: ignore[type-var]
     isolated(repeated)(1)  # type: ignore[arg-type]
     isolated(repeated)("a", 2)  # type: ignore[call-arg]
+    fresh(keep=number)  # type: ignore[arg-type]
+    fresh(keep=[1])  # type: ignore[list-item]
+    fresh()(repeated)(1)  # type: ignore[arg-type]
     for letter in isolated(letters("ab")):
         letter.missing  # type: ignore[attr-defined]
     Speaker().say(1)  # type: ignore[arg-type]
