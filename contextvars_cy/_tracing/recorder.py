@@ -221,6 +221,7 @@ class Recorder:
             number = len(recording.variables)
             recording.variables.append(var)
             recording.secret.append(is_secret(var))
+            recording.defaults.append(None if is_secret(var) else _default_of(var))
         self._variables[var] = number
         return number
 
@@ -267,6 +268,20 @@ def shown(value: object) -> str:
         text = repr(value)
     except Exception as error:
         text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    return _cut(text)
+
+
+def _default_of(var: ContextVar[Any]) -> str | None:
+    """The repr of its default, which only its own repr tells."""
+    start, end = f"<ContextVar name={var.name!r} default=", f" at {id(var):#x}>"
+    try:
+        text = repr(var)
+    except Exception:
+        return None
+    return _cut(text[len(start) : -len(end)]) if text.startswith(start) and text.endswith(end) else None
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
 
 

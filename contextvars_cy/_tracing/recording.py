@@ -194,6 +194,7 @@ class Recording:
         self.tasks: list[tuple[str, int]] = []
         self.variables: list[ContextVar[Any]] = []
         self.secret: list[bool] = []
+        self.defaults: list[str | None] = []
         self.contexts: dict[int, RecordedContext] = {}
         # The oldest make room for the newest.
         self.events: deque[Event] = deque(maxlen=limit)
@@ -475,8 +476,8 @@ class Recording:
             "threads": [{"name": name} for name in self.threads],
             "tasks": [{"name": name, "thread": thread} for name, thread in self.tasks],
             "variables": [
-                {"name": var.name, "secret": secret, "default": None}
-                for var, secret in zip(self.variables, self.secret)
+                {"name": var.name, "secret": secret, "default": default}
+                for var, secret, default in zip(self.variables, self.secret, self.defaults)
             ],
             "contexts": contexts,
             "events": events,

@@ -179,7 +179,7 @@ def test_the_json_has_what_the_page_needs() -> None:
         user.set("</script>\ud800")
         copied.run(user.get)
     data = json.loads(recording.to_json())
-    assert [variable["name"] for variable in data["variables"]] == ["user"]
+    assert data["variables"] == [{"name": "user", "secret": False, "default": "'-'"}]
     assert [context["made_by"] for context in data["contexts"]] == ["start", "copy_context"]
     assert [event[1] for event in data["events"] if event[1] in ("copy", "set", "read")] == ["copy", "set", "read"]
     (answer,) = data["answers"]
