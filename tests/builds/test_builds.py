@@ -211,6 +211,7 @@ def test_wheels_hold_what_users_need_and_nothing_else(which: str, request: pytes
         "__init__.pxd",
         "context_cy.pxd",
         "hamt_cy.pxd",
+        "page.html",
         "py.typed",
         "LICENSE",
         "_version.py",
