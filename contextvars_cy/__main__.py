@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Container, Iterator
 from importlib.util import find_spec
 
 from . import __version__, _backend, install
@@ -95,10 +96,7 @@ def _info() -> str:
 
 def _run(arguments: list[str]) -> None:
     chosen: dict[str, str] = {}
-    while arguments and arguments[0].partition("=")[0] in CHOICES:
-        option, equals, value = arguments.pop(0).partition("=")
-        if not equals:
-            value = arguments.pop(0) if arguments else ""
+    for option, value in _options_in(arguments, CHOICES):
         if value not in CHOICES[option]:
             refuse(f"{option} {value or 'needs a value'}: choose one of {', '.join(CHOICES[option])}")
         chosen[option] = value
@@ -114,10 +112,7 @@ def _trace(arguments: list[str]) -> None:
 
     only: list[str] = []
     chosen = {"--format": "html"}
-    while arguments and arguments[0].partition("=")[0] in TRACE_OPTIONS:
-        option, equals, value = arguments.pop(0).partition("=")
-        if not equals:
-            value = arguments.pop(0) if arguments else ""
+    for option, value in _options_in(arguments, TRACE_OPTIONS):
         if not value:
             refuse(f"{option} needs a value")
         if option == "--only":
@@ -128,6 +123,15 @@ def _trace(arguments: list[str]) -> None:
             chosen[option] = value
     program, as_module = _program_in(arguments, "trace", "--only, --format, -o, -m and --help")
     trace(program, as_module, only, chosen["--format"], chosen.get("-o"))
+
+
+def _options_in(arguments: list[str], known: Container[str]) -> Iterator[tuple[str, str]]:
+    """Take the options from the front of the arguments: each with its value, "" if that is missing."""
+    while arguments and arguments[0].partition("=")[0] in known:
+        option, equals, value = arguments.pop(0).partition("=")
+        if not equals:
+            value = arguments.pop(0) if arguments else ""
+        yield option, value
 
 
 def _program_in(arguments: list[str], command: str, options: str) -> tuple[list[str], bool]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import ContextVar
+from ._features.apply import check_iterable
 from ._late import keep_builtins
-from ._tracing.recorder import Recorder
+from ._tracing.recorder import LIMIT, Recorder
 from ._tracing.recording import Recording
 from ._tracing.secrets import secret
 
@@ -23,7 +24,7 @@ def __dir__() -> list[str]:
     return [name for name in globals() if name in __all__ or name.startswith("__")]
 
 
-def record(only: Iterable[ContextVar[Any] | str] | None = None, limit: int = 100_000) -> Recorder:
+def record(only: Iterable[ContextVar[Any] | str] | None = None, limit: int = LIMIT) -> Recorder:
     """Record what happens to variables and Contexts in all threads, in a `with` block, which gives the `Recording`.
 
     - `only`: the variables to record, or their names; all unless some are given.
@@ -45,8 +46,7 @@ def record(only: Iterable[ContextVar[Any] | str] | None = None, limit: int = 100
     ['set', 'reset', 'read']
     """
     if only is not None:
-        if isinstance(only, str) or not hasattr(type(only), "__iter__"):
-            raise TypeError(f"record() takes an iterable of variables or names as only, not {only!r}")
+        check_iterable(only, "only", "record")
         only = list(only)
         for each in only:
             if type(each) is not ContextVar and not isinstance(each, str):

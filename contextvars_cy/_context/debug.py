@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
-from sys import _getframe, is_finalizing, modules
-from types import FrameType
+from sys import is_finalizing, modules
 
-from .._sealed import PACKAGE
+from .._places import place_of, program_frame
 
 
 def origin() -> str:
     """The program's current line, its thread and its task: "at app.py:12 in handle, thread MainThread, task 3"."""
-    frame = _program_frame()
-    place = "in C code"
-    if frame is not None:
-        place = f"at {frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    frame = program_frame()
+    place = "in C code" if frame is None else f"at {place_of(frame)}"
     # By then other modules have lost their names.
     return f"{place}, " + ("when the interpreter ends" if is_finalizing() else f"thread {_thread_and_task()}")
 
@@ -31,7 +28,7 @@ def warn_of_shared_default(name: str, default: object) -> None:
 
 def warn(message: str) -> None:
     """Warn at the program's current line."""
-    frame = _program_frame()
+    frame = program_frame()
     if frame is not None and not is_finalizing():
         warnings.warn_explicit(
             message,
@@ -41,14 +38,6 @@ def warn(message: str) -> None:
             frame.f_globals.get("__name__"),
             frame.f_globals.setdefault("__warningregistry__", {}),
         )
-
-
-def _program_frame() -> FrameType | None:
-    """The program's frame that called this package."""
-    frame: FrameType | None = _getframe(1)
-    while frame is not None and f"{frame.f_globals.get('__name__')}.".startswith(f"{PACKAGE}."):
-        frame = frame.f_back
-    return frame
 
 
 def _thread_and_task() -> str:

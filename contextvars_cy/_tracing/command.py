@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from .._install.children import hold_in_children
 from .._install.install import install
 from .._install.run import become, refuse
-from .recorder import Recorder
+from .recorder import LIMIT, Recorder
 from .recording import Recording
 
 FORMATS = {"html": "trace.html", "json": "trace.json", "text": "trace.txt"}
-LIMIT = 100_000
 
 
 def trace(program: list[str], as_module: bool, only: Sequence[str], format: str, output: str | None) -> None:

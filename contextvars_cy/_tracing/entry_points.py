@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, NamedTuple, Protocol
 
 from .._install.when_imported import when_imported
-from .recording import Place
+from .._places import Place
 
 
 class Seen(NamedTuple):

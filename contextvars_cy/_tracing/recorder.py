@@ -13,11 +13,14 @@ from typing import Any
 from weakref import ref
 
 from .. import MISSING, Context, ContextVar, WatchEvent, backend, current_context, host, watch
+from .._places import Place, place_of
 from .._sealed import PACKAGE
 from .entry_points import Seen, entry_points
-from .recording import Event, Place, RecordedContext, Recording
+from .recording import Event, RecordedContext, Recording
 from .secrets import is_secret
 
+# Events that are kept, unless more or fewer are asked for.
+LIMIT = 100_000
 # Characters of a value's repr that are kept.
 WIDTH = 200
 SECRET = "<secret>"
@@ -74,8 +77,7 @@ class Recorder:
         recording = self._recording = Recording(self._limit, datetime.now(timezone.utc), about)
         recording._number_of = self._known_number
         self._clock = perf_counter()
-        context = current_context()
-        self._remember(context, self._new("start", None, False, None, context))
+        self._new("start", None, False, None, current_context())
         _recorders.append(self)
         self._undo = entry_points(self)
         self._watcher = watch(self._tell)
@@ -99,7 +101,7 @@ class Recorder:
         kind = event.kind
         variable = value = old = None
         with self._lock:
-            context = self._context(event.context, kind)
+            context = self._context(event.context)
             if event.variable is not None:
                 variable = self._variable(event.variable)
                 if variable is None:
@@ -108,9 +110,7 @@ class Recorder:
                 old = self._shown(variable, event.old_value)
             place, way = self._place()
             if kind == "copy":
-                made = self._new(way or "copy_context", context.number, True, place, event.value)
-                self._remember(event.value, made)
-                value = made.number
+                value = self._new(way or "copy_context", context.number, True, place, event.value).number
             self._note(kind, context, variable, value, old, place)
 
     def _note(
@@ -139,18 +139,17 @@ class Recorder:
     def seen_here(self) -> Seen:
         """Where the program is now, and in which Context."""
         with self._lock:
-            return Seen(self._context(current_context(), "read").number, self._place()[0])
+            return Seen(self._context(current_context()).number, self._place()[0])
 
     def copied(self, copy: Any, way: str) -> None:
         """A Context, ours or a native one, is a copy of the current one, which this way has made."""
         with self._lock:
             if id(copy) in self._contexts:
                 return
-            context = self._context(current_context(), "read")
+            context = self._context(current_context())
             place, _ = self._place()
-            made = self._new(way, context.number, True, place, copy)
-            self._remember(copy, made)
-            self._note("copy", context, None, made.number, None, place)
+            number = self._new(way, context.number, True, place, copy).number
+            self._note("copy", context, None, number, None, place)
 
     def thread_starts(self, thread: threading.Thread) -> None:
         self._started_threads[id(thread)] = thread, self.seen_here()
@@ -161,23 +160,19 @@ class Recorder:
         known = self._contexts.get(id(_kept(current_context() if context is None else context)))
         return None if known is None else known.number
 
-    def _context(self, context: Context, kind: str) -> RecordedContext:
+    def _context(self, context: Context) -> RecordedContext:
         known = self._contexts.get(id(_kept(context)))
-        if known is None:
-            known = self._found(context)
-            self._remember(context, known)
-        return known
+        return self._found(context) if known is None else known
 
     def _found(self, context: Context) -> RecordedContext:
         """One that nobody saw being made."""
-        thread, seen = self._started_threads.pop(id(threading.current_thread()), (None, None))
-        if seen is not None and threading.get_ident() not in self._threads:
+        is_new_thread = threading.get_ident() not in self._threads
+        _, seen = self._started_threads.pop(id(threading.current_thread()), (None, None))
+        if seen is not None and is_new_thread:
             inherits = bool(getattr(sys.flags, "thread_inherit_context", False))
             return self._new("thread", seen.context, inherits, seen.place, context)
-        new = threading.get_ident() not in self._threads
-        found = self._new("unknown" if len(context) or not new else "start", None, False, None, context)
-        if not len(context) and not new:
-            found.made_by = "Context"
+        way = "unknown" if len(context) else "start" if is_new_thread else "Context"
+        found = self._new(way, None, False, None, context)
         for var, value in context.items():
             variable = self._variable(var) if type(var) is ContextVar else None
             if variable is not None:
@@ -189,11 +184,14 @@ class Recorder:
         self._made = number + 1
         recording = self._recording
         time = perf_counter() - self._clock
-        kept = _kept(context) if type(context) is Context else context
+        kept, contexts = _kept(context), self._contexts
+        address = id(kept)
+        # Another one may come to lie at this address.
+        alive = ref(kept, lambda _: contexts.pop(address, None))
         made = RecordedContext(
-            number, way, maker, is_copy, place, time, recording.count, self._thread(), self._task(), ref(kept)
+            number, way, maker, is_copy, place, time, recording.count, self._thread(), self._task(), alive
         )
-        recording.contexts[number] = made
+        recording.contexts[number] = contexts[address] = made
         if len(recording.contexts) > 2 * self._limit:
             self._forget_the_dead()
         return made
@@ -202,14 +200,6 @@ class Recorder:
         contexts = self._recording.contexts
         for number in [number for number, context in contexts.items() if not context.is_alive][: self._limit]:
             del contexts[number]
-
-    def _remember(self, context: Any, made: RecordedContext) -> None:
-        kept = _kept(context) if type(context) is Context else context
-        address = id(kept)
-        contexts = self._contexts
-        contexts[address] = made
-        # Another one may come to lie at this address.
-        made._alive = ref(kept, lambda _: contexts.pop(address, None))
 
     def _variable(self, var: ContextVar[Any]) -> int | None:
         """Its number; None for one that is not asked for."""
@@ -256,7 +246,7 @@ class Recorder:
                 name = f"{frame.f_globals.get('__name__')}."
                 known = codes[code] = _WAYS.get(name[:-1]), name.startswith(_PASSED)
             if not known[1]:
-                return Place(code.co_filename, frame.f_lineno, code.co_name), way
+                return place_of(frame), way
             way = known[0] or way
             frame = frame.f_back
         return None, way
@@ -285,9 +275,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
 
 
-def _kept(context: Context) -> Any:
-    """What stays the same object as long as code can run in the Context."""
-    return context.native if host == "native" else context
+def _kept(context: Any) -> Any:
+    """What stays the same object as long as code can run in the Context, which may be a native one already."""
+    return context.native if host == "native" and type(context) is Context else context
 
 
 def _current_task() -> Any:

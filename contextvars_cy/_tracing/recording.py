@@ -8,41 +8,26 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from linecache import getline
+from types import FrameType
 from typing import Any, NamedTuple
 
 from .. import Context, ContextVar
+from .._places import Place
 
-# How each way to make a Context is told of.
-_WAYS = {
-    "copy_context": "copy_context",
-    "create_task": "create_task",
-    "call_soon": "call_soon",
-    "call_later": "call_later",
-    "reader": "add_reader",
-    "to_thread": "to_thread",
-    "run_in_executor": "run_in_executor",
-    "thread": "Thread.start",
-    "isolated": "isolated",
-    "bind": "bind",
-    "capsule": "a capsule's arrival",
+# How those Contexts are told of that nothing made while the program was recorded, or that are no copies.
+_WITHOUT_MAKER = {
+    "start": "there when the recording began",
+    "Context": "made empty, by Context()",
+    "unknown": "of unknown origin",
 }
-
-
-class Place(NamedTuple):
-    """A line of the program."""
-
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
+# What a way to make a Context is called, if by another name than its own.
+_CALLED = {"reader": "add_reader", "thread": "Thread.start", "capsule": "a capsule's arrival"}
 
 
 class RecordedContext:
     """A Context of the program: what made it, where, and of which one it is a copy.
 
-    It does not keep the Context alive: `context()` returns it, or None if it is gone.
+    It does not keep the Context alive.
     """
 
     __slots__ = (
@@ -82,14 +67,8 @@ class RecordedContext:
 
     @property
     def described(self) -> str:
-        if self.made_by == "start":
-            return "there when the recording began"
-        if self.made_by == "Context":
-            return "made empty, by Context()"
-        if self.made_by not in _WAYS:
-            return "of unknown origin"
-        place = "" if self.place is None else f" at {self.place}"
-        return f"made by {_WAYS[self.made_by]}{place}"
+        """What made it, in words."""
+        return _WITHOUT_MAKER.get(self.made_by) or f"made {_by(self)}"
 
 
 class Event(NamedTuple):
@@ -178,7 +157,8 @@ class Leak(NamedTuple):
         return self.text
 
 
-_Changes = dict[tuple[int, int], list[Event]]
+# By variable and Context, what set, reset and unset it there, in order.
+_Changes = dict[int, dict[int, list[Event]]]
 
 
 class Recording:
@@ -256,21 +236,16 @@ class Recording:
                 continue
             if context.made_by not in ("start", "thread", "unknown"):
                 continue
-            for (owner, variable), events in changes.items():
-                last = events[-1]
-                if owner == number and last.kind == "set" and last.value is not None:
+            for variable, of_contexts in changes.items():
+                last = of_contexts[number][-1] if number in of_contexts else None
+                if last is not None and last.kind == "set":
                     text = f"{self._name(variable)} is left at {last.value}: set{_at(last)}, and not reset there"
                     leaks.append(Leak("value left", text, number, variable, last.number, []))
         return leaks
 
     def _refused(self, event: Event, changes: _Changes) -> Leak:
         assert event.variable is not None
-        sets = [
-            each
-            for (owner, variable), events in changes.items()
-            for each in events
-            if variable == event.variable and owner != event.context and each.kind == "set" and each < event
-        ]
+        sets = [each for each in _sets_of(event.variable, event.number, changes) if each.context != event.context]
         text = f"{self._name(event.variable)} was not reset{_at(event)}, where its token is of another Context"
         text += f"; in another one it was set{_at(max(sets))}" if sets else ""
         return Leak("token used elsewhere", text, event.context, event.variable, event.number, [])
@@ -280,8 +255,8 @@ class Recording:
         text = f"a task's Context, {context.described}, is still held"
         text += f" by {', '.join(held_by)}" if held_by else ""
         for variable in range(len(self.variables)):
-            answer = self._why(variable, context.number, self.count, changes)
-            if answer.is_set:
+            answer, _ = self._seen_on_the_way(variable, context.number, self.count, changes)
+            if answer is not None and answer.is_set:
                 text += f"; {answer.text}"
         return Leak("Context outlives its task", text, context.number, None, None, held_by)
 
@@ -294,51 +269,48 @@ class Recording:
         return self.variables[variable].name
 
     def _changes(self) -> _Changes:
-        """What set, reset and unset each variable in each Context, in order."""
         changes: _Changes = {}
         for event in list(self.events):
             if event.kind in ("set", "reset", "unset"):
                 assert event.variable is not None
-                changes.setdefault((event.context, event.variable), []).append(event)
+                changes.setdefault(event.variable, {}).setdefault(event.context, []).append(event)
         return changes
 
     def _why(self, variable: int, number: int, before: int, changes: _Changes) -> Answer:
-        name = self._name(variable)
-        # From the Context up to what it was copied from, each as it was when it was copied.
+        answer, copies = self._seen_on_the_way(variable, number, before, changes)
+        return answer or self._never_inherited(variable, copies, _sets_of(variable, before, changes))
+
+    def _seen_on_the_way(
+        self, variable: int, number: int, before: int, changes: _Changes
+    ) -> tuple[Answer | None, list[RecordedContext]]:
+        """What happened to it in the Context, or in what that was copied from, as it was when it was copied; and the
+        Contexts on the way there."""
+        name, of_contexts = self._name(variable), changes.get(variable, {})
         copies: list[RecordedContext] = []
         here: int | None = number
         until = before
         while here is not None and here in self.contexts:
             context = self.contexts[here]
-            past = [event for event in changes.get((here, variable), ()) if event.number < until]
+            events = of_contexts.get(here, [])
+            past = [event for event in events if event.number < until]
             if past:
-                return self._explained(variable, past, copies)
+                return self._explained(variable, past, copies), copies
             if variable in context.inherited:
                 text = f"{name} is {context.inherited[variable]}: it was so when the recording began"
-                return Answer(text, True)
-            later = [
-                event
-                for event in changes.get((here, variable), ())
-                if event.kind == "set" and until <= event.number < before
-            ]
+                return Answer(text, True), copies
+            later = [event for event in events if event.kind == "set" and until <= event.number < before]
             if later and copies:
                 copied = copies[-1]
                 text = f"{name} is unset here: it was set{_at(later[0])}, but this Context was copied before that"
-                return Answer(f"{text}, {_by(copied)}", False, later[0].place, copied.place)
+                return Answer(f"{text}, {_by(copied)}", False, later[0].place, copied.place), copies
             copies.append(context)
             until, here = context.born, context.parent
-        sets = [
-            event
-            for (_, changed), events in changes.items()
-            for event in events
-            if changed == variable and event.kind == "set" and event.number < before
-        ]
-        return self._never_inherited(variable, copies, sets)
+        return None, copies
 
     def _explained(self, variable: int, past: list[Event], copies: list[RecordedContext]) -> Answer:
         name, last = self._name(variable), past[-1]
         if last.value is not None:
-            text = f"{name} is {last.value}: {'set' if last.kind == 'set' else last.kind}{_at(last)}"
+            text = f"{name} is {last.value}: {last.kind}{_at(last)}"
             if copies:
                 text += (
                     f", and inherited by the copy {', then by the one '.join(c.described for c in reversed(copies))}"
@@ -405,9 +377,8 @@ class Recording:
 
     def to_text(self) -> str:
         """Return all of it as lines of text: answers, leaks, Contexts, events. O(n)."""
-        reads = [event for event in self.events if event.kind == "read"]
         parts = {
-            "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self._answers(reads)],
+            "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self._answers()],
             "Leaks": [leak.text for leak in self.leaks()],
             "Contexts": [repr(self.tree())],
             "Events": [self._told(event) for event in self.events],
@@ -455,7 +426,6 @@ class Recording:
         ]
         events: list[list[Any]] = []
         positions: dict[int, int] = {}
-        unset: list[Event] = []
         for event in self.events:
             if event.context not in index:
                 continue
@@ -464,8 +434,6 @@ class Recording:
             place = place_of(event.place) or [None, None, None]
             numbers = [index[event.context], event.thread, event.task, event.variable]
             events.append([event.time, event.kind, *numbers, value, event.old_value, *place])
-            if event.kind == "read":
-                unset.append(event)
         return {
             "format": 1,
             **self._about,
@@ -497,19 +465,20 @@ class Recording:
                     "text": answer.text,
                     "places": [place_of(place) for place in answer.places],
                 }
-                for event, answer in self._answers(unset)
+                for event, answer in self._answers()
             ],
             "files": list(files),
             "sources": sources,
         }
 
-    def _answers(self, reads: list[Event]) -> Iterator[tuple[Event, Answer]]:
+    def _answers(self) -> Iterator[tuple[Event, Answer]]:
         """One for each line that read an unset variable, and at most a hundred."""
         seen: set[tuple[int | None, Place | None]] = set()
         changes = self._changes()
-        for event in reads:
+        for event in list(self.events):
             key = event.variable, event.place
-            if key not in seen and len(seen) < 100:
+            # Nothing is known of a Context that was forgotten.
+            if event.kind == "read" and event.context in self.contexts and key not in seen and len(seen) < 100:
                 seen.add(key)
                 assert event.variable is not None
                 yield event, self._why(event.variable, event.context, event.number, changes)
@@ -520,21 +489,23 @@ def _at(event: Event) -> str:
 
 
 def _by(context: RecordedContext) -> str:
-    way = _WAYS.get(context.made_by, context.made_by)
+    way = _CALLED.get(context.made_by, context.made_by)
     return f"by {way}" + ("" if context.place is None else f" at {context.place}")
 
 
-def _holders_of(found: Any) -> list[str]:
-    import types
+def _sets_of(variable: int, before: int, changes: _Changes) -> list[Event]:
+    of_contexts = changes.get(variable, {}).values()
+    return [event for events in of_contexts for event in events if event.kind == "set" and event.number < before]
 
+
+def _holders_of(found: Any) -> list[str]:
     told = []
-    ours = {id(found)}
     for holder in gc.get_referrers(found):
-        if isinstance(holder, types.FrameType):
+        if isinstance(holder, FrameType):
             if holder.f_globals.get("__name__") != __name__:
                 told.append(
                     f"a local variable of {holder.f_code.co_name} ({holder.f_code.co_filename}:{holder.f_lineno})"
                 )
-        elif id(holder) not in ours and type(holder).__module__ != __name__:
+        elif type(holder).__module__ != __name__:
             told.append(f"a {type(holder).__module__}.{type(holder).__qualname__}".replace("builtins.", ""))
     return sorted(told)

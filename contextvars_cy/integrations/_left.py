@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import reprlib
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Optional
 
 from .. import MISSING, Context, ContextVar, Watcher, WatchEvent, current_context, watch
+from .._places import Place, place_of, program_frame
 
-_PACKAGE = f"{__name__.rpartition('.integrations.')[0]}."
 _WIDTH = 80
-
-
-class Place(NamedTuple):
-    file: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line} in {self.function}"
-
-
 # By variable, the latest sets: the address of the value, and the place. Not the value, which would be kept alive.
-_Sets = dict[ContextVar[Any], deque[tuple[int, Place]]]
+_Sets = dict[ContextVar[Any], deque[tuple[int, Optional[Place]]]]
 
 
 class Places:
@@ -74,15 +62,8 @@ class Places:
         if sets is not None:
             # As many as a value that was set before may come back from, by `reset`.
             of_this_one = sets.setdefault(event.variable, deque(maxlen=16))
-            of_this_one.append((id(event.value), _program_place()))
-
-
-def _program_place() -> Place:
-    """The program's line that called this package."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(_PACKAGE):
-        frame = frame.f_back
-    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            frame = program_frame()
+            of_this_one.append((id(event.value), None if frame is None else place_of(frame)))
 
 
 def left_behind(before: Context, after: Context | None = None) -> dict[ContextVar[Any], Any]:

@@ -13,9 +13,10 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 from .. import MISSING, Context, ContextVar, assign, copy_context, current_context, fresh, isolated, travel
+from .._places import Place
 from ..travel import HEADER, Audience
 from ._arriving import arrived
-from ._left import Place, Places, left_behind, shown
+from ._left import Places, left_behind, shown
 
 __all__ = ["FreshMiddleware", "TravelMiddleware"]
 

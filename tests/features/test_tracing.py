@@ -185,3 +185,18 @@ def test_the_json_has_what_the_page_needs() -> None:
     (answer,) = data["answers"]
     assert "copied before that" in answer["text"]
     assert "</script>\\ud800" not in recording.to_html().split("application/json")[1].split("</script>")[0]
+
+
+def test_what_was_read_in_a_context_that_is_forgotten() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    with record(limit=8) as recording:
+        early = copy_context()
+        held = [copy_context() for _ in range(15)]
+        held[0].run(user.set, "ada")
+        early.run(user.get)
+        del early
+        gc.collect()
+        copy_context()
+    assert [event.kind for event in recording.history(user)] == ["set", "read"]
+    assert "read user" in recording.to_text()
+    assert json.loads(recording.to_json())["answers"] == []

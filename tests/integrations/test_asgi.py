@@ -6,7 +6,6 @@ import asyncio
 import doctest
 import json
 import logging
-import socket
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
@@ -27,7 +26,7 @@ from contextvars_cy import ContextVar, copy_context, travel
 from contextvars_cy.integrations import asgi
 from contextvars_cy.integrations.asgi import TravelMiddleware
 from contextvars_cy.integrations.httpx import connect
-from web_services import BOTH, asgi_server, attempt, register_for_servers, request_id, seen, tenant
+from web_services import BOTH, asgi_server, attempt, pipelined, register_for_servers, request_id, seen, tenant
 
 pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
 
@@ -249,15 +248,6 @@ def test_a_request_that_another_context_closes_is_no_error(header: str | None) -
 # ---- the next request ----
 
 
-def pipelined(port: int, count: int) -> bytes:
-    """What a server answers to requests that come all at once; the first has values."""
-    first = f"GET / HTTP/1.1\r\nHost: here\r\nBaggage: {BOTH}\r\n\r\n"
-    others = "GET / HTTP/1.1\r\nHost: here\r\n\r\n" * (count - 2)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"{first}{others}GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
-        return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
 async def set_more(scope: Any, receive: Any, send: Any) -> None:
     """An application that registered variables are set in, and not undone."""
     body = json.dumps(seen()).encode()
@@ -270,7 +260,7 @@ def test_requests_that_come_at_once_do_not_see_each_others_values() -> None:
     """uvicorn begins the second one in a task that the first one makes."""
     app = AfterIt(TravelMiddleware(set_more))
     with asgi_server(app, lifespan="off") as port:
-        answer = pipelined(port, 4)
+        answer = pipelined(port, 4, f"Baggage: {BOTH}\r\n")
     assert [body for body in answer.split(b"\r\n") if body.startswith(b"[")] == [
         b'["r1", "-", 0]HTTP/1.1 200 OK',
         *[b'["-", "-", 0]HTTP/1.1 200 OK'] * 2,

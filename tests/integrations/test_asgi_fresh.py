@@ -28,7 +28,7 @@ from websockets.sync.client import connect as connect_websocket
 from contextvars_cy import ContextVar, copy_context, current_context, host
 from contextvars_cy.integrations import asgi
 from contextvars_cy.integrations.asgi import FreshMiddleware, TravelMiddleware
-from web_services import BOTH, asgi_server, register_for_servers, seen, tenant
+from web_services import BOTH, asgi_server, pipelined, register_for_servers, seen, tenant
 
 pytestmark = pytest.mark.usefixtures("nothing_registered", "context_of_its_own")
 
@@ -74,13 +74,8 @@ async def sign_in(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def pipelined(port: int, count: int) -> list[Any]:
-    """What a server answers to requests that come all at once."""
-    requests = "GET / HTTP/1.1\r\nHost: here\r\n\r\n" * (count - 1)
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(f"{requests}GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
-        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-    return [json.loads(body) for body in re.findall(r"\[.*?\]", answer)]
+def told_by(answer: bytes) -> list[Any]:
+    return [json.loads(body) for body in re.findall(r"\[.*?\]", answer.decode())]
 
 
 # ---- what the last request has left ----
@@ -89,9 +84,9 @@ def pipelined(port: int, count: int) -> list[Any]:
 def test_requests_that_come_at_once_on_a_connection(told: Callable[[], list[str]]) -> None:
     """uvicorn begins the second one in a task that the first one makes."""
     with asgi_server(sign_in, lifespan="off") as port:
-        assert pipelined(port, 3) == [NOTHING, *[["ada", "-", "ada"]] * 2] or not LEAKS
+        assert told_by(pipelined(port, 3)) == [NOTHING, *[["ada", "-", "ada"]] * 2] or not LEAKS
     with asgi_server(FreshMiddleware(sign_in), lifespan="off") as port:
-        assert pipelined(port, 3) == [NOTHING] * 3
+        assert told_by(pipelined(port, 3)) == [NOTHING] * 3
     assert told() == ["GET '/' left values behind: user = 'ada'"] * 3
 
 
@@ -149,9 +144,9 @@ def test_the_standard_librarys_decimal_begins_anew() -> None:
         await PlainTextResponse(f"[{decimal.getcontext().prec}]")(scope, receive, send)
 
     with asgi_server(app, lifespan="off") as port:
-        assert pipelined(port, 3) == [[27], [26], [25]] or not LEAKS
+        assert told_by(pipelined(port, 3)) == [[27], [26], [25]] or not LEAKS
     with asgi_server(FreshMiddleware(app), lifespan="off") as port:
-        assert pipelined(port, 3) == [[27]] * 3
+        assert told_by(pipelined(port, 3)) == [[27]] * 3
 
 
 def test_a_layer_outside_sets_what_is_kept() -> None:
@@ -167,7 +162,7 @@ def test_a_layer_outside_sets_what_is_kept() -> None:
 
     numbers: list[int] = []
     with asgi_server(Outer(FreshMiddleware(sign_in, keep=[SETTING])), lifespan="off") as port:
-        assert pipelined(port, 3) == [["nobody", number, "-"] for number in range(3)]
+        assert told_by(pipelined(port, 3)) == [["nobody", number, "-"] for number in range(3)]
 
 
 def test_a_hundred_requests_at_a_time() -> None:

@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[2] / "contextvars_cy"
 # What each wing may import of the package beside itself.
 BELOW = {
     "_hamt": {"_backend", "_reprs", "_sealed", "_sentinels"},
-    "_context": {"_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
+    "_context": {"_hamt", "_backend", "_places", "_reprs", "_sealed", "_sentinels"},
     # What `bind` returns needs `travel` when it is pickled.
     "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels", "travel"},
     "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
-    "_tracing": {*contextvars_cy.__all__, "_install", "_sealed"},
-    "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late"},
+    "_tracing": {*contextvars_cy.__all__, "_install", "_places", "_sealed"},
+    "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late", "_places"},
 }
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
 

@@ -60,6 +60,16 @@ class _SilentHandler(WSGIRequestHandler):
         pass
 
 
+def pipelined(port: int, count: int, header: str = "") -> bytes:
+    """What a server answers to requests that come all at once; the first has this header."""
+    heads = ["GET / HTTP/1.1\r\nHost: here\r\n"] * count
+    heads[0] += header
+    heads[-1] += "Connection: close\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall("".join(f"{head}\r\n" for head in heads).encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 @contextmanager
 def wsgi_server(app: Any) -> Iterator[int]:
     """wsgiref's server, with a thread for each request, and the port that it serves the application on."""
