@@ -2,8 +2,8 @@
 # make demo-travel  follow requests through two services, a queue and a cluster, and count what arrives
 # make test         run the tests on both backends and both hosts (three minutes on two cores)
 # make test-all     and those of integrations, builds, CPython's own, the tools', and random programs (some minutes more)
-# make integrations start a broker, a cluster and servers, and run the tests of the integrations with them, on both
-#                   backends; it is a part of test-all
+# make integrations start a broker, a cluster, servers and a browser, and run the tests of the integrations with them, on
+#                   both backends; it is a part of test-all
 # make conformance  run other people's suites on the standard library's variables and on ours, and compare each test;
 #                   OPTIONS="--only trio" chooses one, OPTIONS=--help tells the rest
 # make fuzz         run random programs beside the standard library's variables; SECONDS=3600 for an hour on each host
@@ -78,7 +78,7 @@ test-all: test integrations
 # Their processes use the cores by themselves.
 integrations: $(VENV)/integration-tools
 	@$(ON_CPYTHON) || { echo "The integrations are tested on CPython."; exit 0; }; \
-	tools/redis.sh || exit 1; \
+	tools/redis.sh && tools/chromium.sh || exit 1; \
 	for backend in pure cython; do \
 		echo "== integrations: $$backend backend"; \
 		CONTEXTVARS_CY_BACKEND=$$backend CONTEXTVARS_CY_HOST=native $(VENV)/bin/pytest -q tests/integrations || exit 1; \
