@@ -347,6 +347,18 @@ def test_what_is_unset_is_unset_there_alone(page: Page) -> None:
     assert page.values() == {"request_id": "'r2'", "tenant": "'acme'"}
 
 
+def test_a_context_that_is_held_is_there_to_the_end(page: Page) -> None:
+    data = story()
+    data["contexts"][1]["alive"] = True
+    page.open(data)
+    page.click(1, 0.95)
+    assert page.title() == "Context 1" and page.text("#panel h2 + p").endswith("ms · Task-1, MainThread")
+    assert page.values() == {"request_id": "'r1'", "tenant": "'acme'"}
+    page.keys(Keys.ESCAPE)
+    page.click(2, 0.95)
+    assert page.title() == "Variables"
+
+
 def test_the_pointer_is_told_what_it_is_at(page: Page) -> None:
     page.open(story())
     x, y = page.position(1, 0.3)
