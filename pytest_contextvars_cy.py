@@ -1,7 +1,7 @@
 """A pytest plugin: a test marked `isolated_context`, its fixtures and their teardown run in one fresh Context.
 
-It lies outside of the package, because pytest loads it in every run of every project: nothing of contextvars_cy is
-imported until a test needs it.
+`--contextvars-leaks` names the tests that leave values behind. This lies outside of the package, because pytest loads
+it in every run of every project: nothing of contextvars_cy is imported until a test or the option needs it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from contextvars_cy import Context
 
 _NAME = "isolated_context"
+_LEAKS = "contextvars_leaks"
+_MODES = ("report", "error", "off")
 
 
 @dataclass
@@ -34,12 +36,32 @@ class _Isolation:
 _isolations: WeakKeyDictionary[pytest.Config, _Isolation] = WeakKeyDictionary()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    said = (
+        "name the tests, fixtures and modules that leave values behind in context variables: at the end of the run "
+        "(report), or as an error of their teardown (error); off, the default"
+    )
+    parser.getgroup("contextvars_cy", "context variables").addoption(
+        "--contextvars-leaks", choices=_MODES, default=None, dest=_LEAKS, help=said
+    )
+    parser.addini(_LEAKS, f"{said} (contextvars_cy)", default="off")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         f"{_NAME}: run the test, the fixtures of its own scope, and their teardown in one fresh Context, a copy of "
         "the current one (contextvars_cy)",
     )
+    mode = config.getoption(_LEAKS) or config.getini(_LEAKS)
+    if mode not in _MODES:
+        raise pytest.UsageError(f"{_LEAKS} = {mode}: choose one of {', '.join(_MODES)}")
+    if mode != "off":
+        from contextvars_cy.integrations._pytest_leaks import Leaks
+
+        leaks = Leaks(config, mode == "error")
+        for plugin, name in ((leaks, _LEAKS), (leaks.first, f"{_LEAKS}_first")):
+            config.pluginmanager.register(plugin, f"contextvars_cy_{name}")
 
 
 @pytest.fixture
