@@ -115,11 +115,20 @@ cdef extern from "../_hamt/type_slots.h":
     int publish "publish_type"(object type, object package, newfunc called) except -1
     int replace_method(object kind, const char *name, any_function function, int flags) except -1
 
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    ctypedef struct PyInterpreterState:
+        pass
+
 cdef extern from "cpython_layout.h":
     uint64_t thread_id_here() noexcept
     uint64_t context_version() noexcept
     const uint64_t *context_version_here() noexcept
     PyObject *current_native_context() noexcept
+    bint THREADS_ARE_SHOWN
+    PyObject *native_context_of "NATIVE_CONTEXT_OF"(PyThreadState *thread) noexcept
+    unsigned long ident_of "IDENT_OF"(PyThreadState *thread) noexcept
     PyObject *map_of_context(object context) noexcept
     bint layout_is_known
     PyObject *find_anchor(PyObject *context, bint *alone) noexcept
@@ -148,10 +157,6 @@ cdef extern from "thread_stack.h":
     bint is_topmost "IS_TOPMOST"(ThreadState state, Context context) noexcept
 
 cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    ctypedef struct PyInterpreterState:
-        pass
     bint COLLECTS_AT_ALLOCATION "(PY_VERSION_HEX < 0x030C0000)"
     int METH_FASTCALL
     int METH_KEYWORDS
@@ -998,6 +1003,27 @@ cdef int _forget_threads() except -1:
             if thread_id not in alive:
                 states.pop(thread_id, None)
     return 0
+
+
+def contexts_of_threads():
+    """For `snapshot`: the current Contexts of this interpreter's threads, by the number that `get_ident` returns there;
+    a thread without one has an empty one. None if only a thread itself can tell."""
+    cdef PyThreadState *thread
+    cdef PyObject *found
+    cdef dict places = {}
+    if not THREADS_ARE_SHOWN:
+        return None
+    # Nothing here makes an object that the collector follows: it would run finalisers, and threads come and go.
+    thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+    while thread is not NULL:
+        if NATIVE:
+            found = native_context_of(thread)
+        else:
+            found = PyDict_GetItemWithError(_states, PyThreadState_GetID(thread))
+        if found is not NULL:
+            places[ident_of(thread)] = <object>found
+        thread = PyThreadState_Next(thread)
+    return {ident: native_wrap(place) if NATIVE else (<ThreadState>place)._current for ident, place in places.items()}
 
 
 def current_context():

@@ -1020,6 +1020,9 @@ def _leave_and_tell(context: Context) -> None:
 # The hosts are built on the types above, so they come last.
 if host == "native":
     from .native_host_py import (
+        contexts_of_threads as contexts_of_threads,
+    )
+    from .native_host_py import (
         copy_of,
         current,
         current_copy,
@@ -1039,6 +1042,9 @@ if host == "native":
         show_native_variables as show_native_variables,
     )
 else:
+    from .thread_host_py import (
+        contexts_of_threads as contexts_of_threads,
+    )
     from .thread_host_py import (
         copy_of,
         current,

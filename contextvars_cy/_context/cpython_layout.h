@@ -54,6 +54,18 @@ static inline PyObject *current_native_context(void) {
 #endif
 }
 
+/* The same of any thread of this interpreter, and the number that `threading.get_ident` returns there. With the GIL alone:
+   without it, the other thread may free the Context in between. */
+#if CPYTHON_FIELDS_ARE_KNOWN && !defined(Py_GIL_DISABLED)
+#define THREADS_ARE_SHOWN 1
+#define NATIVE_CONTEXT_OF(thread) ((thread)->context)
+#define IDENT_OF(thread) ((thread)->thread_id)
+#else
+#define THREADS_ARE_SHOWN 0
+#define NATIVE_CONTEXT_OF(thread) ((void)(thread), (PyObject *)NULL)
+#define IDENT_OF(thread) ((void)(thread), 0UL)
+#endif
+
 #if PY_VERSION_HEX < 0x030A0000
 #define Py_NewRef(thing) (Py_INCREF(thing), (thing))
 #endif

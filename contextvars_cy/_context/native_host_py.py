@@ -210,6 +210,12 @@ def _name_our_context(error: RuntimeError, context: Context) -> None:
                 error.args = (text.format(CONTEXT.format(id(context))),)
 
 
+def contexts_of_threads() -> dict[int, Context] | None:
+    """For `snapshot`: the current Contexts of this interpreter's threads, by the number that `get_ident` returns there;
+    a thread without one has an empty one. None if only a thread itself can tell."""
+    return None
+
+
 def prepare_thread(state: ThreadState) -> None:
     """Does nothing: the interpreter knows which Context a thread is in."""
 

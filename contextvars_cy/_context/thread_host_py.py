@@ -4,6 +4,7 @@ topmost one, and each Context the one below. `native_host_py` defines the same n
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 from weakref import ref
@@ -28,6 +29,8 @@ from .messages import CONTEXT, DIFFERENT, ENTERED, LEAK, NOT_ENTERED
 from .standard_library import NativeContextVar
 
 R = TypeVar("R")
+
+_IS_PYPY = sys.implementation.name == "pypy"
 
 # When the interpreter ends, it would free these before it finalises the thread's values; the thread keeps them.
 NativeContextVar[Any]("contextvars_cy threads").set((_threads, _states))
@@ -169,6 +172,14 @@ def _refusal_to_leave(context: Context) -> RuntimeError:
     refusal = RuntimeError(NOT_ENTERED.format(CONTEXT.format(id(context))) if context._before is None else DIFFERENT)
     refuse_to_leave(context, refusal)
     return refusal
+
+
+def contexts_of_threads() -> dict[int, Context] | None:
+    """For `snapshot`: the current Contexts of this interpreter's threads, by the number that `get_ident` returns there;
+    a thread without one has an empty one. None if only a thread itself can tell."""
+    # PyPy finalises late what notices a thread's end: its state may be found under the number of a thread that began
+    # meanwhile.
+    return None if _IS_PYPY else {ident: state._current for ident, state in _states.copy().items()}
 
 
 def prepare_thread(state: ThreadState) -> None:
