@@ -1,4 +1,5 @@
-"""`python -m contextvars_cy`: say which twin runs, run a program on our context variables, or record what it does.
+"""`python -m contextvars_cy`: say which twin runs, run a program on our context variables, record what it does, or
+look into a running one.
 
 The arguments are read by hand, because argparse's imports must not come before the program's.
 """
@@ -18,6 +19,7 @@ USAGE = f"""\
 usage: python -m {__package__} info
        python -m {__package__} run [--backend B] [--host H] (SCRIPT | -m MODULE) [ARGS...]
        python -m {__package__} trace [--only NAME]... [--format F] [-o FILE] (SCRIPT | -m MODULE) [ARGS...]
+       python -m {__package__} inspect [--format F] [--timeout S] PID
        python -m {__package__} --version | --help
 """
 HELP = f"""\
@@ -33,11 +35,17 @@ trace  runs it so too, and writes what happened to its context variables
   --only NAME   record this variable alone; may be given again
   --format F    html, a page for the browser, is the default; json; or text
   -o FILE       where to write it; unset, trace.html, trace.json or trace.txt
+
+inspect  shows the threads and tasks of a running process, where they are, and the values in their Contexts
+
+  --format F    text is the default; or json
+  --timeout S   seconds to wait for its answer; 5 is the default
 """
 HELP_OPTIONS = ("-h", "--help")
 CHOICES = {"--backend": _backend.BACKENDS, "--host": _backend.HOSTS}
 TRACE_OPTIONS = ("--only", "--format", "-o")
-COMMANDS = ("info", "run", "trace")
+INSPECT_OPTIONS = ("--format", "--timeout")
+COMMANDS = ("info", "run", "trace", "inspect")
 
 
 def main(arguments: list[str]) -> None:
@@ -54,6 +62,8 @@ def main(arguments: list[str]) -> None:
         _run(arguments[1:])
     elif command == "trace":
         _trace(arguments[1:])
+    elif command == "inspect":
+        _inspect(arguments[1:])
     elif not command:
         print(USAGE, end="", file=sys.stderr)
         refuse(f"a command is needed: {', '.join(COMMANDS)}")
@@ -123,6 +133,26 @@ def _trace(arguments: list[str]) -> None:
             chosen[option] = value
     program, as_module = _program_in(arguments, "trace", "--only, --format, -o, -m and --help")
     trace(program, as_module, only, chosen["--format"], chosen.get("-o"))
+
+
+def _inspect(arguments: list[str]) -> None:
+    from ._tracing.asking import FORMATS, TIMEOUT, inspect, parsed_timeout
+
+    format, timeout = "text", TIMEOUT
+    if any(argument in HELP_OPTIONS for argument in arguments):
+        return _say(HELP)
+    for option, value in _options_in(arguments, INSPECT_OPTIONS):
+        if option == "--timeout":
+            timeout = parsed_timeout(value)
+        elif value in FORMATS:
+            format = value
+        else:
+            refuse(f"--format {value or 'needs a value'}: choose one of {', '.join(FORMATS)}")
+    if arguments and arguments[0].startswith("-"):
+        refuse(f"inspect has no option {arguments[0]}; it has --format, --timeout and --help")
+    if len(arguments) != 1:
+        refuse(f"inspect needs one PID, the number of a process, got {' '.join(arguments) or 'none'}")
+    _say(inspect(arguments[0], format, timeout))
 
 
 def _options_in(arguments: list[str], known: Container[str]) -> Iterator[tuple[str, str]]:

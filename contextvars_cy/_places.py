@@ -10,18 +10,28 @@ from ._sealed import PACKAGE
 
 
 class Place(NamedTuple):
-    """A line of the program."""
+    """A line of the program. Its `str` is `file:line in function`.
+
+    >>> str(Place("app.py", 12, "handle"))
+    'app.py:12 in handle'
+    """
 
     file: str
+    """The path of the source, as its code object has it."""
+
     line: int
+    """0 if the instruction stands for no line."""
+
     function: str
+    """The name of the function, `<module>` outside of any."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} in {self.function}"
 
 
 def place_of(frame: FrameType) -> Place:
-    return Place(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+    # None at an instruction that stands for no line.
+    return Place(frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name)
 
 
 def program_frame() -> FrameType | None:

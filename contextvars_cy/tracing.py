@@ -2,7 +2,8 @@
 
 `with record() as recording:` records what happens to the variables and Contexts of a program, and `recording.why(var)`
 tells why a variable is unset; `python -m contextvars_cy trace` does it for a program as it stands, and writes a page
-for the browser.
+for the browser. `snapshot()` tells what there is in this process at the moment, and `python -m contextvars_cy inspect
+PID` in another one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import Any
 from . import ContextVar
 from ._features.apply import check_iterable
 from ._late import keep_builtins
+from ._places import Place
+from ._tracing.inspecting import SeenContext, SeenTask, SeenThread, Snapshot, snapshot
 from ._tracing.recorder import LIMIT, Recorder
 from ._tracing.recording import Recording
 from ._tracing.secrets import secret
 
-__all__ = ["Recording", "record", "secret"]
+__all__ = ["Place", "Recording", "SeenContext", "SeenTask", "SeenThread", "Snapshot", "record", "secret", "snapshot"]
 
 
 def __dir__() -> list[str]:

@@ -18,12 +18,10 @@ from .._sealed import PACKAGE
 from .entry_points import Seen, entry_points
 from .recording import Event, RecordedContext, Recording
 from .secrets import is_secret
+from .texts import SECRET, cut, shown
 
 # Events that are kept, unless more or fewer are asked for.
 LIMIT = 100_000
-# Characters of a value's repr that are kept.
-WIDTH = 200
-SECRET = "<secret>"
 
 # Whose frames are passed over on the way to the program's own, and what their functions make.
 _WAYS = {
@@ -252,15 +250,6 @@ class Recorder:
         return None, way
 
 
-def shown(value: object) -> str:
-    """A value's repr, cut; what it raises instead if it raises."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
-    return _cut(text)
-
-
 def _default_of(var: ContextVar[Any]) -> str | None:
     """The repr of its default, which only its own repr tells."""
     start, end = f"<ContextVar name={var.name!r} default=", f" at {id(var):#x}>"
@@ -268,11 +257,7 @@ def _default_of(var: ContextVar[Any]) -> str | None:
         text = repr(var)
     except Exception:
         return None
-    return _cut(text[len(start) : -len(end)]) if text.startswith(start) and text.endswith(end) else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+    return cut(text[len(start) : -len(end)]) if text.startswith(start) and text.endswith(end) else None
 
 
 def _kept(context: Any) -> Any:

@@ -162,7 +162,14 @@ _Changes = dict[int, dict[int, list[Event]]]
 
 
 class Recording:
-    """What happened to the program's variables and Contexts. `record` makes it."""
+    """What happened to the program's variables and Contexts. `record` makes it.
+
+    >>> user = ContextVar("user")
+    >>> with record() as recording:
+    ...     token = user.set("ada")
+    >>> [(event.kind, event.value) for event in recording.history(user)]
+    [('set', "'ada'")]
+    """
 
     def __init__(self, limit: int, started: datetime, about: dict[str, Any]) -> None:
         self._about = about

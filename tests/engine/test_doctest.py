@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 import contextvars_cy
-from contextvars_cy import executors, travel
+from contextvars_cy import executors, tracing, travel
 
-NAMES = {name: getattr(module, name) for module in (contextvars_cy, executors, travel) for name in module.__all__}
+NAMES = {
+    name: getattr(module, name) for module in (contextvars_cy, executors, tracing, travel) for name in module.__all__
+}
 PUBLIC = [name for name, value in NAMES.items() if callable(value)]
 if contextvars_cy.backend == "cython" and "InterpreterPoolExecutor" in PUBLIC:
     # The tests ask for the compiled backend, which such a pool cannot have.

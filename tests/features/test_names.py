@@ -22,9 +22,10 @@ from contextvars_cy import (
     executors,
     fresh,
     isolated,
+    tracing,
 )
 
-MODULES = [contextvars_cy, executors]
+MODULES = [contextvars_cy, executors, tracing]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -153,7 +153,7 @@ def test_wrong_arguments(settings: dict[str, Any], error: type[Exception]) -> No
     with pytest.raises(error):
         record(**settings)
     with pytest.raises(TypeError):
-        tracing.secret("user")  # type: ignore[arg-type]
+        tracing.secret("user")
 
 
 def test_nothing_stays_replaced() -> None:

@@ -491,8 +491,8 @@ def test_refused_in_one_line(arguments: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, choices",
     [
-        (["nonsense"], ["info", "run"]),
-        (["--nonsense"], ["info", "run", "--version", "--help"]),
+        (["nonsense"], ["info", "run", "trace", "inspect"]),
+        (["--nonsense"], ["info", "run", "trace", "inspect", "--version", "--help"]),
         (["info", "--nonsense"], ["--help"]),
         (["run", "--nonsense", "program.py"], ["--backend", "--host", "-m", "--help"]),
         (["run", "--backend"], ["cython", "pure"]),
@@ -508,7 +508,7 @@ def test_without_a_command_it_shows_how_it_is_used(tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: python -m contextvars_cy info\n")
-    assert done.stderr.endswith("\npython -m contextvars_cy: a command is needed: info, run, trace\n")
+    assert done.stderr.endswith("\npython -m contextvars_cy: a command is needed: info, run, trace, inspect\n")
 
 
 # An option after the program is the program's, as ARGUMENTS has it.
@@ -519,7 +519,19 @@ HELP = ["--help", "-h", "info --help", "info -h", "run --help", "run -h", "run -
 def test_help(arguments: str, tmp_path: Path) -> None:
     done = run_python(["-m", "contextvars_cy", *arguments.split()], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    words = ("usage:", "info", "run", "SCRIPT", "-m MODULE", "--backend", "--host", "--version")
+    words = (
+        "usage:",
+        "info",
+        "run",
+        "trace",
+        "inspect",
+        "PID",
+        "SCRIPT",
+        "-m MODULE",
+        "--backend",
+        "--host",
+        "--version",
+    )
     assert all(word in done.stdout for word in words)
 
 

@@ -1,0 +1,34 @@
+"""What is kept of a program's values: texts, so that nothing of the program stays alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .secrets import is_secret
+
+# Characters of a value's repr that are kept.
+WIDTH = 200
+SECRET = "<secret>"
+
+
+def shown(value: object) -> str:
+    """A value's repr, cut; what it raises instead if it raises."""
+    try:
+        # Of a long text, the repr of its beginning is the beginning of its repr.
+        text = repr(value[: WIDTH + 1] if type(value) in (str, bytes) else value)  # type: ignore[index]
+    except Exception as error:
+        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
+
+
+def shown_of(var: Any, value: object) -> str:
+    return SECRET if is_secret(var) else shown(value)
+
+
+def printable(text: str) -> str:
+    """In one line, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
