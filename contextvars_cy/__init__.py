@@ -47,10 +47,14 @@ from ._install.install import install, uninstall
 from ._late import keep_builtins
 from ._sentinels import MISSING
 
-if _backend.debug and host == "native":
-    from ._features import brought_back
+if _backend.debug:
+    from ._tracing import explaining
 
-    del brought_back
+    del explaining
+    if host == "native":
+        from ._features import brought_back
+
+        del brought_back
 keep_builtins()
 if backend == "cython":
     _backend.keep_modules()

@@ -76,7 +76,7 @@ cdef bint WATCHED = False
 # Changes are watched, or noted in debug mode.
 cdef bint TOLD = False
 # Capabilities fill in the functions behind methods of ContextVar.
-cdef dict _implementations = {"__reduce__": _sealed.refuse_unregistered}
+cdef dict _implementations = {"__reduce__": _sealed.refuse_unregistered, "explain": noted}
 cdef object _tell_watchers = None
 cdef object _note = None
 cdef object _look = None
@@ -406,7 +406,7 @@ cdef object _get_slowly(ContextVar var, PyObject *const *args, Py_ssize_t count)
         if WATCHED:
             _tell("read", var, ABSENT, <object>value)
         if value is <PyObject *>ABSENT:
-            raise noted(LookupError(var), UNSET)
+            raise _implementations["explain"](LookupError(var), UNSET)
     return <object>value
 
 
@@ -1376,8 +1376,8 @@ cdef bint _about_to_enter(Context context) except -1:
 
 
 def implement(method, function):
-    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls. An import there would fail when the
-    interpreter ends."""
+    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls, and what explains a LookupError. An
+    import there would fail when the interpreter ends."""
     _implementations[method] = function
 
 

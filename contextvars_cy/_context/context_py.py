@@ -66,7 +66,7 @@ Snapshot = Hamt["ContextVar[Any]", Any]
 _serial = count()
 # Capabilities, which build on this module, fill these in: the functions behind methods of ContextVar, and the function
 # to call after each change while there is a watcher.
-_implementations: dict[str, Callable[..., Any]] = {"__reduce__": refuse_unregistered}
+_implementations: dict[str, Callable[..., Any]] = {"__reduce__": refuse_unregistered, "explain": noted}
 _tell: Callable[[str, Any, Any, Any], None] | None = None
 # As `_tell`, but only for changes of values, which debug mode notes too.
 _tell_of_change = _tell
@@ -175,7 +175,7 @@ class ContextVar(Sealed, Generic[T]):
         if _tell is not None:
             _report(_tell, "read", self, ABSENT, default)
         if default is ABSENT:
-            raise noted(LookupError(self), UNSET)
+            raise _implementations["explain"](LookupError(self), UNSET)
         return default
 
     def is_set(self) -> bool:
@@ -897,8 +897,8 @@ def refuse_to_leave(context: Context, error: RuntimeError) -> None:
 
 
 def implement(method: str, function: Callable[..., Any]) -> None:
-    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls. An import there would fail when the
-    interpreter ends."""
+    """For capabilities: set what `ContextVar.watch`, `proxy` or `__reduce__` calls, and what explains a LookupError. An
+    import there would fail when the interpreter ends."""
     _implementations[method] = function
 
 

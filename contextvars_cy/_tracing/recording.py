@@ -16,7 +16,7 @@ from .._places import Place
 
 # How those Contexts are told of that nothing made while the program was recorded, or that are no copies.
 _WITHOUT_MAKER = {
-    "start": "there when the recording began",
+    "start": "there from the start",
     "Context": "made empty, by Context()",
     "unknown": "of unknown origin",
 }
@@ -68,7 +68,7 @@ class RecordedContext:
     @property
     def described(self) -> str:
         """What made it, in words."""
-        return _WITHOUT_MAKER.get(self.made_by) or f"made {_by(self)}"
+        return _WITHOUT_MAKER.get(self.made_by) or f"made {_made_by(self)}"
 
 
 class Event(NamedTuple):
@@ -176,6 +176,8 @@ class Recording:
         self.limit = limit
         self.started = started
         self.seconds = 0.0
+        # Before this, nothing is known.
+        self.beginning = "the recording began"
         self.threads: list[str] = []
         # Their names and threads.
         self.tasks: list[tuple[str, int]] = []
@@ -246,7 +248,7 @@ class Recording:
             for variable, of_contexts in changes.items():
                 last = of_contexts[number][-1] if number in of_contexts else None
                 if last is not None and last.kind == "set":
-                    text = f"{self._name(variable)} is left at {last.value}: set{_at(last)}, and not reset there"
+                    text = f"{self._name(variable)} is left at {last.value}: set{self._by(last)}, and not reset there"
                     leaks.append(Leak("value left", text, number, variable, last.number, []))
         return leaks
 
@@ -254,7 +256,7 @@ class Recording:
         assert event.variable is not None
         sets = [each for each in _sets_of(event.variable, event.number, changes) if each.context != event.context]
         text = f"{self._name(event.variable)} was not reset{_at(event)}, where its token is of another Context"
-        text += f"; in another one it was set{_at(max(sets))}" if sets else ""
+        text += f"; in another one it was set{self._by(max(sets))}" if sets else ""
         return Leak("token used elsewhere", text, event.context, event.variable, event.number, [])
 
     def _outliving(self, context: RecordedContext, changes: _Changes) -> Leak:
@@ -303,13 +305,13 @@ class Recording:
             if past:
                 return self._explained(variable, past, copies), copies
             if variable in context.inherited:
-                text = f"{name} is {context.inherited[variable]}: it was so when the recording began"
+                text = f"{name} is {context.inherited[variable]}: it was so when {self.beginning}"
                 return Answer(text, True), copies
             later = [event for event in events if event.kind == "set" and until <= event.number < before]
             if later and copies:
                 copied = copies[-1]
-                text = f"{name} is unset here: it was set{_at(later[0])}, but this Context was copied before that"
-                return Answer(f"{text}, {_by(copied)}", False, later[0].place, copied.place), copies
+                text = f"{name} is unset here: it was set{self._by(later[0])}, but this Context was copied before that"
+                return Answer(f"{text}, {_made_by(copied)}", False, later[0].place, copied.place), copies
             copies.append(context)
             until, here = context.born, context.parent
         return None, copies
@@ -317,7 +319,7 @@ class Recording:
     def _explained(self, variable: int, past: list[Event], copies: list[RecordedContext]) -> Answer:
         name, last = self._name(variable), past[-1]
         if last.value is not None:
-            text = f"{name} is {last.value}: {last.kind}{_at(last)}"
+            text = f"{name} is {last.value}: {last.kind}{self._by(last)}"
             if copies:
                 text += (
                     f", and inherited by the copy {', then by the one '.join(c.described for c in reversed(copies))}"
@@ -326,36 +328,40 @@ class Recording:
         set_before = [event for event in past if event.kind == "set"]
         text = f"{name} is unset here: "
         if set_before:
-            text += f"it was set{_at(set_before[-1])}, and {last.kind}{_at(last)}"
+            text += f"it was set{self._by(set_before[-1])}, and {last.kind}{self._by(last)}"
         else:
-            text += f"it was {last.kind}{_at(last)}"
+            text += f"it was {last.kind}{self._by(last)}"
         if copies:
             text += f", before this Context was {copies[-1].described}"
         return Answer(text, False, *(event.place for event in set_before[-1:]), last.place)
 
     def _never_inherited(self, variable: int, copies: list[RecordedContext], sets: list[Event]) -> Answer:
         name = self._name(variable)
+        dropped = f"; {self.dropped} earlier events were dropped" if self.dropped else ""
         if not sets:
-            return Answer(f"{name} is unset here: nothing has set it since the recording began", False)
+            return Answer(f"{name} is unset here: nothing has set it since {self.beginning}{dropped}", False)
         last = max(sets)
-        text = f"{name} is unset here: it was set{_at(last)}"
+        text = f"{name} is unset here: it was set{self._by(last)}, "
         root = copies[-1]
         lineage = {copy.number for copy in copies}
         setter = self.contexts.get(last.context)
         if setter is not None and self._descends(setter, lineage):
-            text += f" in a copy of this Context, {setter.described}, and what is set in a copy stays there"
+            text += f"in a copy of this Context, {setter.described}, and what is set in a copy stays there"
             return Answer(text, False, last.place, setter.place)
+        if root.parent is not None:
+            text += "in another Context; the one that this one was copied from is forgotten"
+            return Answer(text, False, last.place)
         if root.made_by == "thread":
-            text += f" in {self.threads[last.thread]}, and {self.threads[self._thread_of(root)]} did not inherit it: "
+            text += f"and thread {self.threads[self._thread_of(root)]} did not inherit it: "
             text += f"a thread begins with an empty Context, and this one was {root.described}"
             return Answer(text, False, last.place, root.place)
         if root.made_by == "Context":
-            return Answer(f"{text} in another Context, and this one began empty", False, last.place)
+            return Answer(f"{text}in another Context, and this one began empty", False, last.place)
         if root.made_by == "unknown":
-            text += ", in another Context; how this one was made is unknown, since no Python code saw it"
+            text += "in another Context; how this one was made is unknown, since no Python code saw it"
             return Answer(text, False, last.place)
         where = "another Context" if setter is None else f"another Context, {setter.described}"
-        return Answer(f"{text} in {where}, of which this one is no copy", False, last.place)
+        return Answer(f"{text}in {where}, of which this one is no copy{dropped}", False, last.place)
 
     def _thread_of(self, context: RecordedContext) -> int:
         return next((event.thread for event in self.events if event.context == context.number), context.thread)
@@ -379,6 +385,12 @@ class Recording:
         task = "" if event.task is None else f", task {self.tasks[event.task][0]}"
         who = f"Context {event.context}, thread {self.threads[event.thread]}{task}"
         return f"{event.time:.6f} {event.kind}{subject}{_at(event)} ({who})"
+
+    def _by(self, event: Event) -> str:
+        """Where it happened, and in which task, or else in which thread."""
+        if event.task is None:
+            return f"{_at(event)}, in thread {self.threads[event.thread]}"
+        return f"{_at(event)}, in task {self.tasks[event.task][0]}"
 
     # ---- for others ----
 
@@ -495,7 +507,7 @@ def _at(event: Event) -> str:
     return "" if event.place is None else f" at {event.place}"
 
 
-def _by(context: RecordedContext) -> str:
+def _made_by(context: RecordedContext) -> str:
     way = _CALLED.get(context.made_by, context.made_by)
     return f"by {way}" + ("" if context.place is None else f" at {context.place}")
 
