@@ -24,6 +24,8 @@ class Seen(NamedTuple):
 
 
 class Listener(Protocol):
+    def knows(self, context: Any) -> bool: ...
+
     def copied(self, copy: Any, way: str) -> None: ...
 
     def thread_starts(self, thread: threading.Thread) -> None: ...
@@ -77,7 +79,7 @@ def _telling(method: Any, way: str, listener: Listener) -> Any:
     def call(self: Any, *args: Any, **options: Any) -> Any:
         handle = method(self, *args, **options)
         copy = getattr(handle, "_context", None)
-        if copy is not None:
+        if copy is not None and not listener.knows(copy):
             # Of a new task, its first step.
             callback = getattr(args[0] if args else None, "__self__", None)
             listener.copied(copy, "create_task" if hasattr(callback, "get_coro") else way)

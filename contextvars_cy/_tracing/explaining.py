@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .. import MISSING
 from .._context.twin import implement
 from .._sealed import PACKAGE, noted
 from .recorder import Recorder
@@ -17,7 +16,7 @@ class _WithoutValues(Recorder):
     """An error tells where a value was set, and need not show it: reprs take time."""
 
     def _shown(self, variable: int, value: Any) -> Any:
-        return None if value is MISSING else "set"
+        return "set"
 
 
 class Why(Exception):

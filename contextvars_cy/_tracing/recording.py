@@ -157,6 +157,7 @@ class Leak(NamedTuple):
         return self.text
 
 
+_CHANGES = ("set", "reset", "unset")
 # By variable and Context, what set, reset and unset it there, in order.
 _Changes = dict[int, dict[int, list[Event]]]
 
@@ -210,7 +211,7 @@ class Recording:
         number = self._number_of(context)
         if number is None:
             return Answer("the recording has seen nothing in this Context, and does not know how it was made", False)
-        return self._why(variable, number, self.count, self._changes())
+        return self._why(variable, number, self.count, self._changes(variable))
 
     def history(self, var: ContextVar[Any]) -> History:
         """All that happened to the variable, in any Context. O(n) for n events."""
@@ -277,12 +278,12 @@ class Recording:
     def _name(self, variable: int) -> str:
         return self.variables[variable].name
 
-    def _changes(self) -> _Changes:
+    def _changes(self, only: int | None = None) -> _Changes:
         changes: _Changes = {}
         for event in list(self.events):
-            if event.kind in ("set", "reset", "unset"):
-                assert event.variable is not None
-                changes.setdefault(event.variable, {}).setdefault(event.context, []).append(event)
+            variable = event.variable
+            if variable is not None and (only is None or variable == only) and event.kind in _CHANGES:
+                changes.setdefault(variable, {}).setdefault(event.context, []).append(event)
         return changes
 
     def _why(self, variable: int, number: int, before: int, changes: _Changes) -> Answer:

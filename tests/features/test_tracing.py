@@ -84,7 +84,7 @@ def test_a_thread_that_does_not_inherit() -> None:
         thread = threading.Thread(target=work, name="worker")
         thread.start()
         thread.join()
-    assert "and worker did not inherit it: a thread begins with an empty Context" in answers[0]
+    assert "and thread worker did not inherit it: a thread begins with an empty Context" in answers[0]
     assert "made by Thread.start at" in answers[0]
 
 

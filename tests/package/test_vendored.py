@@ -163,10 +163,8 @@ def test_the_command(backend: str, host: str, app: Path, tmp_path: Path) -> None
     assert rows["package"] == str(app / "app" / "_vendor" / "contextvars_cy")
     assert str(app) in rows["extension"]
     done = run_python([*command, "nonsense"], tmp_path, env)
-    assert (
-        done.stderr
-        == "python -m app._vendor.contextvars_cy: there is no command nonsense: choose one of info, run, trace\n"
-    )
+    refusal = "there is no command nonsense: choose one of info, run, trace, inspect\n"
+    assert done.stderr == f"python -m app._vendor.contextvars_cy: {refusal}"
     (tmp_path / "program.py").write_text("import contextvars\nprint(contextvars.ContextVar)\n")
     for way in ([], ["--backend", "pure", "--host", "thread"]):
         done = run_python([*command, "run", *way, "program.py"], tmp_path, env)
