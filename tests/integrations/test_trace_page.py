@@ -430,6 +430,22 @@ def test_the_wheel_scrolls_lanes_that_are_not_in_view(page: Page) -> None:
     assert page.js(code) is True
 
 
+def test_the_drawing_stays_where_it_is_while_the_lanes_scroll(page: Page) -> None:
+    page.open(service(requests=18))
+    code = """
+        const lanes = document.getElementById("lanes"), canvas = lanes.querySelector("canvas");
+        lanes.scrollTop = arguments[0];
+        return [lanes.scrollTop, canvas.getBoundingClientRect().top - lanes.getBoundingClientRect().top];
+    """
+    assert page.js(code, 200) == [200, 0]
+    end, above = page.js(code, 1e6)
+    page.painted()
+    assert end > 500 and above == 0
+    # Down to below the last bar, and not further.
+    hidden = page.js("const { scrollHeight, clientHeight } = lanes; return scrollHeight - clientHeight;")
+    assert end == pytest.approx(hidden, abs=1)
+
+
 # ---- the keyboard ----
 
 
