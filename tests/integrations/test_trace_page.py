@@ -284,6 +284,33 @@ def test_a_value_has_one_colour_in_every_context(page: Page) -> None:
     assert button.get_attribute("aria-pressed") == "false" and page.colour(1, 0.25) == first
 
 
+def test_a_context_in_which_there_are_only_copies_is_in_the_lane_of_its_task(page: Page) -> None:
+    """As one of a task that starts others, and does nothing else."""
+    contexts = [context(seen_until=1.0), *(context("create_task", parent=at, time=0.1, seen_until=0.9) for at in (0, 1))]
+    events = [
+        [0.1, "copy", 0, 0, None, None, 1, None, 0, 12, "main"],
+        [0.1, "copy", 1, 0, 0, None, 2, None, 0, 14, "handle"],
+        [0.1, "set", 2, 0, 1, 0, "'r1'", None, 0, 15, "work"],
+    ]
+    tasks = [{"name": name, "thread": 0} for name in ("Task-1", "Task-2")]
+    page.open(story(contexts=contexts, events=events, tasks=tasks))
+    page.on_lanes(Keys.HOME)
+    assert ", Context 0, MainThread, " in page.said()
+    page.keys(Keys.ARROW_DOWN)
+    assert ", Context 1, Task-1, MainThread, " in page.said()
+    # Of the three lanes none is empty.
+    page.click(1, 0.5)
+    assert page.title() == "Context 1"
+    page.click(2, 0.5)
+    assert page.title() == "Context 2"
+
+
+def test_source_begins_where_its_lines_differ(page: Page) -> None:
+    page.open(story(sources={"0": {"14": "        with user:", "15": "            request_id.set(header)"}}))
+    page.click(1, 0.3)
+    assert page.texts(".source span bdi") == ["with user:", "    request_id.set(header)"]
+
+
 def test_links_lead_from_the_parent_to_the_copy(page: Page) -> None:
     """The line is drawn between the bars, at the time of the copy."""
     page.open(story())
