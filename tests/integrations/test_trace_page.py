@@ -247,6 +247,13 @@ def test_leaks_come_first_and_lead_to_what_leaks(page: Page) -> None:
     assert page.title() == "Context 1"
 
 
+def test_who_holds_a_context_is_not_said_twice(page: Page) -> None:
+    text = "Context 1 is held by a list"
+    leak = {"kind": "context held", "text": text, "context": 1, "variable": None, "event": None, "held_by": ["a list"]}
+    page.open(story(leaks=[leak]))
+    assert page.texts(".leaks li") == [f"context held: {text}Show it"]
+
+
 def test_of_many_leaks_the_first_are_shown_until_more_are_wanted(page: Page) -> None:
     page.open(story(leaks=[{"kind": "value left", "text": f"leak {at}", "context": 1} for at in range(100)]))
     assert page.text(".leaks h2") == "100 leaks" and len(page.texts(".leaks li")) == 40
@@ -330,7 +337,7 @@ def test_a_click_on_a_mark_shows_the_values_and_the_source(page: Page) -> None:
     assert page.values() == {"request_id": "'r2'"}
     assert page.text("#panel .place") == "/srv/app.py:14, in handle"
     assert page.text(".source .here").split() == ["14", "request_id.set(header)"]
-    assert page.texts(".source span") == ["14    request_id.set(header)", "15    tenant.set(found)"]
+    assert page.texts(".source span") == ["14 request_id.set(header)", "15 tenant.set(found)"]
     assert "2 other variables have no value here." in page.text("#panel")
     # Where it comes from, and where to.
     assert page.texts(".way li") == [
