@@ -293,7 +293,10 @@ def test_a_value_has_one_colour_in_every_context(page: Page) -> None:
 
 def test_a_context_in_which_there_are_only_copies_is_in_the_lane_of_its_task(page: Page) -> None:
     """As one of a task that starts others, and does nothing else."""
-    contexts = [context(seen_until=1.0), *(context("create_task", parent=at, time=0.1, seen_until=0.9) for at in (0, 1))]
+    contexts = [
+        context(seen_until=1.0),
+        *(context("create_task", parent=at, time=0.1, seen_until=0.9) for at in (0, 1)),
+    ]
     events = [
         [0.1, "copy", 0, 0, None, None, 1, None, 0, 12, "main"],
         [0.1, "copy", 1, 0, 0, None, 2, None, 0, 14, "handle"],
@@ -545,8 +548,9 @@ def test_everything_is_reached_by_tab_and_has_a_name(page: Page) -> None:
     reached, outlines = [], set()
     for _ in range(80):
         reached.append(page.js("const e = document.activeElement; return e.id || e.textContent || e.tagName;"))
-        style = "const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth;"
-        outlines.add(page.js(style))
+        # The lanes have it on their canvas, which would hide it.
+        outlined = "document.activeElement.querySelector('canvas') ?? document.activeElement"
+        outlines.add(page.js(f"const s = getComputedStyle({outlined}); return s.outlineStyle + s.outlineWidth;"))
         ActionChains(page.browser).send_keys(Keys.TAB).perform()
         if page.js("return document.activeElement === document.body"):
             break
