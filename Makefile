@@ -19,6 +19,7 @@
 #                   wheel where there is no compiler (some minutes); they are in dist/
 # make lint         check style, types, workflows and the changelog; `pre-commit install` has each commit checked
 # make docs         make the site of docs/ in build/docs; a warning, or a name or link that leads nowhere, is an error
+# make pictures     make the pictures of docs/finding.md again, with a browser
 # make warnings     compile the C of the compiled backend with gcc and clang, every warning on
 # make help         print this
 # make clean        remove what the others made
@@ -38,7 +39,7 @@ ON_CPYTHON = $(VENV)/bin/python -c "import sys; sys.exit(sys.implementation.name
 BUILT_FROM = setup.py pyproject.toml $(wildcard $(addprefix contextvars_cy/*/*.,pyx pxd pxi h) contextvars_cy/*.pxd contextvars_cy/*.h)
 
 .PHONY: help demo demo-travel test tests test-all integrations conformance fuzz threads test-freethreaded sanitize valgrind flat-memory coverage
-.PHONY: wheels lint style types workflows changelog warnings docs clean
+.PHONY: wheels lint style types workflows changelog warnings docs pictures clean
 .DELETE_ON_ERROR:
 
 # The first target, so `make` alone prints it too.
@@ -165,6 +166,10 @@ changelog: $(VENV)/lint-tools
 docs: $(VENV)/built $(VENV)/docs-tools
 	@$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --fresh-env --quiet docs build/docs
 	@echo "The site begins at build/docs/index.html"
+
+pictures: $(VENV)/integration-tools
+	@tools/chromium.sh
+	@$(VENV)/bin/python tools/pictures.py
 
 $(VENV)/docs-tools: $(VENV)/bin/python pyproject.toml
 	@$(INSTALL) --group docs || { echo "$(NEEDS_NETWORK)"; exit 1; }

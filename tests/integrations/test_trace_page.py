@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from contextvars_cy._tracing.page import html_of
+from pictures import chromium
 from recordings import context, large, recording, service, variable
 
 # Where the page draws: the names of lanes, the strip with the axis, and the rows below.
@@ -180,17 +179,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"):
-        options.add_argument(argument)
-    # Its sandbox is not for root, which tests in containers are.
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = shutil.which("chromedriver")
-    assert driver and options.binary_location, "run tools/chromium.sh"
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
+    with chromium(logged=True) as browser:
         browser.set_script_timeout(120)
         yield browser
 

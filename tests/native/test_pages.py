@@ -10,8 +10,8 @@ import pytest
 from pages import PROGRAMS, promised
 
 # tests/package/test_pages_elsewhere.py runs two by pytest and by a kernel, test_integration_pages.py those that need a
-# library.
-RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md", "docs/integrations/")
+# library, test_finding.py one beside its program.
+RUN_ELSEWHERE = ("docs/pytest.md", "docs/notebooks.md", "docs/integrations/", "docs/finding.md")
 NEEDED = {"docs/web-frameworks.md": ("fastapi", "httpx")}
 
 
