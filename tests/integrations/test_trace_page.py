@@ -339,6 +339,17 @@ def test_a_click_on_a_mark_shows_the_values_and_the_source(page: Page) -> None:
     assert "1 copy of it\nContext 2" in page.text("#panel")
 
 
+def test_a_reset_that_was_refused_has_a_mark_and_words(page: Page) -> None:
+    page.open(story(events=[[0.45, "refuse", 1, 0, 0, 0, None, None, 0, 18, "handle"]]))
+    x, y = page.position(1, 0.45)
+    page.pointer(x, y).click().perform()
+    page.painted()
+    assert page.text("#panel h2") == "reset refused: request_id"
+    assert "the token is of another Context" in page.text("#panel .change")
+    assert "app.py:18, in handle" in page.text("#panel")
+    assert "reset refused" in page.text(".marks")
+
+
 def test_a_click_between_events_shows_the_values_at_that_moment(page: Page) -> None:
     page.open(story())
     page.click(1, 0.35)
