@@ -3,8 +3,8 @@
 `CONTEXTVARS_CY_BACKEND` is unset (the compiled twin if it works), `cython` (that one or a RuntimeError) or `pure`.
 `CONTEXTVARS_CY_HOST` is unset or `native` (the snapshot rides inside Python's own context) or `thread` (a stack of our
 own, one per thread).
-`CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made, warnings what was lost), `0`, or unset: `1`
-under `python -X dev`.
+`CONTEXTVARS_CY_DEBUG` is `1` (errors about a token say where it was made, a LookupError why there is no value, warnings
+what was lost), `0`, or unset: `1` under `python -X dev`.
 
 A wrong value is not an ImportError: programs for which the package is optional catch that, and would silently run on
 the standard library's variables.

@@ -157,6 +157,18 @@ class Leak(NamedTuple):
         return self.text
 
 
+class NeverReset(NamedTuple):
+    """Sets of one variable on one line, whose tokens nobody used."""
+
+    text: str
+    variable: int
+    place: Place | None
+    times: int
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 _CHANGES = ("set", "reset", "unset")
 # By variable and Context, what set, reset and unset it there, in order.
 _Changes = dict[int, dict[int, list[Event]]]
@@ -252,6 +264,28 @@ class Recording:
                     text = f"{self._name(variable)} is left at {last.value}: set{self._by(last)}, and not reset there"
                     leaks.append(Leak("value left", text, number, variable, last.number, []))
         return leaks
+
+    def never_reset(self) -> list[NeverReset]:
+        """The lines that set a variable and whose tokens were not used, the most frequent first. O(n) for n events.
+
+        Where each task has a Context of its own, that is no fault: the value ends with the task. Elsewhere it stays.
+        """
+        times: dict[tuple[int, Place | None], int] = {}
+        for variable, of_contexts in self._changes().items():
+            for events in of_contexts.values():
+                for event in _not_reset(events):
+                    key = variable, event.place
+                    times[key] = times.get(key, 0) + 1
+        return [
+            NeverReset(
+                f"{self._name(variable)} was set {'once' if count == 1 else f'{count} times'}"
+                f"{'' if place is None else f' at {place}'}, and not reset",
+                variable,
+                place,
+                count,
+            )
+            for (variable, place), count in sorted(times.items(), key=lambda item: -item[1])
+        ]
 
     def _refused(self, event: Event, changes: _Changes) -> Leak:
         assert event.variable is not None
@@ -401,6 +435,7 @@ class Recording:
             "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self._answers()],
             "Leaks": [leak.text for leak in self.leaks()],
             "Contexts": [repr(self.tree())],
+            "Sets without a reset": [each.text for each in self.never_reset()],
             "Events": [self._told(event) for event in self.events],
         }
         shown = "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in parts.items() if lines)
@@ -477,6 +512,10 @@ class Recording:
                 }
                 for leak in self.leaks()
             ],
+            "never_reset": [
+                {"text": each.text, "variable": each.variable, "place": place_of(each.place), "times": each.times}
+                for each in self.never_reset()
+            ],
             "answers": [
                 {
                     "variable": event.variable,
@@ -516,6 +555,19 @@ def _made_by(context: RecordedContext) -> str:
 def _sets_of(variable: int, before: int, changes: _Changes) -> list[Event]:
     of_contexts = changes.get(variable, {}).values()
     return [event for events in of_contexts for event in events if event.kind == "set" and event.number < before]
+
+
+def _not_reset(events: list[Event]) -> list[Event]:
+    """Of the changes of a variable in one Context, the sets that no reset has undone."""
+    pending: list[Event] = []
+    for event in events:
+        if event.kind == "set":
+            pending.append(event)
+        elif event.kind == "reset" and pending:
+            # Most often the last set is undone; else the last one before which the value was what it is again.
+            undone = next((each for each in reversed(pending) if each.old_value == event.value), pending[-1])
+            pending.remove(undone)
+    return pending
 
 
 def _holders_of(found: Any) -> list[str]:

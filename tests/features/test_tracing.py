@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import threading
 import weakref
 from typing import Any
@@ -200,3 +201,20 @@ def test_what_was_read_in_a_context_that_is_forgotten() -> None:
     assert [event.kind for event in recording.history(user)] == ["set", "read"]
     assert "read user" in recording.to_text()
     assert json.loads(recording.to_json())["answers"] == []
+
+
+def test_sets_without_a_reset_are_counted_by_line() -> None:
+    user: ContextVar[str] = ContextVar("user")
+    with record() as recording:
+        for name in ("ada", "bob"):
+            copy_context().run(user.set, name)
+        first = user.set("eve")
+        with user.set("joe"):
+            user.set("zoe")
+        user.reset(first)
+    line = test_sets_without_a_reset_are_counted_by_line.__code__.co_firstlineno
+    found = [(each.place and each.place.line - line, each.times) for each in recording.never_reset()]
+    assert found == [(4, 2), (7, 1)]
+    assert re.fullmatch(r"user was set 2 times at .*, and not reset", recording.never_reset()[0].text)
+    assert "Sets without a reset:\nuser was set 2 times" in recording.to_text()
+    assert [each["times"] for each in json.loads(recording.to_json())["never_reset"]] == [2, 1]
