@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -16,7 +17,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
+from contextvars_cy import ContextVar
 from contextvars_cy._tracing.page import html_of
+from contextvars_cy.tracing import record
+from lost_values import LOST, blamed_lines, trace
 from pictures import chromium
 from recordings import context, large, recording, service, variable
 
@@ -70,6 +74,9 @@ class Page:
 
     def open(self, data: dict[str, Any]) -> Page:
         self.file.write_text(html_of(data), encoding="utf-8")
+        return self.show()
+
+    def show(self) -> Page:
         self.browser.get(self.file.as_uri())
         self.painted()
         return self
@@ -257,6 +264,27 @@ def test_answers_are_words_with_their_places(page: Page) -> None:
     page.find(".answers li button").click()
     assert page.title() == "read without a value: tenant"
     assert "a LookupError" in page.text(".change")
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_the_line_that_lost_a_value_is_named_and_one_click_away(name: str, page: Page) -> None:
+    program = LOST[name]
+    trace(program, page.file.parent, "-o", str(page.file))
+    page.show()
+    places = [f"app.py:{number} in " for number in blamed_lines(program)]
+    (finding, *_) = [
+        item
+        for item in page.browser.find_elements(By.CSS_SELECTOR, "#findings li")
+        if all(place in item.text for place in places)
+    ]
+    show, *lines = finding.find_elements(By.CSS_SELECTOR, ".link")
+    show.click()
+    page.painted()
+    assert page.values()
+    for line in lines:
+        line.click()
+        page.painted()
+        assert line.text.split(" in ")[0] in page.text("#panel")
 
 
 def test_a_value_has_one_colour_in_every_context(page: Page) -> None:
@@ -834,10 +862,34 @@ def many_contexts(contexts: int) -> dict[str, Any]:
     return story(threads=[{"name": f"thread {number}"} for number in range(100)], contexts=made, events=events)
 
 
+def recorded_tasks(requests: int) -> dict[str, Any]:
+    """Of a real program, whose recording is full."""
+    user: ContextVar[str] = ContextVar("user")
+
+    async def handle(number: int) -> None:
+        for _ in range(3):
+            with user.set(f"user {number}"):
+                await asyncio.sleep(0)
+
+    async def serve() -> None:
+        for number in range(requests):
+            await asyncio.create_task(handle(number))
+
+    with record() as recording:
+        asyncio.run(serve())
+    data: dict[str, Any] = json.loads(recording.to_json())
+    return data
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda: large(101_000), lambda: one_context(100_000), lambda: many_contexts(50_000)],
-    ids=["a service", "one Context", "50,000 Contexts"],
+    [
+        lambda: large(101_000),
+        lambda: one_context(100_000),
+        lambda: many_contexts(50_000),
+        lambda: recorded_tasks(15_000),
+    ],
+    ids=["a service", "one Context", "50,000 Contexts", "recorded"],
 )
 def test_100_000_events_open_and_move(make: Callable[[], dict[str, Any]], page: Page) -> None:
     data = make()
