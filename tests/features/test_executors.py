@@ -572,9 +572,9 @@ def test_nobody_is_told_of_it(pool: ThreadPoolExecutor) -> None:
     events: list[WatchEvent] = []
     with watch(events.append):
         bound = bind(int)
-        kinds = [event.kind for event in events]
+        kinds = [event.kind for event in events if event.kind != "switch"]
         bound()
-    # But of the copies that are seen.
+    # But of the copies that are seen. From Python 3.14 on the interpreter may tell of switches too.
     assert kinds == ["copy"]
     assert [event.kind for event in events if event.kind != "switch"] == ["copy", "copy", "enter", "exit"]
 

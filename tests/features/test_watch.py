@@ -134,7 +134,8 @@ def test_a_copy_is_told(make: Callable[[], Context], home: Context, events: list
 def test_a_copy_that_bind_makes_is_told(home: Context, events: list[WatchEvent]) -> None:
     with watch(events.append):
         bound = bind(int)
-        assert [event.context for event in events] == [home]
+        # It may give the copy a decimal context of its own, which is a switch.
+        assert [event.context for event in events if event.kind != "switch"] == [home]
         bound()
     assert [event.kind for event in events if event.kind != "switch"] == ["copy", "copy", "enter", "exit"]
 
