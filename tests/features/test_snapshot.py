@@ -68,7 +68,7 @@ class Raises:
     ids=["None", "as long as is kept", "longer", "bytes", "list", "raises", "class"],
 )
 def test_values_are_their_reprs_cut(value: object, text: str) -> None:
-    with copy_context():
+    with Context():
         USER.set(value)
         assert values(snapshot().here)["user"] == text
 
