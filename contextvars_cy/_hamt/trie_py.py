@@ -117,7 +117,9 @@ def unfold(folded: int) -> int:
     mixed ^= mixed >> 15 ^ mixed >> 30
     # The low half, which folding drops, makes the lowest bits differ, which a dict looks at.
     key_hash = (mixed << 32 | folded) * 0xF1DE83E19937733D & 0xFFFFFFFFFFFFFFFF
-    return key_hash - (key_hash >> 63 << 64) if HASHES_ARE_WIDE else folded
+    # Not by a subtraction: PyPy keeps the result of arithmetic on more than 64 bits as a long, and hashes a long that
+    # `__hash__` returns once more.
+    return int.from_bytes(key_hash.to_bytes(8, "little"), "little", signed=True) if HASHES_ARE_WIDE else folded
 
 
 def find(node: Node, folded: int, key: object, key_hash: int) -> Any:

@@ -94,3 +94,19 @@ def test_values_that_die_with_their_contexts() -> None:
         assert context.run(lambda: current_context()[var]) == [number]
         del context
         assert var.get(None) is None
+
+
+def test_what_is_set_in_one_step_is_found_one_by_one_and_the_other_way_round() -> None:
+    together, singly = Context(), Context()
+    expected = {var: Value() for var in VARIABLES}
+    together.run(assign, expected)
+    for var, value in expected.items():
+        singly.run(var.set, value)
+    for var, value in expected.items():
+        assert together.run(var.get) is value
+        assert together[var] is value and singly[var] is value
+        assert var in together and var in singly
+    assert together == singly
+    assert not together.diff(singly)
+    singly.run(assign, dict.fromkeys(VARIABLES, "new"))
+    assert list(singly.values()) == ["new"] * len(VARIABLES)

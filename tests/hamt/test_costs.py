@@ -273,6 +273,20 @@ def test_a_hash_can_be_found_for_every_place(place: int) -> None:
     assert fold(unfold(place)) == place
 
 
+@given(st.integers(0, (1 << 31) - 1))
+def test_a_hash_that_was_found_is_that_of_an_object_that_returns_it(place: int) -> None:
+    class Placed:
+        # As ContextVar's: in an attribute without a slot PyPy would store the number in another way.
+        __slots__ = ("_hash",)
+
+        def __hash__(self) -> int:
+            return self._hash
+
+    placed = Placed()
+    placed._hash = unfold(place)
+    assert hash(placed) == placed._hash
+
+
 def test_keys_of_different_hashes_are_not_compared() -> None:
     class Condition(Key):
         """Like a column of a query builder: `==` makes a condition, which is always true."""
