@@ -3,9 +3,10 @@
 The demo starts a service three times, one after the other: written with the standard library alone
 (tools/demo_stdlib.py), and with contextvars_cy (examples/request_scope.py) on the pure and on the compiled backend. It
 sends the same requests to each over loopback, and checks every response and every line of the log. The exit status is 1
-if anything is wrong with ours.
+if anything is wrong with ours. With `--recorded` each service of ours runs a second time, while `trace` records it.
 
     python tools/demo.py --requests 1000 --concurrency 100
+    python tools/demo.py --recorded --only pure,cython
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,7 @@ STEPS = {
     "cleanup": "a cleanup in another task",
 }
 RESPONSES, ERRORS = "responses", "errors in the log"
+RECORDED = "-recorded"
 STOP_SECONDS = 30.0
 TENANTS, USERS = 7, 13
 PROBLEMS_SHOWN = 5
@@ -121,12 +124,15 @@ def send_requests(port: int, requests: Sequence[tuple[str, Identity]]) -> list[P
 @contextlib.contextmanager
 def running_service(way: str, folder: Path, seconds: float) -> Iterator[int]:
     """Run the service and yield its port. It is stopped again whatever happens, and killed after so many seconds."""
+    backend = way.replace(RECORDED, "")
     environment = {
         **os.environ,
-        "CONTEXTVARS_CY_BACKEND": "" if way == "stdlib" else way,
+        "CONTEXTVARS_CY_BACKEND": "" if way == "stdlib" else backend,
         "CONTEXTVARS_CY_HOST": "native",
     }
-    command = [sys.executable, str(WAYS[way]), "--log", str(folder / "log")]
+    trace = ["-m", "contextvars_cy", "trace", "--format", "json", "-o", str(folder / "trace.json")]
+    command = [sys.executable, *(trace if way.endswith(RECORDED) else []), str(WAYS[backend])]
+    command += ["--log", str(folder / "log")]
     errors = folder / "errors"
     with errors.open("wb") as stderr:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True)
@@ -155,8 +161,8 @@ def running_service(way: str, folder: Path, seconds: float) -> Iterator[int]:
         raise DemoError(f"{trouble} Its error output:\n{errors.read_text(errors='replace').strip()}")
 
 
-def run_way(way: str, requests: int, concurrency: int) -> list[Problem]:
-    """Serve and check all requests in one of the three ways."""
+def run_way(way: str, requests: int, concurrency: int) -> tuple[list[Problem], float]:
+    """Serve and check all requests in one of the ways; also return how many were served in a second."""
     sent = {f"{way}-{n}": Identity(f"tenant-{n % TENANTS}", f"user-{n % USERS}") for n in range(requests)}
     shares = [list(sent.items())[number::concurrency] for number in range(concurrency)]
     # When it is interrupted, the clients end because the service does.
@@ -165,18 +171,22 @@ def run_way(way: str, requests: int, concurrency: int) -> list[Problem]:
         # Even a slow machine serves far more than ten requests per second, so this only ends a demo that hangs.
         with running_service(way, folder, 60 + requests / 10) as port:
             print(f"{way}: sending {requests} requests to port {port}, {concurrency} at a time", flush=True)
+            began = time.perf_counter()
             found = list(clients.map(send_requests, [port] * concurrency, shares))
+            speed = requests / (time.perf_counter() - began)
         records = [json.loads(line) for line in (folder / "log").read_text(encoding="utf-8").splitlines()]
     # With its debug mode on, asyncio logs remarks of its own that belong to no step. Errors are never set aside.
     records = [record for record in records if record["step"] or record["levelname"] in ("ERROR", "CRITICAL")]
-    return [problem for problems in found for problem in problems] + check_records(records, sent)
+    return [problem for problems in found for problem in problems] + check_records(records, sent), speed
 
 
-def format_table(found: dict[str, list[Problem]], requests: int) -> str:
+def format_table(found: dict[str, list[Problem]], speeds: dict[str, float], requests: int) -> str:
+    widths = {way: max(8, len(way) + 2) for way in found}
     counts = {way: Counter(problem.row for problem in problems) for way, problems in found.items()}
-    lines = [f"{f'wrong, of {requests} requests':52}" + "".join(f"{way:>8}" for way in found)]
+    lines = [f"{f'wrong, of {requests} requests':52}" + "".join(f"{way:>{widths[way]}}" for way in found)]
     for row, text in {**STEPS, RESPONSES: RESPONSES, ERRORS: ERRORS}.items():
-        lines.append(f"{text:52}" + "".join(f"{counts[way][row]:8}" for way in found))
+        lines.append(f"{text:52}" + "".join(f"{counts[way][row]:{widths[way]}}" for way in found))
+    lines += ["", f"{'requests a second':52}" + "".join(f"{speeds[way]:{widths[way]}.0f}" for way in found)]
     return "\n".join(lines)
 
 
@@ -187,6 +197,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1000, help="number of requests, 1 to 100000 (default: 1000)")
     parser.add_argument("--concurrency", type=int, default=100, help="requests at a time, 1 to 500 (default: 100)")
     parser.add_argument("--only", help=f"comma separated ways to run (default: all of {','.join(WAYS)} that work here)")
+    parser.add_argument("--recorded", action="store_true", help="run each of ours again, while trace records it")
     arguments = parser.parse_args()
     ways = arguments.only.split(",") if arguments.only else list(WAYS)
     if not arguments.only and importlib.util.find_spec("contextvars_cy._context.context_cy") is None:
@@ -198,17 +209,19 @@ def main() -> int:
     if not 1 <= arguments.requests <= 100000 or not 1 <= arguments.concurrency <= 500:
         parser.exit(2, f"{parser.prog}: error: --requests must be 1 to 100000 and --concurrency 1 to 500\n")
 
+    if arguments.recorded:
+        ways += [f"{way}{RECORDED}" for way in ways if way != "stdlib"]
     # The service is stopped first.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found = {}
+    found, speeds = {}, {}
     for way in ways:
         try:
-            found[way] = run_way(way, arguments.requests, arguments.concurrency)
+            found[way], speeds[way] = run_way(way, arguments.requests, arguments.concurrency)
         except DemoError as error:
             parser.exit(1, f"{parser.prog}: error: {way}: {error}\n")
         except KeyboardInterrupt:
             parser.exit(130, f"{parser.prog}: interrupted\n")
-    print(f"\n{format_table(found, arguments.requests)}")
+    print(f"\n{format_table(found, speeds, arguments.requests)}")
     ours = [(way, problem.text) for way, problems in found.items() if way != "stdlib" for problem in problems]
     for way, text in ours[:PROBLEMS_SHOWN]:
         print(f"{way}: {text}")

@@ -278,6 +278,7 @@ def test_a_hash_that_was_found_is_that_of_an_object_that_returns_it(place: int) 
     class Placed:
         # As ContextVar's: in an attribute without a slot PyPy would store the number in another way.
         __slots__ = ("_hash",)
+        _hash: int
 
         def __hash__(self) -> int:
             return self._hash

@@ -53,7 +53,7 @@ def records(demo: ModuleType, sent: dict[str, Any]) -> list[dict[str, Any]]:
 
 def table(completed: subprocess.CompletedProcess[str]) -> dict[str, dict[str, int]]:
     """How many are wrong, for each row and way."""
-    head, *lines = completed.stdout.partition("\n\n")[2].splitlines()
+    head, *lines = completed.stdout.split("\n\n")[1].splitlines()
     ways = head.split()[4:]
     rows = {line[:52].strip(): [int(number) for number in line[52:].split()] for line in lines}
     return {row: dict(zip(ways, numbers)) for row, numbers in rows.items()}
@@ -65,6 +65,15 @@ def test_the_demo_finds_nothing_wrong_with_ours(demo: ModuleType) -> None:
     rows = table(completed)
     assert list(rows) == [*demo.STEPS.values(), demo.RESPONSES, demo.ERRORS]
     assert all(row == {"pure": 0, "cython": 0} for row in rows.values())
+
+
+def test_a_recording_loses_nothing_either() -> None:
+    completed = run_demo("--only", "pure,cython", "--recorded", "--requests", str(REQUESTS), "--concurrency", "20")
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    ways = ("pure", "cython", "pure-recorded", "cython-recorded")
+    assert all(row == dict.fromkeys(ways, 0) for row in table(completed).values())
+    speeds = completed.stdout.split("\n\n")[2]
+    assert speeds.startswith("requests a second ") and len(speeds.split()) == 3 + len(ways)
 
 
 def test_the_demo_shows_what_the_standard_library_loses(demo: ModuleType) -> None:
