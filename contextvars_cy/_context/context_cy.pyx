@@ -316,7 +316,7 @@ cdef class ContextVar:
             made = token
             place = <PyObject *>made._context
             if made._var is self and not made._used and place is not _place_of_set(place):
-                _tell("refuse", self, ABSENT, ABSENT)
+                _tell_of_refusal(self, made)
                 return False
         self.reset(token)
         return True
@@ -459,6 +459,12 @@ cdef PyObject *_note_origin(PyObject *token) except NULL:
     return place
 
 
+cdef int _tell_of_refusal(ContextVar var, Token token) except -1:
+    if WATCHED:
+        _tell("refuse", var, ABSENT, native_wrap(token._context) if NATIVE else token._context)
+    return 0
+
+
 cdef int contextvar_reset(ContextVar var, Token token) except -1:
     cdef PyObject *place = _place_of_set(<PyObject *>token._context)
     if token._used:
@@ -466,7 +472,7 @@ cdef int contextvar_reset(ContextVar var, Token token) except -1:
     if token._var is not var:
         raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token._origin)}")
     if <PyObject *>token._context is not place:
-        _tell("refuse", var, ABSENT, ABSENT)
+        _tell_of_refusal(var, token)
         raise noted(
             ValueError(f"{token!r} was created in a different Context{_made_where(token._origin)}"), ELSEWHERE
         )

@@ -248,7 +248,7 @@ class ContextVar(Sealed, Generic[T]):
         if token._var is not self:
             raise ValueError(f"{token!r} was created by a different ContextVar{_made_where(token)}")
         if token._context is not here:
-            _report(_tell, "refuse", self, ABSENT, ABSENT)
+            _tell_of_refusal(self, token)
             raise noted(ValueError(f"{token!r} was created in a different Context{_made_where(token)}"), ELSEWHERE)
         _undo(token, self)
 
@@ -271,7 +271,7 @@ class ContextVar(Sealed, Generic[T]):
             and not token._used
             and token._context is not place_of_set(token)
         ):
-            _report(_tell, "refuse", self, ABSENT, ABSENT)
+            _tell_of_refusal(self, token)
             return False
         self.reset(token)
         return True
@@ -977,6 +977,11 @@ def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: A
         tell(kind, var, old, new)
 
 
+def _tell_of_refusal(var: ContextVar[Any], token: Token[Any]) -> None:
+    if _tell is not None:
+        _report(_tell, "refuse", var, ABSENT, context_of_token(token))
+
+
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:
     entered: list[Context] = []
     try:
@@ -1020,9 +1025,7 @@ def _leave_and_tell(context: Context) -> None:
 # The hosts are built on the types above, so they come last.
 if host == "native":
     from .native_host_py import (
-        contexts_of_threads as contexts_of_threads,
-    )
-    from .native_host_py import (
+        context_of_token,
         copy_of,
         current,
         current_copy,
@@ -1037,15 +1040,16 @@ if host == "native":
         shown_values,
         update,
         value_in,
+    )
+    from .native_host_py import (
+        contexts_of_threads as contexts_of_threads,
     )
     from .native_host_py import (
         show_native_variables as show_native_variables,
     )
 else:
     from .thread_host_py import (
-        contexts_of_threads as contexts_of_threads,
-    )
-    from .thread_host_py import (
+        context_of_token,
         copy_of,
         current,
         current_copy,
@@ -1060,6 +1064,9 @@ else:
         shown_values,
         update,
         value_in,
+    )
+    from .thread_host_py import (
+        contexts_of_threads as contexts_of_threads,
     )
     from .thread_host_py import (
         show_native_variables as show_native_variables,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import ref
 
 from .._hamt.hamt_py import EMPTY, Hamt
@@ -95,6 +95,10 @@ def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
         snapshot = current_snapshot()
         _exchange(native_tokens, snapshot, snapshot)
     return context_of(native_tokens[0])
+
+
+def context_of_token(token: Token[Any]) -> Context:
+    return _wrap(cast(NativeContext, token._context))
 
 
 # ---- Contexts ----

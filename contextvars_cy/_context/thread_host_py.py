@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 from weakref import ref
 
 from .._hamt.hamt_py import EMPTY
@@ -72,6 +72,10 @@ def place_of_set(made: Token[Any] | Assignment | None = None) -> Any:
     if context is thread_state()._base and (made is None or made._context is context):
         _refuse_event_loop()
     return context
+
+
+def context_of_token(token: Token[Any]) -> Context:
+    return cast("Context", token._context)
 
 
 def _refuse_event_loop() -> None:

@@ -47,7 +47,7 @@ class WatchEvent(NamedTuple):
 
     value: Any
     """The value from now on, or `MISSING`; for a `copy` the new Context, for a `read` what it got, or `MISSING` if that
-    was a LookupError."""
+    was a LookupError, for a `refuse` the Context in which the token was made."""
 
     context: Context
     """The Context whose value changed, was read or was not reset, or that was entered, left, switched to or copied."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
 from importlib.util import find_spec
 from types import CodeType, ModuleType, TracebackType
@@ -54,8 +55,9 @@ def _interpreter_arguments() -> list[str]:
     return [*options, "-m", PACKAGE]
 
 
-def become(program: list[str], as_module: bool) -> None:
-    """Run the program as `__main__`, and keep this package's frames out of its tracebacks."""
+def become(program: list[str], as_module: bool, begin: Callable[[], object] | None = None) -> None:
+    """Run the program as `__main__`, and keep this package's frames out of its tracebacks. Its code is found, and that
+    of the packages around it has run, when `begin` is called."""
     module = ModuleType("__main__")
     namespace = vars(module)
     namespace["__builtins__"] = builtins
@@ -66,6 +68,8 @@ def become(program: list[str], as_module: bool) -> None:
     sys.argv[:] = program
     try:
         code = _module_code(program[0], module) if as_module else _script_code(program[0], module)
+        if begin is not None:
+            begin()
         exec(code, namespace)
     except SystemExit:
         raise

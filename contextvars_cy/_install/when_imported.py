@@ -9,14 +9,17 @@ from types import ModuleType
 from typing import Any
 
 
-def when_imported(name: str, part: str, adapt: Callable[[Any], None]) -> None:
-    """Call `adapt(module)`, now if the module has that part already, else at the end of its import."""
+def when_imported(name: str, part: str, adapt: Callable[[Any], None]) -> Callable[[], None]:
+    """Call `adapt(module)`, now if the module has that part already, else at the end of its import. What it returns
+    ends the waiting."""
+    finder = _Finder(name, adapt)
     module = sys.modules.get(name)
     if hasattr(module, part):
         adapt(module)
     # There are no finders when the interpreter ends.
     elif sys.meta_path is not None:
-        sys.meta_path.insert(0, _Finder(name, adapt))
+        sys.meta_path.insert(0, finder)
+    return finder.leave
 
 
 class _Finder:
@@ -25,6 +28,10 @@ class _Finder:
     def __init__(self, name: str, adapt: Callable[[Any], None]) -> None:
         self.name = name
         self.adapt = adapt
+
+    def leave(self) -> None:
+        if sys.meta_path is not None and self in sys.meta_path:
+            sys.meta_path.remove(self)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
@@ -17,23 +18,28 @@ FORMATS = {"html": "trace.html", "json": "trace.json", "text": "trace.txt"}
 
 def trace(program: list[str], as_module: bool, only: Sequence[str], format: str, output: str | None) -> None:
     output = os.path.abspath(output or FORMATS[format])
-    try:
-        # Before the program has run for an hour.
-        open(output, "a", encoding="utf-8").close()
-    except OSError as error:
-        refuse(f"the recording cannot be written: {error}")
     install()
     hold_in_children()
     sys.argv[:] = program
     recorder, process = Recorder(only or None, LIMIT), os.getpid()
     recording = recorder.__enter__()
-    try:
-        become(program, as_module)
-    finally:
+
+    def end() -> None:
         # A child that the program has forked may end here as well.
         if os.getpid() == process:
             recorder.__exit__(None, None, None)
             _write(recording, format, output)
+
+    def begin() -> None:
+        try:
+            # Before the program has run for an hour; and what was there is no recording of this run.
+            open(output, "w", encoding="utf-8").close()
+        except OSError as error:
+            refuse(f"the recording cannot be written: {error}")
+        # After the program's threads, and after what it has registered itself.
+        atexit.register(end)
+
+    become(program, as_module, begin)
 
 
 def _write(recording: Recording, format: str, output: str) -> None:

@@ -13,10 +13,10 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 from weakref import ref
 
-from .. import MISSING, Context, ContextVar, WatchEvent, backend, current_context, host, watch
+from .. import MISSING, Context, ContextVar, Hamt, WatchEvent, backend, current_context, host, watch
 from .._places import Place, place_of
 from .._sealed import PACKAGE
-from .entry_points import Seen, entry_points
+from .entry_points import listen, stop_listening
 from .recording import Event, RecordedContext, Recording
 from .secrets import is_secret
 from .texts import SECRET, cut, shown
@@ -30,7 +30,7 @@ _WAYS = {
     f"{PACKAGE}._features.isolated": "isolated",
     f"{PACKAGE}._features.processes": "capsule",
     f"{PACKAGE}.travel": "capsule",
-    f"{PACKAGE}.executors": "thread",
+    f"{PACKAGE}.executors": "submit",
     "asyncio.threads": "to_thread",
 }
 _PASSED = (f"{PACKAGE}.", "asyncio.", "concurrent.", "threading.", "contextlib.", "contextvars.")
@@ -47,6 +47,15 @@ class _Code(NamedTuple):
     is_loop: bool
 
 
+class _Seen(NamedTuple):
+    """Where a thread was started: the number of a Context, a line of the program, and how many events came before."""
+
+    context: int
+    place: Place | None
+    number: int
+
+
+_MANY_CODES = 10_000
 _IS_NATIVE = host == "native"
 _recorders: list[Recorder] = []
 
@@ -62,12 +71,13 @@ if hasattr(os, "register_at_fork"):
 
 
 class Recorder:
-    """Records from `__enter__` to `__exit__`."""
+    """Records from `__enter__` to `__exit__`, once."""
 
     def __init__(self, only: Iterable[ContextVar[Any] | str] | None, limit: int) -> None:
         self._only = None if only is None else frozenset(only)
         self._limit = limit
-        # Reentrant, because a repr of the program's may do anything.
+        # Reentrant, because a finaliser or a signal handler may run anywhere. No code of the program's is called while
+        # it is held: a repr may wait for another thread, whose next event waits for the lock.
         self._lock = threading.RLock()
         # By address, because the hash of code takes the time of its length.
         self._codes: dict[int, _Code] = {}
@@ -75,13 +85,18 @@ class Recorder:
         self._contexts: dict[int, RecordedContext] = {}
         self._threads: dict[int, int] = {}
         self._tasks: dict[int, tuple[Any, int]] = {}
-        self._started_threads: dict[int, tuple[Any, Seen]] = {}
+        self._started_threads: dict[int, tuple[threading.Thread, _Seen]] = {}
         self._clock = 0.0
-        self._made = 0
+        self._contexts_made = self._tasks_seen = 0
+        # How many are remembered before those are forgotten that nothing refers to.
+        self._room_for_contexts = self._room_for_tasks = 2 * limit
+        self._recording: Recording | None = None
 
     def __enter__(self) -> Recording:
+        if self._recording is not None:
+            raise RuntimeError("this recording was made already; call record() again for another one")
         about = {
-            "program": " ".join(sys.argv),
+            "program": " ".join(map(str, sys.argv)),
             "python": ".".join(map(str, sys.version_info[:3])),
             "backend": backend,
             "host": host,
@@ -89,9 +104,9 @@ class Recorder:
         recording = self._recording = Recording(self._limit, datetime.now(timezone.utc), about)
         recording._number_of = self._known_number
         self._clock = perf_counter()
-        self._new("start", None, False, None, current_context(), self._who())
+        self._first_seen("start", current_context(), None, None)
         _recorders.append(self)
-        self._undo = entry_points(self)
+        listen(self)
         self._watcher = watch(self._tell)
         return recording
 
@@ -100,29 +115,36 @@ class Recorder:
     ) -> None:
         self._watcher.cancel()
         _recorders.remove(self)
-        for undo in reversed(self._undo):
-            undo()
-        self._recording.seconds = perf_counter() - self._clock
+        stop_listening(self)
+        self._its.seconds = perf_counter() - self._clock
         # Else what it knows of tasks and threads would keep them alive.
         self._tasks.clear()
         self._started_threads.clear()
+
+    @property
+    def _its(self) -> Recording:
+        assert self._recording is not None
+        return self._recording
 
     # ---- what happens ----
 
     def _tell(self, event: WatchEvent) -> None:
         kind, var, old_value, new_value, its_context = event
         variable = value = old = None
-        with self._lock:
-            context = self._context(its_context)
-            if var is not None:
-                variable = self._variable(var)
-                if variable is None:
-                    return
+        if var is not None:
+            variable = self._variable(var)
+            if variable is None:
+                return
+            if kind != "refuse":
                 value = None if new_value is MISSING else self._shown(variable, new_value)
                 old = None if old_value is MISSING else self._shown(variable, old_value)
-            # Between here and the engine are only functions of `watch`.
-            place, way = self._place(sys._getframe(3))
-            who = self._who()
+        context = self._context(its_context, variable, old)
+        if kind == "refuse" and new_value is not MISSING:
+            value = self._context(new_value).number
+        # Between here and the engine are only functions of `watch`.
+        place, way = self._place(sys._getframe(3))
+        who = self._who()
+        with self._lock:
             if kind == "copy":
                 value = self._new(way or "copy_context", context.number, True, place, new_value, who).number
             self._note(kind, context, who, variable, value, old, place)
@@ -137,7 +159,7 @@ class Recorder:
         old: str | None,
         place: Place | None,
     ) -> None:
-        recording = self._recording
+        recording = self._its
         time = context.seen_until = perf_counter() - self._clock
         number = recording.count
         recording.count = number + 1
@@ -146,30 +168,45 @@ class Recorder:
         recording.events.append(tuple.__new__(Event, event))
 
     def _shown(self, variable: int, value: Any) -> Any:
-        return SECRET if self._recording.secret[variable] else shown(value)
+        return SECRET if self._its.secret[variable] else shown(value)
 
     # ---- for the entry points ----
-
-    def seen_here(self) -> Seen:
-        """Where the program is now, and in which Context."""
-        with self._lock:
-            return Seen(self._context(current_context()).number, self._place(sys._getframe(2))[0])
 
     def knows(self, context: Any) -> bool:
         """Whether it has seen this native Context, or this one of ours on the thread host."""
         return id(context) in self._contexts
 
-    def copied(self, copy: Any, way: str) -> None:
-        """This Context, native or ours, is a copy of the current one, which this way has made."""
+    def may_be_copied(self, copy: Any, way: str, task: Any) -> None:
+        """This Context, native or ours, is a copy of the current one, which this way has made, for a task if there is
+        one; or it is the caller's own."""
+        current = current_context()
+        if not _is_copy(copy, current):
+            return
+        context, who = self._context(current), self._who()
+        place, _ = self._place(sys._getframe(2))
         with self._lock:
-            context = self._context(current_context())
-            place, _ = self._place(sys._getframe(2))
-            who = self._who()
-            number = self._new(way, context.number, True, place, copy, who).number
-            self._note("copy", context, who, None, number, None, place)
+            made = self._new(way, context.number, True, place, copy, who)
+            made._task = None if task is None else ref(task)
+            self._note("copy", context, who, None, made.number, None, place)
 
     def thread_starts(self, thread: threading.Thread) -> None:
-        self._started_threads[id(thread)] = thread, self.seen_here()
+        context = self._context(current_context())
+        place, _ = self._place(sys._getframe(2))
+        self._started_threads[id(thread)] = thread, _Seen(context.number, place, self._its.count)
+
+    def thread_began(self, thread: threading.Thread) -> None:
+        """In the thread itself, before any of the program's code."""
+        # It is not known to `threading` yet; and another one may have had its number.
+        self._new_thread(get_ident(), thread.name)
+        _, seen = self._started_threads.pop(id(thread), (None, None))
+        if seen is not None:
+            # From Python 3.14 on.
+            its_own = getattr(thread, "_context", None) if _IS_NATIVE else None
+            inherits = its_own is not None and bool(getattr(sys.flags, "thread_inherit_context", False))
+            who = self._who()
+            with self._lock:
+                context = current_context() if its_own is None else its_own
+                self._new("thread", seen.context, inherits, seen.place, context, who, seen.number)
 
     # ---- numbers ----
 
@@ -177,23 +214,28 @@ class Recorder:
         known = self._contexts.get(id(_kept(current_context() if context is None else context)))
         return None if known is None else known.number
 
-    def _context(self, context: Context) -> RecordedContext:
-        return self._contexts.get(id(context.native if _IS_NATIVE else context)) or self._found(context)
+    def _context(self, context: Context, variable: int | None = None, old: str | None = None) -> RecordedContext:
+        """What is known of it; of one that nobody saw being made, from now on. The variable is the one that an event
+        has just changed there."""
+        known = self._contexts.get(id(context.native if _IS_NATIVE else context))
+        return self._first_seen("unknown", context, variable, old) if known is None else known
 
-    def _found(self, context: Context) -> RecordedContext:
-        """One that nobody saw being made."""
-        is_new_thread = get_ident() not in self._threads
-        _, seen = self._started_threads.pop(id(threading.current_thread()), (None, None))
-        if seen is not None and is_new_thread:
-            inherits = bool(getattr(sys.flags, "thread_inherit_context", False))
-            return self._new("thread", seen.context, inherits, seen.place, context, self._who())
-        way = "unknown" if len(context) else "start" if is_new_thread else "Context"
-        found = self._new(way, None, False, None, context, self._who())
+    def _first_seen(self, way: str, context: Context, variable: int | None, old: str | None) -> RecordedContext:
+        inherited: dict[int, str] = {}
         for var, value in context.items():
-            variable = self._variable(var) if type(var) is ContextVar else None
-            if variable is not None:
-                found.inherited[variable] = self._shown(variable, value)
-        return found
+            number = self._variable(var) if type(var) is ContextVar else None
+            if number is not None and number != variable:
+                inherited[number] = self._shown(number, value)
+        if variable is not None and old is not None:
+            inherited[variable] = old
+        who = self._who()
+        with self._lock:
+            # Another thread may have been faster.
+            known = self._contexts.get(id(_kept(context)))
+            if known is None:
+                known = self._new(way, None, False, None, context, who)
+                known.inherited = inherited
+            return known
 
     def _new(
         self,
@@ -203,38 +245,61 @@ class Recorder:
         place: Place | None,
         context: Any,
         who: tuple[int, int | None],
+        born: int | None = None,
     ) -> RecordedContext:
-        number = self._made
-        self._made = number + 1
-        recording = self._recording
+        number = self._contexts_made
+        self._contexts_made = number + 1
+        recording = self._its
         time = perf_counter() - self._clock
         kept, contexts = _kept(context), self._contexts
         address = id(kept)
         # Another one may come to lie at this address.
         alive = ref(kept, lambda _: contexts.pop(address, None))
-        made = RecordedContext(number, way, maker, is_copy, place, time, recording.count, *who, alive)
+        made = RecordedContext(
+            number, way, maker, is_copy, place, time, recording.count if born is None else born, *who, alive
+        )
         recording.contexts[number] = contexts[address] = made
-        if len(recording.contexts) > 2 * self._limit:
-            self._forget_the_dead()
+        if len(recording.contexts) > self._room_for_contexts:
+            self._forget_contexts()
         return made
 
-    def _forget_the_dead(self) -> None:
-        contexts = self._recording.contexts
-        for number in [number for number, context in contexts.items() if not context.is_alive][: self._limit]:
+    def _forget_contexts(self) -> None:
+        contexts = self._its.contexts
+        for number in [number for number, context in contexts.items() if not context.is_alive][: -self._limit]:
             del contexts[number]
+        # If most are alive, it is not tried again for each.
+        self._room_for_contexts = max(2 * self._limit, 2 * len(contexts))
+
+    def _forget_tasks(self) -> None:
+        recording = self._its
+        used = {event.task for event in recording.events} | {each.task for each in recording.contexts.values()}
+        self._tasks = {key: known for key, known in self._tasks.items() if known[0]() is not None}
+        used |= {number for _, number in self._tasks.values()}
+        for number in [number for number in recording.tasks if number not in used]:
+            del recording.tasks[number]
+        self._room_for_tasks = max(2 * self._limit, 2 * len(recording.tasks))
 
     def _variable(self, var: ContextVar[Any]) -> int | None:
         """Its number; None for one that is not asked for."""
         if var in self._variables:
             return self._variables[var]
-        recording = self._recording
-        number = None
-        if self._only is None or var in self._only or var.name in self._only:
-            number = len(recording.variables)
-            recording.variables.append(var)
-            recording.secret.append(is_secret(var))
-            recording.defaults.append(None if is_secret(var) else _default_of(var))
-        self._variables[var] = number
+        is_asked_for = self._only is None or var in self._only or var.name in self._only
+        is_kept_secret = is_secret(var)
+        default = None if is_kept_secret or not is_asked_for else _default_of(var)
+        recording = self._its
+        with self._lock:
+            if var not in self._variables:
+                self._variables[var] = len(recording.variables) if is_asked_for else None
+                if is_asked_for:
+                    recording.variables.append(var)
+                    recording.secret.append(is_kept_secret)
+                    recording.defaults.append(default)
+            return self._variables[var]
+
+    def _new_thread(self, ident: int, name: str) -> int:
+        with self._lock:
+            number = self._threads[ident] = len(self._its.threads)
+            self._its.threads.append(name)
         return number
 
     def _who(self) -> tuple[int, int | None]:
@@ -242,16 +307,20 @@ class Recorder:
         ident = get_ident()
         thread = self._threads.get(ident)
         if thread is None:
-            thread = self._threads[ident] = len(self._recording.threads)
-            self._recording.threads.append(threading.current_thread().name)
+            thread = self._new_thread(ident, threading.current_thread().name)
         task = _current_task()
         if task is None:
             return thread, None
         known, number = self._tasks.get(id(task), (None, 0))
         if known is None or known() is not task:
-            number = len(self._recording.tasks)
-            self._recording.tasks.append((task.get_name(), thread))
-            self._tasks[id(task)] = ref(task), number
+            name = task.get_name()
+            with self._lock:
+                number = self._tasks_seen
+                self._tasks_seen = number + 1
+                self._its.tasks[number] = name, thread
+                self._tasks[id(task)] = ref(task), number
+                if len(self._its.tasks) > self._room_for_tasks:
+                    self._forget_tasks()
         return thread, number
 
     def _place(self, frame: Any) -> tuple[Place | None, str | None]:
@@ -274,6 +343,9 @@ class Recorder:
         return None, way
 
     def _code(self, frame: FrameType) -> _Code:
+        if len(self._codes) > _MANY_CODES:
+            # As of a program that makes code all the time.
+            self._codes.clear()
         code, name = frame.f_code, f"{frame.f_globals.get('__name__')}."
         known = self._codes[id(code)] = _Code(
             code,
@@ -292,6 +364,22 @@ def _default_of(var: ContextVar[Any]) -> str | None:
     except Exception:
         return None
     return cut(text[len(start) : -len(end)]) if text.startswith(start) and text.endswith(end) else None
+
+
+def _is_copy(copy: Any, of: Context) -> bool:
+    """Whether this Context, native or ours, has the same values as the other one."""
+    if _IS_NATIVE:
+        return _anchor_in(copy) is _anchor_in(of.native)
+    if type(copy) is not Context:
+        # On the thread host nothing of ours happens in a native one.
+        return False
+    return len(copy) == len(of) and all(copy.get(var, MISSING) is value for var, value in of.items())
+
+
+def _anchor_in(native: Any) -> Hamt[ContextVar[Any], Any] | None:
+    """The values of our variables: the value of one of the interpreter's."""
+    found = (value for var, value in native.items() if type(value) is Hamt and var.name == PACKAGE)
+    return next(found, None)
 
 
 def _kept(context: Any) -> Any:

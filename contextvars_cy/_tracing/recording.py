@@ -11,13 +11,12 @@ from linecache import getline
 from types import FrameType
 from typing import Any, NamedTuple
 
-from .. import Context, ContextVar
+from .. import Context, ContextVar, current_context
 from .._places import Place
 
-# How those Contexts are told of that nothing made while the program was recorded, or that are no copies.
+# How those Contexts are told of that nobody saw being made.
 _WITHOUT_MAKER = {
     "start": "there from the start",
-    "Context": "made empty, by Context()",
     "unknown": "of unknown origin",
 }
 # What a way to make a Context is called, if by another name than its own.
@@ -31,8 +30,8 @@ class RecordedContext:
     """
 
     __slots__ = (
-        "_alive", "born", "inherited", "made_by", "maker", "number", "parent", "place", "seen_until", "task", "thread",
-        "time",
+        "_alive", "_task", "born", "inherited", "made_by", "maker", "number", "parent", "place", "seen_until", "task",
+        "thread", "time",
     )  # fmt: skip
 
     def __init__(
@@ -52,10 +51,12 @@ class RecordedContext:
         self.thread, self.task = thread, task
         # The Context in which it was made, and whose values it began with.
         self.maker, self.parent = maker, maker if is_copy else None
-        # The values that it began with, if it is no copy of a recorded one; of variables by their numbers.
+        # The values that it had when it was first seen, if it is no copy of a recorded one; by numbers of variables.
         self.inherited: dict[int, str] = {}
         self.seen_until = time
         self._alive = alive
+        # The one that it was made for.
+        self._task: Callable[[], Any] | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -81,7 +82,7 @@ class Event(NamedTuple):
     thread: int
     task: int | None
     variable: int | None
-    # Of a copy, the number of the new Context.
+    # Of a copy, the number of the new Context; of a reset that was refused, that of the token's.
     value: Any
     old_value: str | None
     place: Place | None
@@ -192,8 +193,8 @@ class Recording:
         # Before this, nothing is known.
         self.beginning = "the recording began"
         self.threads: list[str] = []
-        # Their names and threads.
-        self.tasks: list[tuple[str, int]] = []
+        # By their numbers, their names and threads.
+        self.tasks: dict[int, tuple[str, int]] = {}
         self.variables: list[ContextVar[Any]] = []
         self.secret: list[bool] = []
         self.defaults: list[str | None] = []
@@ -211,19 +212,23 @@ class Recording:
         return self.count - len(self.events)
 
     def __repr__(self) -> str:
-        return f"<Recording of {len(self.events)} events in {len(self.contexts)} Contexts, {self.seconds:.3f} s>"
+        dropped = f", {self.dropped} earlier ones dropped," if self.dropped else ""
+        return (
+            f"<Recording of {len(self.events)} events{dropped} in {len(self.contexts)} Contexts, {self.seconds:.3f} s>"
+        )
 
     # ---- questions ----
 
     def why(self, var: ContextVar[Any], context: Context | None = None) -> Answer:
         """Why the variable is set or unset in a Context, the current one unless another is given. O(n) for n events."""
+        is_set = var in (current_context() if context is None else context)
         variable = self._number(var)
-        if variable is None:
-            return Answer(f"nothing has set or asked for {var.name} since the recording began", False)
         number = self._number_of(context)
+        if variable is None:
+            return self._unseen(var.name, is_set, f"nothing has set or asked for it since {self.beginning}")
         if number is None:
-            return Answer("the recording has seen nothing in this Context, and does not know how it was made", False)
-        return self._why(variable, number, self.count, self._changes(variable))
+            return self._unseen(var.name, is_set, f"nothing has happened in this Context since {self.beginning}")
+        return self._why(variable, number, self.count, self._changes(variable), is_set)
 
     def history(self, var: ContextVar[Any]) -> History:
         """All that happened to the variable, in any Context. O(n) for n events."""
@@ -253,10 +258,12 @@ class Recording:
         for number, context in list(self.contexts.items()):
             if not context.is_alive:
                 continue
-            if context.made_by == "create_task":
-                leaks.append(self._outliving(context, changes))
-                continue
-            if context.made_by not in ("start", "thread", "unknown"):
+            if context._task is not None:
+                task = context._task()
+                if task is None or task.done():
+                    leaks.append(self._outliving(context, changes))
+            # In others, whoever made them may still need the value.
+            if context.made_by not in ("start", "thread"):
                 continue
             for variable, of_contexts in changes.items():
                 last = of_contexts[number][-1] if number in of_contexts else None
@@ -266,7 +273,8 @@ class Recording:
         return leaks
 
     def never_reset(self) -> list[NeverReset]:
-        """The lines that set a variable and whose tokens were not used, the most frequent first. O(n) for n events.
+        """The lines that set a variable and whose tokens were certainly not used, the most frequent first. O(n) for n
+        events.
 
         Where each task has a Context of its own, that is no fault: the value ends with the task. Elsewhere it stays.
         """
@@ -289,9 +297,12 @@ class Recording:
 
     def _refused(self, event: Event, changes: _Changes) -> Leak:
         assert event.variable is not None
-        sets = [each for each in _sets_of(event.variable, event.number, changes) if each.context != event.context]
+        made_in = self.contexts.get(-1 if event.value is None else event.value)
         text = f"{self._name(event.variable)} was not reset{_at(event)}, where its token is of another Context"
-        text += f"; in another one it was set{self._by(max(sets))}" if sets else ""
+        if made_in is not None:
+            sets = [each for each in _sets_of(event.variable, event.number, changes) if each.context == made_in.number]
+            text += f", which was {made_in.described}"
+            text += f"; there it was last set{self._by(max(sets))}" if sets else ""
         return Leak("token used elsewhere", text, event.context, event.variable, event.number, [])
 
     def _outliving(self, context: RecordedContext, changes: _Changes) -> Leak:
@@ -299,8 +310,8 @@ class Recording:
         text = f"a task's Context, {context.described}, is still held"
         text += f" by {', '.join(held_by)}" if held_by else ""
         for variable in range(len(self.variables)):
-            answer, _ = self._seen_on_the_way(variable, context.number, self.count, changes)
-            if answer is not None and answer.is_set:
+            answer = self._derived(variable, context.number, self.count, changes)
+            if isinstance(answer, Answer) and answer.is_set:
                 text += f"; {answer.text}"
         return Leak("Context outlives its task", text, context.number, None, None, held_by)
 
@@ -320,36 +331,52 @@ class Recording:
                 changes.setdefault(variable, {}).setdefault(event.context, []).append(event)
         return changes
 
-    def _why(self, variable: int, number: int, before: int, changes: _Changes) -> Answer:
-        answer, copies = self._seen_on_the_way(variable, number, before, changes)
-        return answer or self._never_inherited(variable, copies, _sets_of(variable, before, changes))
+    def _why(self, variable: int, number: int, before: int, changes: _Changes, is_set: bool) -> Answer:
+        """`is_set` is the truth, which what was recorded may not explain: not everything is seen."""
+        answer = self._derived(variable, number, before, changes)
+        if not isinstance(answer, Answer):
+            return self._unseen(self._name(variable), is_set, f"why is not known, since {answer}")
+        if answer.is_set == is_set:
+            return answer
+        return self._unseen(self._name(variable), is_set, "what made it so was not seen")
 
-    def _seen_on_the_way(
-        self, variable: int, number: int, before: int, changes: _Changes
-    ) -> tuple[Answer | None, list[RecordedContext]]:
-        """What happened to it in the Context, or in what that was copied from, as it was when it was copied; and the
-        Contexts on the way there."""
-        name, of_contexts = self._name(variable), changes.get(variable, {})
+    def _unseen(self, name: str, is_set: bool, why: str) -> Answer:
+        return Answer(f"{name} is {'set' if is_set else 'unset'} here: {why}", is_set)
+
+    def _derived(self, variable: int, number: int, before: int, changes: _Changes) -> Answer | str:
+        """From what happened to it in the Context, and in those that it comes from, as each was when it was copied; or
+        the reason why that is not known."""
+        of_contexts = changes.get(variable, {})
+        first_kept = self.events[0].number if self.dropped else 0
         copies: list[RecordedContext] = []
+        # The nearest set that came too late, and the Contexts on the way there.
+        missed: tuple[Event, list[RecordedContext]] | None = None
         here: int | None = number
         until = before
-        while here is not None and here in self.contexts:
-            context = self.contexts[here]
+        while here is not None:
+            context = self.contexts.get(here)
+            if context is None:
+                return "a Context that it comes from is forgotten"
             events = of_contexts.get(here, [])
             past = [event for event in events if event.number < until]
+            if copies and missed is None:
+                later = [event for event in events if event.kind == "set" and until <= event.number < before]
+                missed = (later[0], copies[:]) if later else None
+            if past and (past[-1].value is not None or missed is None):
+                return self._explained(variable, past, copies)
             if past:
-                return self._explained(variable, past, copies), copies
+                break
+            if context.born < first_kept:
+                return f"{self.dropped} earlier events were dropped"
             if variable in context.inherited:
-                text = f"{name} is {context.inherited[variable]}: it was so when {self.beginning}"
-                return Answer(text, True), copies
-            later = [event for event in events if event.kind == "set" and until <= event.number < before]
-            if later and copies:
-                copied = copies[-1]
-                text = f"{name} is unset here: it was set{self._by(later[0])}, but this Context was copied before that"
-                return Answer(f"{text}, {_made_by(copied)}", False, later[0].place, copied.place), copies
+                text = f"{self._name(variable)} is {context.inherited[variable]}: it was so when "
+                text += self.beginning if context.made_by == "start" else f"{context!r} was first seen"
+                return Answer(text, True)
             copies.append(context)
             until, here = context.born, context.parent
-        return None, copies
+        if missed is not None:
+            return self._too_late(variable, *missed)
+        return self._never_inherited(variable, number, copies, _sets_of(variable, before, changes))
 
     def _explained(self, variable: int, past: list[Event], copies: list[RecordedContext]) -> Answer:
         name, last = self._name(variable), past[-1]
@@ -366,48 +393,54 @@ class Recording:
             text += f"it was set{self._by(set_before[-1])}, and {last.kind}{self._by(last)}"
         else:
             text += f"it was {last.kind}{self._by(last)}"
-        if copies:
-            text += f", before this Context was {copies[-1].described}"
+        if len(copies) == 1:
+            text += f", before this Context was {copies[0].described}"
+        elif copies:
+            text += f", before the Context that this one comes from was {copies[-1].described}"
         return Answer(text, False, *(event.place for event in set_before[-1:]), last.place)
 
-    def _never_inherited(self, variable: int, copies: list[RecordedContext], sets: list[Event]) -> Answer:
+    def _too_late(self, variable: int, event: Event, copies: list[RecordedContext]) -> Answer:
+        copied = copies[-1]
+        which = "this Context" if len(copies) == 1 else "the Context that this one comes from"
+        text = f"{self._name(variable)} is unset here: it was set{self._by(event)}, but {which} was copied before that"
+        return Answer(f"{text}, {_made_by(copied)}", False, event.place, copied.place)
+
+    def _never_inherited(
+        self, variable: int, number: int, copies: list[RecordedContext], sets: list[Event]
+    ) -> Answer | str:
         name = self._name(variable)
-        dropped = f"; {self.dropped} earlier events were dropped" if self.dropped else ""
         if not sets:
-            return Answer(f"{name} is unset here: nothing has set it since {self.beginning}{dropped}", False)
-        last = max(sets)
-        text = f"{name} is unset here: it was set{self._by(last)}, "
-        root = copies[-1]
-        lineage = {copy.number for copy in copies}
+            if self.dropped:
+                return f"{self.dropped} earlier events were dropped"
+            return Answer(f"{name} is unset here: nothing has set it since {self.beginning}", False)
+        # What was set in a copy of this Context is more likely to be missed than what was set elsewhere.
+        in_copies = [event for event in sets if self._comes_from(event.context, number)]
+        last = max(in_copies or sets)
         setter = self.contexts.get(last.context)
-        if setter is not None and self._descends(setter, lineage):
-            text += f"in a copy of this Context, {setter.described}, and what is set in a copy stays there"
-            return Answer(text, False, last.place, setter.place)
-        if root.parent is not None:
-            text += "in another Context; the one that this one was copied from is forgotten"
-            return Answer(text, False, last.place)
+        where = "another Context" if setter is None else f"another Context, {setter.described}"
+        if in_copies and setter is not None:
+            text = f"{name} is unset here: it was set{self._by(last)}, in a copy of this Context, {setter.described}, "
+            return Answer(f"{text}and what is set in a copy stays there", False, last.place, setter.place)
+        text = f"{name} is unset here: it was last set{self._by(last)}, "
+        root = copies[-1]
         if root.made_by == "thread":
             text += f"and thread {self.threads[self._thread_of(root)]} did not inherit it: "
             text += f"a thread begins with an empty Context, and this one was {root.described}"
             return Answer(text, False, last.place, root.place)
-        if root.made_by == "Context":
-            return Answer(f"{text}in another Context, and this one began empty", False, last.place)
         if root.made_by == "unknown":
-            text += "in another Context; how this one was made is unknown, since no Python code saw it"
+            text += f"in {where}; how this one was made is unknown, since no Python code saw it"
             return Answer(text, False, last.place)
-        where = "another Context" if setter is None else f"another Context, {setter.described}"
-        return Answer(f"{text}in {where}, of which this one is no copy{dropped}", False, last.place)
+        return Answer(f"{text}in {where}, and this one has not inherited it", False, last.place)
 
     def _thread_of(self, context: RecordedContext) -> int:
         return next((event.thread for event in self.events if event.context == context.number), context.thread)
 
-    def _descends(self, context: RecordedContext, lineage: set[int]) -> bool:
-        here: int | None = context.number
-        while here is not None and here in self.contexts:
-            if here in lineage:
-                return True
+    def _comes_from(self, context: int, origin: int) -> bool:
+        """Whether a Context is a copy of another, or of a copy of it."""
+        here: int | None = context
+        while here in self.contexts and here != origin:
             here = self.contexts[here].parent
-        return False
+        return here == origin
 
     def _told(self, event: Event) -> str:
         subject = "" if event.variable is None else f" {self._name(event.variable)}"
@@ -465,6 +498,7 @@ class Recording:
             return [file, place.line, place.function]
 
         index = {number: position for position, number in enumerate(self.contexts)}
+        tasks = {number: position for position, number in enumerate(self.tasks)}
         contexts = [
             {
                 "made_by": context.made_by,
@@ -472,7 +506,7 @@ class Recording:
                 "time": context.time,
                 "place": place_of(context.place),
                 "thread": context.thread,
-                "task": context.task,
+                "task": None if context.task is None else tasks.get(context.task),
                 "inherited": {str(variable): value for variable, value in context.inherited.items()},
                 "seen_until": context.seen_until,
                 "alive": context.is_alive,
@@ -485,9 +519,10 @@ class Recording:
             if event.context not in index:
                 continue
             positions[event.number] = len(events)
-            value = index.get(event.value) if event.kind == "copy" else event.value
+            value = index.get(event.value) if event.kind in ("copy", "refuse") else event.value
             place = place_of(event.place) or [None, None, None]
-            numbers = [index[event.context], event.thread, event.task, event.variable]
+            task = None if event.task is None else tasks.get(event.task)
+            numbers = [index[event.context], event.thread, task, event.variable]
             events.append([event.time, event.kind, *numbers, value, event.old_value, *place])
         return {
             "format": 1,
@@ -497,7 +532,7 @@ class Recording:
             "limit": self.limit,
             "dropped": self.dropped,
             "threads": [{"name": name} for name in self.threads],
-            "tasks": [{"name": name, "thread": thread} for name, thread in self.tasks],
+            "tasks": [{"name": name, "thread": thread} for name, thread in self.tasks.values()],
             "variables": [
                 {"name": var.name, "secret": secret, "default": default}
                 for var, secret, default in zip(self.variables, self.secret, self.defaults)
@@ -540,7 +575,7 @@ class Recording:
             if event.kind == "read" and event.context in self.contexts and key not in seen and len(seen) < 100:
                 seen.add(key)
                 assert event.variable is not None
-                yield event, self._why(event.variable, event.context, event.number, changes)
+                yield event, self._why(event.variable, event.context, event.number, changes, False)
 
 
 def _at(event: Event) -> str:
@@ -558,15 +593,17 @@ def _sets_of(variable: int, before: int, changes: _Changes) -> list[Event]:
 
 
 def _not_reset(events: list[Event]) -> list[Event]:
-    """Of the changes of a variable in one Context, the sets that no reset has undone."""
+    """Of the changes of a variable in one Context, the sets that certainly no reset has undone."""
     pending: list[Event] = []
     for event in events:
         if event.kind == "set":
             pending.append(event)
-        elif event.kind == "reset" and pending:
-            # Most often the last set is undone; else the last one before which the value was what it is again.
-            undone = next((each for each in reversed(pending) if each.old_value == event.value), pending[-1])
-            pending.remove(undone)
+        elif event.kind == "reset":
+            # A reset brings back the value from before the set that it undoes. It may be one of several.
+            undone = [each for each in pending if each.old_value == event.value] or pending
+            if len({each.place for each in undone}) == 1:
+                undone = undone[-1:]
+            pending = [each for each in pending if each not in undone]
     return pending
 
 

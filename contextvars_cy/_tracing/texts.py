@@ -16,9 +16,18 @@ def shown(value: object) -> str:
     try:
         # Of a long text, the repr of its beginning is the beginning of its repr.
         text = repr(value[: WIDTH + 1] if type(value) in (str, bytes) else value)  # type: ignore[index]
-    except Exception as error:
-        text = f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # Also a SystemExit, which is not meant for who looks.
+        text = f"<{_name_of(value)}, whose repr raises {_name_of(error)}>"
     return cut(text)
+
+
+def _name_of(thing: object) -> str:
+    # Without a metaclass, which may raise.
+    name: str = vars(type)["__name__"].__get__(type(thing))
+    return name
 
 
 def cut(text: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from .. import MISSING, ContextVar, Hamt, current_context
-from ._left import Places, shown
+from ._left import Places, shown_of
 
 # The interpreter's own, if ours has replaced it.
 _native: Any = getattr(contextvars, "_native", contextvars)
@@ -170,7 +170,7 @@ class Leaks:
     def _leaks(self, owner: str, left: _Values) -> list[_Leak]:
         leaks = []
         for var, value in sorted(left.items(), key=lambda pair: str(pair[0].name)):
-            leak = {"owner": owner, "text": f"{var.name} = {shown(value)}"}
+            leak = {"owner": owner, "text": f"{var.name} = {shown_of(var, value)}"}
             if type(var) is not ContextVar:
                 leak["text"] += " (a variable of the standard library)"
             label, of_fixture = self._by_fixture.get(var, ("", MISSING))

@@ -16,7 +16,7 @@ from .. import MISSING, Context, ContextVar, assign, copy_context, current_conte
 from .._places import Place
 from ..travel import HEADER, Audience
 from ._arriving import arrived
-from ._left import Places, left_behind, shown
+from ._left import Places, left_behind, shown, shown_of
 
 __all__ = ["FreshMiddleware", "TravelMiddleware"]
 
@@ -188,7 +188,7 @@ class FreshMiddleware:
                 if (var, place) in self._told:
                     continue
                 self._told.add((var, place))
-            texts.append(f"{var.name} = {shown(value)}" + ("" if place is None else f", set at {place}"))
+            texts.append(f"{var.name} = {shown_of(var, value)}" + ("" if place is None else f", set at {place}"))
         if texts:
             # A stranger has written the path.
             what = f"{scope.get('method', scope['type'])} {shown(scope.get('path', ''))}"

@@ -112,12 +112,13 @@ THREADS = {
     ),
     "another thread": (
         THREAD,
-        "it was set at {file}:6 in main, in thread MainThread, and thread worker did not inherit it: a thread begins "
-        "with an empty Context, and this one was made by Thread.start at {file}:8 in main",
+        "it was last set at {file}:6 in main, in thread MainThread, and thread worker did not inherit it: a thread "
+        "begins with an empty Context, and this one was made by Thread.start at {file}:8 in main",
     ),
     "an empty Context": (
         EMPTY,
-        "it was set at {file}:3 in main, in thread MainThread, in another Context, and this one began empty",
+        "it was last set at {file}:3 in main, in thread MainThread, in another Context, there from the start; how this "
+        "one was made is unknown, since no Python code saw it",
     ),
     "a copy after a reset": (
         COPY_OF_A_RESET,

@@ -165,7 +165,9 @@ def test_a_token_of_another_context_is_told(home: Context, events: list[WatchEve
             VAR.reset(elsewhere)
         with pytest.raises(ValueError):
             OTHER.reset(elsewhere)
-    assert told(events) == [("refuse", "VAR", MISSING, MISSING)] * 2
+    assert [(kind, name, old) for kind, name, old, _ in told(events)] == [("refuse", "VAR", MISSING)] * 2
+    # The Context of the token.
+    assert [event.value[VAR] for event in events] == [2, 2]
     assert all(event.context is home for event in events)
 
 
