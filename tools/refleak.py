@@ -13,7 +13,7 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import contextvars_cy
@@ -23,14 +23,20 @@ from contextvars_cy import (
     Hamt,
     HamtSet,
     Token,
+    apply,
     assign,
+    bind,
     copy_context,
     current_context,
+    fresh,
     install,
     thread_state,
+    tracing,
+    travel,
     uninstall,
     watch,
 )
+from contextvars_cy.executors import Thread
 
 WARM_UP, ROUNDS = 40, 200
 # The type cache keeps the names that were looked up, which an event loop adds to for hundreds of rounds.
@@ -39,6 +45,8 @@ SCENARIOS: dict[str, Callable[[], object]] = {}
 
 VAR: ContextVar[Any] = ContextVar("VAR", default="default")
 BARE: ContextVar[Any] = ContextVar("BARE")
+TRAVELLING: ContextVar[str] = ContextVar("TRAVELLING")
+travel.register(TRAVELLING, "travelling", audience="trusted")
 
 
 class Value:
@@ -157,6 +165,11 @@ def watching() -> None:
         with watch(events.append), VAR.watch(lambda event: VAR.set(Value())) as watcher:
             with VAR.set(Value()), assign({VAR: Value(), BARE: Value()}), VAR.unset():
                 copy_context().run(VAR.set, Value())
+                current_context().copy().run(BARE.get, Value())
+                token = VAR.set(Value())
+                Context().run(VAR.try_reset, token)
+                refused(Context().run, VAR.reset, token)
+                refused(Context().run, BARE.get)
                 with copy_context():
                     refused(VAR.reset, 1)
             refused(Context().run, lambda: 1 / 0)
@@ -241,6 +254,82 @@ def threads() -> None:
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+
+
+@scenario
+def carried() -> None:
+    def body() -> None:
+        VAR.set(Value())
+        value, changes = bind(BARE.set, returns=[BARE])(Value())
+        apply(changes).undo()
+        bind(VAR.get, only=[VAR])()
+        thread = Thread(target=VAR.get)
+        thread.start()
+        thread.join()
+
+    Context().run(body)
+
+
+@scenario
+def fresh_ones() -> None:
+    block = fresh(keep=[VAR])
+
+    @block
+    def steps() -> Iterator[object]:
+        yield BARE.set(Value())
+        yield VAR.set(Value())
+
+    def body() -> None:
+        VAR.set(Value()), BARE.set(Value())
+        with block:
+            refused(BARE.get)
+            next(steps())
+        refused(fresh, keep=1)
+
+    Context().run(body)
+
+
+@scenario
+def travelling() -> None:
+    def body() -> None:
+        TRAVELLING.set("text")
+        headers: dict[str, str] = {}
+        travel.inject(headers, audience="trusted")
+        with travel.restore(travel.extract(headers)), travel.restore(travel.capture()):
+            TRAVELLING.get()
+        refused(travel.restore, headers)
+
+    Context().run(body)
+
+
+@scenario
+def snapshots() -> None:
+    def work() -> None:
+        with copy_context(), VAR.set(Value()):
+            begun.set()
+            end.wait()
+
+    begun, end = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    str(tracing.snapshot()), tracing.snapshot().to_json()
+    end.set()
+    thread.join()
+
+
+@scenario
+def recordings() -> None:
+    def body() -> None:
+        refused(BARE.get)
+        with VAR.set(Value()):
+            held = copy_context()
+            held.run(VAR.set, held)
+        recording.why(BARE, held), recording.history(VAR), recording.tree(), recording.leaks()
+
+    with tracing.record() as recording:
+        Context().run(body)
+    recording.to_json()
 
 
 @scenario
