@@ -45,7 +45,8 @@ R = TypeVar("R")
 __all__ = ["Process", "ProcessPoolExecutor", "Thread", "ThreadPoolExecutor", "run_in_executor"]
 # Imported when asked for: their modules take long, and some Pythons have no processes.
 _OF_PROCESSES = ["Process", "ProcessPoolExecutor"]
-if sys.version_info >= (3, 14):
+# Pyodide has no interpreters.
+if sys.version_info >= (3, 14) and "InterpreterPoolExecutor" in concurrent.futures.__all__:
     _OF_PROCESSES += ["InterpreterPoolExecutor"]
     __all__ += ["InterpreterPoolExecutor"]
 

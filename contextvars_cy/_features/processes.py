@@ -83,7 +83,7 @@ class ProcessPoolExecutor(_Carrying, concurrent.futures.ProcessPoolExecutor):
         super().__init__(max_workers, mp_context, initializer, initargs, **options)
 
 
-if sys.version_info >= (3, 14):
+if sys.version_info >= (3, 14) and "InterpreterPoolExecutor" in concurrent.futures.__all__:
 
     class InterpreterPoolExecutor(_Carrying, concurrent.futures.InterpreterPoolExecutor):
         """A pool of interpreters that runs each call as `ProcessPoolExecutor` does; from Python 3.14 on.

@@ -205,3 +205,14 @@ def test_variables_of_the_main_module_are_found_in_the_processes(method: str, tm
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     done = run_python(["-W", "error", "program.py", method], tmp_path)
     assert (done.stdout, done.stderr) == ("hello, ada\n", "")
+
+
+def test_where_there_are_no_interpreters_there_are_processes(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.modules["_interpreters"] = None
+from contextvars_cy.executors import *
+print(Process.__name__, ProcessPoolExecutor.__name__, "InterpreterPoolExecutor" in dir())
+"""
+    done = run_python(["-W", "error", "-c", program], tmp_path)
+    assert (done.stdout, done.stderr) == ("Process ProcessPoolExecutor False\n", "")
