@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import re
+import sys
 import threading
 import weakref
 from typing import Any
@@ -115,6 +116,19 @@ def test_no_value_is_kept_and_a_repr_may_fail() -> None:
     gc.collect()
     assert gone() is None
     assert [event.value for event in recording.history(var)] == ["<Value, whose repr raises OSError>", None]
+
+
+def test_a_recording_is_not_kept_until_asyncio_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "asyncio")
+    finders = sys.meta_path.copy()
+    recorder = record()
+    var: ContextVar[int] = ContextVar("var")
+    with recorder as recording:
+        var.set(1)
+    gone = weakref.ref(recorder)
+    del recorder, recording
+    gc.collect()
+    assert gone() is None and sys.meta_path == finders
 
 
 def test_long_values_are_cut_and_secret_ones_are_not_written() -> None:

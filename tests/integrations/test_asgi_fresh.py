@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Mount, Route, WebSocketRoute
 from websockets.sync.client import connect as connect_websocket
 
-from contextvars_cy import ContextVar, copy_context, current_context, host
+from contextvars_cy import ContextVar, copy_context, current_context, host, tracing
 from contextvars_cy.integrations import asgi
 from contextvars_cy.integrations.asgi import FreshMiddleware, TravelMiddleware
 from web_services import BOTH, asgi_server, pipelined, register_for_servers, seen, tenant
@@ -76,6 +76,17 @@ async def sign_in(scope: Any, receive: Any, send: Any) -> None:
 
 def told_by(answer: bytes) -> list[Any]:
     return [json.loads(body) for body in re.findall(r"\[.*?\]", answer.decode())]
+
+
+PASSWORD: ContextVar[str] = tracing.secret(ContextVar("password"))
+
+
+def test_a_secret_is_not_told(told: Callable[[], list[str]]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        PASSWORD.set("hunter2")
+
+    asyncio.run(FreshMiddleware(app)({"type": "http", "method": "GET", "path": "/"}, None, None))
+    assert told() == ["GET '/' left values behind: password = <secret>"]
 
 
 # ---- what the last request has left ----

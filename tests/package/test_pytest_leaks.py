@@ -89,6 +89,28 @@ def test_the_line_is_named(pytester: pytest.Pytester) -> None:
     assert told(done) == [f"test_it.py::test_one: user = 'ada', set at test_it.py:{line} in sign_in"]
 
 
+def test_a_secret_is_not_told(leaks: Leaks) -> None:
+    source = """
+from contextvars_cy.tracing import secret
+
+@pytest.fixture(autouse=True)
+def kept_secret():
+    secret(USER)
+
+class Ends:
+    def __repr__(self):
+        raise SystemExit
+
+def test_it():
+    USER.set("hunter2")
+    ROLE.set(Ends())
+"""
+    assert leaks(source, passed=1) == [
+        "test_it.py::test_it: role = <Ends, whose repr raises SystemExit>, set at test_it.py:N in test_it",
+        "test_it.py::test_it: user = <secret>, set at test_it.py:N in test_it",
+    ]
+
+
 def test_what_leaves_nothing_is_not_told(leaks: Leaks) -> None:
     source = """
 @pytest.fixture
