@@ -230,6 +230,19 @@ class Recording:
             return self._unseen(var.name, is_set, f"nothing has happened in this Context since {self.beginning}")
         return self._why(variable, number, self.count, self._changes(variable), is_set)
 
+    def answers(self) -> list[tuple[Event, Answer]]:
+        """Why each read of an unset variable found none: one for each line of the program, and at most a hundred. O(n)
+        for n events, and for each answer."""
+        found: dict[tuple[int | None, Place | None], tuple[Event, Answer]] = {}
+        changes = self._changes()
+        for event in list(self.events):
+            key = event.variable, event.place
+            # Nothing is known of a Context that was forgotten.
+            if event.kind == "read" and event.context in self.contexts and key not in found and len(found) < 100:
+                assert event.variable is not None
+                found[key] = event, self._why(event.variable, event.context, event.number, changes, False)
+        return list(found.values())
+
     def history(self, var: ContextVar[Any]) -> History:
         """All that happened to the variable, in any Context. O(n) for n events."""
         variable = self._number(var)
@@ -414,15 +427,17 @@ class Recording:
                 return f"{self.dropped} earlier events were dropped"
             return Answer(f"{name} is unset here: nothing has set it since {self.beginning}", False)
         # What was set in a copy of this Context is more likely to be missed than what was set elsewhere.
+        # And what was set where a thread was started, than what was set by others.
+        root = copies[-1]
         in_copies = [event for event in sets if self._comes_from(event.context, number)]
-        last = max(in_copies or sets)
+        in_maker = [event for event in sets if root.maker is not None and event.context == root.maker]
+        last = max(in_copies or in_maker or sets)
         setter = self.contexts.get(last.context)
         where = "another Context" if setter is None else f"another Context, {setter.described}"
         if in_copies and setter is not None:
             text = f"{name} is unset here: it was set{self._by(last)}, in a copy of this Context, {setter.described}, "
             return Answer(f"{text}and what is set in a copy stays there", False, last.place, setter.place)
-        text = f"{name} is unset here: it was last set{self._by(last)}, "
-        root = copies[-1]
+        text = f"{name} is unset here: it was {'' if in_maker else 'last '}set{self._by(last)}, "
         if root.made_by == "thread":
             text += f"and thread {self.threads[self._thread_of(root)]} did not inherit it: "
             text += f"a thread begins with an empty Context, and this one was {root.described}"
@@ -465,7 +480,7 @@ class Recording:
     def to_text(self) -> str:
         """Return all of it as lines of text: answers, leaks, Contexts, events. O(n)."""
         parts = {
-            "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self._answers()],
+            "Reads of unset variables": [f"{self._told(event)}\n  {answer}" for event, answer in self.answers()],
             "Leaks": [leak.text for leak in self.leaks()],
             "Contexts": [repr(self.tree())],
             "Sets without a reset": [each.text for each in self.never_reset()],
@@ -559,23 +574,11 @@ class Recording:
                     "text": answer.text,
                     "places": [place_of(place) for place in answer.places],
                 }
-                for event, answer in self._answers()
+                for event, answer in self.answers()
             ],
             "files": list(files),
             "sources": sources,
         }
-
-    def _answers(self) -> Iterator[tuple[Event, Answer]]:
-        """One for each line that read an unset variable, and at most a hundred."""
-        seen: set[tuple[int | None, Place | None]] = set()
-        changes = self._changes()
-        for event in list(self.events):
-            key = event.variable, event.place
-            # Nothing is known of a Context that was forgotten.
-            if event.kind == "read" and event.context in self.contexts and key not in seen and len(seen) < 100:
-                seen.add(key)
-                assert event.variable is not None
-                yield event, self._why(event.variable, event.context, event.number, changes, False)
 
 
 def _at(event: Event) -> str:

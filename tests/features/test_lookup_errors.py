@@ -112,7 +112,7 @@ THREADS = {
     ),
     "another thread": (
         THREAD,
-        "it was last set at {file}:6 in main, in thread MainThread, and thread worker did not inherit it: a thread "
+        "it was set at {file}:6 in main, in thread MainThread, and thread worker did not inherit it: a thread "
         "begins with an empty Context, and this one was made by Thread.start at {file}:8 in main",
     ),
     "an empty Context": (

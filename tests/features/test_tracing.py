@@ -263,8 +263,29 @@ def test_threads_with_the_same_number_are_told_apart() -> None:
     read = [event for event in recording.history(user) if event.kind == "read"]
     assert [recording.threads[event.thread] for event in read] == ["first", "second"]
     assert [recording.contexts[event.context].made_by for event in read] == ["thread", "thread"]
-    texts = [text for _, text in recording._answers()]
+    texts = [text for _, text in recording.answers()]
     assert "thread first did not inherit it" in str(texts[0])
+
+
+def test_a_thread_misses_what_was_set_where_it_was_started() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    go_on = threading.Event()
+    thread = threading.Thread(target=lambda: go_on.wait(30) and user.get())
+
+    def first() -> None:
+        user.set("ada")
+        thread.start()
+
+    def second() -> None:
+        user.set("bob")
+
+    with record() as recording:
+        copy_context().run(first)
+        copy_context().run(second)
+        go_on.set()
+        thread.join()
+    ((_, answer),) = recording.answers()
+    assert "it was set at" in answer.text and " in first, in thread MainThread, and thread" in answer.text
 
 
 def test_dropped_events_leave_it_open() -> None:
