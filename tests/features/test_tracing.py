@@ -218,9 +218,10 @@ def test_what_was_read_in_a_context_that_is_forgotten() -> None:
             thread = threading.Thread()
             thread.start()
             thread.join()
-    (read,) = [event for event in recording.history(user) if event.kind == "read"]
-    assert read.context not in recording.contexts
-    assert "read user" in recording.to_text()
+    # From Python 3.14 on a thread's own Context is entered, which are events, and the read is dropped.
+    read = [event for event in recording.history(user) if event.kind == "read"]
+    assert not [event for event in read if event.context in recording.contexts]
+    assert ("read user" in recording.to_text()) == bool(read)
     assert json.loads(recording.to_json())["answers"] == []
 
 
