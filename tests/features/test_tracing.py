@@ -218,6 +218,7 @@ def test_what_was_read_in_a_context_that_is_forgotten() -> None:
             thread = threading.Thread()
             thread.start()
             thread.join()
+            gc.collect()
     # From Python 3.14 on a thread's own Context is entered, which are events, and the read is dropped.
     read = [event for event in recording.history(user) if event.kind == "read"]
     assert not [event for event in read if event.context in recording.contexts]
@@ -427,6 +428,8 @@ def test_many_tasks_are_not_remembered_for_ever() -> None:
     async def main() -> None:
         for number in range(300):
             await asyncio.create_task(handle(number))
+            if number % 20 == 0:
+                gc.collect()
 
     with record(limit=20) as recording:
         asyncio.run(main())
