@@ -6,6 +6,7 @@ few methods; those of a loop in C, such as uvloop's, nobody sees.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -30,6 +31,16 @@ _listeners: tuple[Listener, ...] = ()
 _undo: list[Callable[[], None]] = []
 # Reentrant, because a signal handler may begin a recording.
 _lock = threading.RLock()
+
+
+def _forget_other_threads() -> None:
+    """In a child process: the thread that held the lock is gone."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 def listen(listener: Listener) -> None:

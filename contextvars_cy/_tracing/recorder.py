@@ -24,13 +24,13 @@ from .texts import SECRET, cut, shown
 # Events that are kept, unless more or fewer are asked for.
 LIMIT = 100_000
 
+_EXECUTORS = f"{PACKAGE}.executors"
 # Whose frames are passed over on the way to the program's own, and what their functions make.
 _WAYS = {
     f"{PACKAGE}._features.bind": "bind",
     f"{PACKAGE}._features.isolated": "isolated",
     f"{PACKAGE}._features.processes": "capsule",
     f"{PACKAGE}.travel": "capsule",
-    f"{PACKAGE}.executors": "submit",
     "asyncio.threads": "to_thread",
 }
 _PASSED = (f"{PACKAGE}.", "asyncio.", "concurrent.", "threading.", "contextlib.", "contextvars.")
@@ -346,13 +346,14 @@ class Recorder:
         if len(self._codes) > _MANY_CODES:
             # As of a program that makes code all the time.
             self._codes.clear()
-        code, name = frame.f_code, f"{frame.f_globals.get('__name__')}."
-        known = self._codes[id(code)] = _Code(
-            code,
-            None if name.startswith(_PASSED) else {},
-            _WAYS.get(name[:-1]),
-            name == "asyncio.base_events." and code.co_name == "_run_once",
-        )
+        code, module = frame.f_code, str(frame.f_globals.get("__name__"))
+        makes = _WAYS.get(module)
+        if module == _EXECUTORS:
+            # By `submit`, `map` and `run_in_executor`, and by `Thread.start`.
+            makes = "thread" if code.co_name == "start" else code.co_name
+        places: dict[int, Place] | None = None if f"{module}.".startswith(_PASSED) else {}
+        is_loop = module == "asyncio.base_events" and code.co_name == "_run_once"
+        known = self._codes[id(code)] = _Code(code, places, makes, is_loop)
         return known
 
 

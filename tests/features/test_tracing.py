@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contextvars_cy import Context, ContextVar, bind, copy_context, tracing
+from contextvars_cy import Context, ContextVar, bind, copy_context, executors, tracing
 from contextvars_cy.tracing import record
 
 pytestmark = pytest.mark.usefixtures("context_of_its_own")
@@ -437,3 +437,25 @@ def test_many_tasks_are_not_remembered_for_ever() -> None:
     assert len(recording.tasks) < 100 and len(recording.contexts) < 100
     data = json.loads(recording.to_json())
     assert all(event[4] is None or event[4] < len(data["tasks"]) for event in data["events"])
+
+
+def test_our_pools_and_threads_say_what_made_their_contexts() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    with record() as recording:
+        user.set("ada")
+        with executors.ThreadPoolExecutor(1) as pool:
+            pool.submit(user.set, "bob").result()
+            list(pool.map(user.set, ["eve"]))
+        thread = executors.Thread(target=user.set, args=("joe",))
+        thread.start()
+        thread.join()
+    contexts = [recording.contexts[event.context] for event in recording.history(user) if event.kind == "set"]
+    # `map` makes one for all its calls, of which each has a copy.
+    assert [context.made_by for context in contexts] == ["start", "submit", "bind", "thread"]
+    assert [recording.contexts[context.parent or 0].made_by for context in contexts] == [
+        "start",
+        "start",
+        "map",
+        "start",
+    ]
+    assert contexts[-1].described.startswith("made by Thread.start at")
