@@ -246,7 +246,7 @@ class Recording:
     def history(self, var: ContextVar[Any]) -> History:
         """All that happened to the variable, in any Context. O(n) for n events."""
         variable = self._number(var)
-        events = [event for event in self.events if event.variable == variable] if variable is not None else []
+        events = [event for event in list(self.events) if event.variable == variable] if variable is not None else []
         return History(events, [self._told(event) for event in events])
 
     def tree(self) -> Tree:
@@ -426,8 +426,8 @@ class Recording:
             if self.dropped:
                 return f"{self.dropped} earlier events were dropped"
             return Answer(f"{name} is unset here: nothing has set it since {self.beginning}", False)
-        # What was set in a copy of this Context is more likely to be missed than what was set elsewhere.
-        # And what was set where a thread was started, than what was set by others.
+        # What was set in a copy of this Context is more likely to be missed than what was set elsewhere; so is what was set
+        # where a thread was started.
         root = copies[-1]
         in_copies = [event for event in sets if self._comes_from(event.context, number)]
         in_maker = [event for event in sets if root.maker is not None and event.context == root.maker]
@@ -439,16 +439,13 @@ class Recording:
             return Answer(f"{text}and what is set in a copy stays there", False, last.place, setter.place)
         text = f"{name} is unset here: it was {'' if in_maker else 'last '}set{self._by(last)}, "
         if root.made_by == "thread":
-            text += f"and thread {self.threads[self._thread_of(root)]} did not inherit it: "
+            text += f"and thread {self.threads[root.thread]} did not inherit it: "
             text += f"a thread begins with an empty Context, and this one was {root.described}"
             return Answer(text, False, last.place, root.place)
         if root.made_by == "unknown":
             text += f"in {where}; how this one was made is unknown, since no Python code saw it"
             return Answer(text, False, last.place)
         return Answer(f"{text}in {where}, and this one has not inherited it", False, last.place)
-
-    def _thread_of(self, context: RecordedContext) -> int:
-        return next((event.thread for event in self.events if event.context == context.number), context.thread)
 
     def _comes_from(self, context: int, origin: int) -> bool:
         """Whether a Context is a copy of another, or of a copy of it."""
@@ -484,7 +481,7 @@ class Recording:
             "Leaks": [leak.text for leak in self.leaks()],
             "Contexts": [repr(self.tree())],
             "Sets without a reset": [each.text for each in self.never_reset()],
-            "Events": [self._told(event) for event in self.events],
+            "Events": [self._told(event) for event in list(self.events)],
         }
         shown = "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in parts.items() if lines)
         return f"{self!r}\n\n{shown}\n"
@@ -530,7 +527,7 @@ class Recording:
         ]
         events: list[list[Any]] = []
         positions: dict[int, int] = {}
-        for event in self.events:
+        for event in list(self.events):
             if event.context not in index:
                 continue
             positions[event.number] = len(events)
