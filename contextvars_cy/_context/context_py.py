@@ -342,6 +342,11 @@ def _make_default(var: ContextVar[T]) -> T:
     return token._old_value  # type: ignore[no-any-return]
 
 
+def _tell_of_refusal(var: ContextVar[Any], token: Token[Any]) -> None:
+    if _tell is not None:
+        _report(_tell, "refuse", var, ABSENT, context_of_token(token))
+
+
 @published
 @final
 class Token(Sealed, Generic[T]):
@@ -975,11 +980,6 @@ def _report(tell: Callable[[str, Any, Any, Any], None] | None, kind: str, var: A
     """Call `tell` if there is one; the caller reads it once, because another thread may cancel it."""
     if tell is not None:
         tell(kind, var, old, new)
-
-
-def _tell_of_refusal(var: ContextVar[Any], token: Token[Any]) -> None:
-    if _tell is not None:
-        _report(_tell, "refuse", var, ABSENT, context_of_token(token))
 
 
 def _run_and_tell(context: Context, callable: Callable[..., R], args: Any, kwargs: Any) -> R:

@@ -426,8 +426,8 @@ class Recording:
             if self.dropped:
                 return f"{self.dropped} earlier events were dropped"
             return Answer(f"{name} is unset here: nothing has set it since {self.beginning}", False)
-        # What was set in a copy of this Context, or where its thread was started, is more likely to be missed than what was
-        # set elsewhere.
+        # What was set in a copy of this Context, or where its thread was started, is more likely to be missed than what
+        # was set elsewhere.
         root = copies[-1]
         in_copies = [event for event in sets if self._comes_from(event.context, number)]
         in_maker = [event for event in sets if root.maker is not None and event.context == root.maker]
