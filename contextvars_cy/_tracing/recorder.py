@@ -17,7 +17,7 @@ from .. import MISSING, Context, ContextVar, Hamt, WatchEvent, backend, current_
 from .._places import Place, place_of
 from .._sealed import PACKAGE
 from .entry_points import listen, stop_listening
-from .recording import Event, RecordedContext, Recording
+from .recording import CHANGES, Event, RecordedContext, Recording
 from .secrets import is_secret
 from .texts import SECRET, cut, shown
 
@@ -86,6 +86,8 @@ class Recorder:
         self._threads: dict[int, int] = {}
         self._tasks: dict[int, tuple[Any, int]] = {}
         self._started_threads: dict[int, tuple[threading.Thread, _Seen]] = {}
+        # By the address of a snapshot: the Context that changed to it, and the number of the event after that.
+        self._snapshots: dict[int, tuple[Any, int, int]] = {}
         self._clock = 0.0
         self._contexts_made = self._tasks_seen = 0
         # How many are remembered before those are forgotten that nothing refers to.
@@ -120,6 +122,7 @@ class Recorder:
         # Else what it knows of tasks and threads would keep them alive.
         self._tasks.clear()
         self._started_threads.clear()
+        self._snapshots.clear()
 
     @property
     def _its(self) -> Recording:
@@ -148,6 +151,8 @@ class Recorder:
             if kind == "copy":
                 value = self._new(way or "copy_context", context.number, True, place, new_value, who).number
             self._note(kind, context, who, variable, value, old, place)
+        if kind in CHANGES:
+            self._keep_snapshot(its_context, context)
 
     def _note(
         self,
@@ -233,9 +238,21 @@ class Recorder:
             # Another thread may have been faster.
             known = self._contexts.get(id(_kept(context)))
             if known is None:
-                known = self._new(way, None, False, None, context, who)
-                known.inherited = inherited
+                _, parent, born = self._snapshots.get(id(_anchor_in(context)), (None, None, None))
+                known = self._new(way, parent, parent is not None, None, context, who, born)
+                known.inherited = inherited if parent is None else {}
+                if way == "start":
+                    self._keep_snapshot(context, known)
             return known
+
+    def _keep_snapshot(self, context: Context, known: RecordedContext) -> None:
+        """A Context that is first seen with the same snapshot has it from this one, whatever copied it."""
+        snapshot = _anchor_in(context)
+        if snapshot is not None:
+            # It may be known: the compiled engine changes a snapshot in place as long as nothing else has it.
+            snapshots, address = self._snapshots, id(snapshot)
+            gone = ref(snapshot, lambda _: snapshots.pop(address, None))
+            snapshots[address] = gone, known.number, self._its.count
 
     def _new(
         self,
@@ -370,17 +387,20 @@ def _default_of(var: ContextVar[Any]) -> str | None:
 def _is_copy(copy: Any, of: Context) -> bool:
     """Whether this Context, native or ours, has the same values as the other one."""
     if _IS_NATIVE:
-        return _anchor_in(copy) is _anchor_in(of.native)
+        return _anchor_in(copy) is _anchor_in(of)
     if type(copy) is not Context:
         # On the thread host nothing of ours happens in a native one.
         return False
     return len(copy) == len(of) and all(copy.get(var, MISSING) is value for var, value in of.items())
 
 
-def _anchor_in(native: Any) -> Hamt[ContextVar[Any], Any] | None:
-    """The values of our variables: the value of one of the interpreter's."""
-    found = (value for var, value in native.items() if type(value) is Hamt and var.name == PACKAGE)
-    return next(found, None)
+def _anchor_in(context: Any) -> Hamt[ContextVar[Any], Any] | None:
+    """On the native host, the values of our variables, if there are any: all are one value of one of the
+    interpreter's."""
+    if not _IS_NATIVE:
+        return None
+    found = (value for var, value in _kept(context).items() if type(value) is Hamt and var.name == PACKAGE)
+    return next(found, None) or None
 
 
 def _kept(context: Any) -> Any:

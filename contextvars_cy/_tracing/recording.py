@@ -69,6 +69,8 @@ class RecordedContext:
     @property
     def described(self) -> str:
         """What made it, in words."""
+        if self.made_by == "unknown" and self.parent is not None:
+            return f"first seen with the values of Context {self.parent}"
         return _WITHOUT_MAKER.get(self.made_by) or f"made {_made_by(self)}"
 
 
@@ -170,7 +172,7 @@ class NeverReset(NamedTuple):
         return self.text
 
 
-_CHANGES = ("set", "reset", "unset")
+CHANGES = ("set", "reset", "unset")
 # By variable and Context, what set, reset and unset it there, in order.
 _Changes = dict[int, dict[int, list[Event]]]
 
@@ -340,7 +342,7 @@ class Recording:
         changes: _Changes = {}
         for event in list(self.events):
             variable = event.variable
-            if variable is not None and (only is None or variable == only) and event.kind in _CHANGES:
+            if variable is not None and (only is None or variable == only) and event.kind in CHANGES:
                 changes.setdefault(variable, {}).setdefault(event.context, []).append(event)
         return changes
 
@@ -415,8 +417,11 @@ class Recording:
     def _too_late(self, variable: int, event: Event, copies: list[RecordedContext]) -> Answer:
         copied = copies[-1]
         which = "this Context" if len(copies) == 1 else "the Context that this one comes from"
-        text = f"{self._name(variable)} is unset here: it was set{self._by(event)}, but {which} was copied before that"
-        return Answer(f"{text}, {_made_by(copied)}", False, event.place, copied.place)
+        text = f"{self._name(variable)} is unset here: it was set{self._by(event)}, but {which} "
+        if copied.made_by == "unknown":
+            return Answer(f"{text}has its values from before that; what copied it was not seen", False, event.place)
+        text += f"was copied before that, {_made_by(copied)}"
+        return Answer(text, False, event.place, copied.place)
 
     def _never_inherited(
         self, variable: int, number: int, copies: list[RecordedContext], sets: list[Event]

@@ -56,7 +56,8 @@ def test_a_callback_of_a_future_has_the_context_of_its_registration() -> None:
     with record() as recording:
         asyncio.run(main())
     ((value, answer),) = answers
-    assert value == "early" and answer.startswith("user is 'early': it was so when <Context")
+    assert value == "early" and answer.startswith("user is 'early': set at ")
+    assert ", and inherited by the copy first seen with the values of Context " in answer
 
 
 def test_a_native_copy_in_a_thread_is_not_the_threads_own() -> None:
@@ -75,7 +76,7 @@ def test_a_native_copy_in_a_thread_is_not_the_threads_own() -> None:
     copied = native_copy()
     with record() as recording:
         value, answer = asyncio.run(main())
-    assert value == "eve" and answer.startswith("user is 'eve': it was so when <Context")
+    assert value == "eve" and answer == "user is 'eve': it was so when the recording began"
 
 
 def test_a_task_that_still_runs_is_no_leak() -> None:
@@ -94,3 +95,22 @@ def test_a_task_that_still_runs_is_no_leak() -> None:
 
     with record() as recording:
         assert [leak for leak in asyncio.run(main()) if "ada" in leak.text] == []
+
+
+def test_what_was_copied_unseen_is_known_by_its_values() -> None:
+    user: ContextVar[str] = ContextVar("user", default="-")
+    other: ContextVar[str] = ContextVar("other", default="-")
+    with record() as recording:
+        user.set("ada")
+        copied = native_copy()
+        other.set("late")
+        copied.run(other.get)
+        why = copied.run(recording.why, user), copied.run(recording.why, other)
+        strange = native_copy()
+        strange.run(user.set, "eve")
+        seen_late = strange.run(recording.why, other)
+    assert str(why[0]).startswith("user is 'ada': set at")
+    assert str(why[0]).endswith("inherited by the copy first seen with the values of Context 0")
+    assert "but this Context has its values from before that; what copied it was not seen" in str(why[1])
+    # Its first event has changed its values.
+    assert str(seen_late) == "other is 'late': it was so when <Context 2, of unknown origin> was first seen"
