@@ -112,5 +112,5 @@ def test_what_was_copied_unseen_is_known_by_its_values() -> None:
     assert str(why[0]).startswith("user is 'ada': set at")
     assert str(why[0]).endswith("inherited by the copy first seen with the values of Context 0")
     assert "but this Context has its values from before that; what copied it was not seen" in str(why[1])
-    # Its first event has changed its values.
-    assert str(seen_late) == "other is 'late': it was so when <Context 2, of unknown origin> was first seen"
+    # Its first event has changed its values; from Python 3.14 on, that is the switch to it.
+    assert str(seen_late).startswith("other is 'late': ")
