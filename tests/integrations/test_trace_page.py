@@ -368,7 +368,7 @@ def test_a_click_on_a_mark_shows_the_values_and_the_source(page: Page) -> None:
 
 
 def test_a_reset_that_was_refused_has_a_mark_and_words(page: Page) -> None:
-    page.open(story(events=[[0.45, "refuse", 1, 0, 0, 0, None, None, 0, 18, "handle"]]))
+    page.open(story(events=[[0.45, "refuse", 1, 0, 0, 0, 2, None, 0, 18, "handle"]]))
     x, y = page.position(1, 0.45)
     page.pointer(x, y).click().perform()
     page.painted()
@@ -376,6 +376,8 @@ def test_a_reset_that_was_refused_has_a_mark_and_words(page: Page) -> None:
     assert "the token is of another Context" in page.text("#panel .change")
     assert "app.py:18, in handle" in page.text("#panel")
     assert "reset refused" in page.text(".marks")
+    page.find("#panel p > .link").click()
+    assert page.title() == "Context 2"
 
 
 def test_a_click_between_events_shows_the_values_at_that_moment(page: Page) -> None:
