@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -489,10 +490,11 @@ def _below(kind: type[Any]) -> Iterator[type[Any]]:
         yield from _below(each)
 
 
-def _natural_name(task: Any) -> tuple[int, str]:
+def _natural_name(task: Any) -> list[str | int]:
     """Task-2 before Task-10."""
-    name = str(task.get_name())
-    return len(name), name
+    # Texts and numbers take turns, and a text comes first.
+    parts = re.split(r"(\d+)", str(task.get_name()))
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)]
 
 
 def _stack(frame: FrameType | None) -> Iterator[FrameType]:

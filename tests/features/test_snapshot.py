@@ -312,6 +312,21 @@ def test_tasks_that_wait_for_one_another_are_all_shown() -> None:
     assert text.count("task a") == text.count("task b") == 1
 
 
+def test_tasks_stand_in_the_order_of_their_numbers() -> None:
+    names = ["Task-99", "Task-100", "Task-20000", "request 2", "request 10"]
+
+    async def main() -> list[str]:
+        tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in names]
+        for task, name in zip(tasks, reversed(names)):
+            task.set_name(name)
+        seen = [task.name for task in snapshot().tasks]
+        for task in tasks:
+            task.cancel()
+        return [name for name in seen if name in names]
+
+    assert asyncio.run(main()) == names
+
+
 def test_a_task_in_an_async_generator() -> None:
     async def generator() -> Any:
         await asyncio.sleep(60)
