@@ -14,11 +14,11 @@ from itertools import compress
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, NamedTuple
 
-from .. import Context, ContextVar, Hamt, backend, host
+from .. import Context, ContextVar, backend, host
 from .._context.standard_library import NativeContext
 from .._context.twin import contexts_of_threads
 from .._places import Place, place_of
-from .._sealed import PACKAGE
+from .contexts import is_anchor, kept
 from .here import Here
 from .texts import printable, shown_of
 
@@ -439,11 +439,11 @@ class _Taking:
     def _number(self, context: Any) -> int | None:
         if context is None:
             return None
-        kept = context.native if host == "native" and type(context) is Context else context
-        if id(kept) not in self._numbers:
-            self._numbers[id(kept)] = len(self._contexts), kept
-            self._contexts.append(_values_in(kept))
-        return self._numbers[id(kept)][0]
+        context = kept(context)
+        if id(context) not in self._numbers:
+            self._numbers[id(context)] = len(self._contexts), context
+            self._contexts.append(_values_in(context))
+        return self._numbers[id(context)][0]
 
 
 def _values_in(context: Any) -> dict[str, Any]:
@@ -453,8 +453,7 @@ def _values_in(context: Any) -> dict[str, Any]:
     for var, value in context.items():
         if type(var) is ContextVar:
             ours.append((var, value))
-        elif type(value) is Hamt and var.name == PACKAGE:
-            # The anchor: on the native host all of ours are in there.
+        elif is_anchor(var, value):
             ours += value.items()
         else:
             native.append((var, value))

@@ -16,6 +16,7 @@ from weakref import ref
 from .. import MISSING, Context, ContextVar, Hamt, WatchEvent, backend, current_context, host, watch
 from .._places import Place, place_of
 from .._sealed import PACKAGE
+from .contexts import IS_NATIVE, is_anchor, kept
 from .entry_points import listen, stop_listening
 from .recording import CHANGES, Event, RecordedContext, Recording
 from .secrets import is_secret
@@ -56,7 +57,6 @@ class _Seen(NamedTuple):
 
 
 _MANY_CODES = 10_000
-_IS_NATIVE = host == "native"
 _recorders: list[Recorder] = []
 
 
@@ -206,7 +206,7 @@ class Recorder:
         _, seen = self._started_threads.pop(id(thread), (None, None))
         if seen is not None:
             # From Python 3.14 on.
-            its_own = getattr(thread, "_context", None) if _IS_NATIVE else None
+            its_own = getattr(thread, "_context", None) if IS_NATIVE else None
             inherits = its_own is not None and bool(getattr(sys.flags, "thread_inherit_context", False))
             who = self._who()
             with self._lock:
@@ -216,31 +216,31 @@ class Recorder:
     # ---- numbers ----
 
     def _known_number(self, context: Context | None) -> int | None:
-        known = self._contexts.get(id(_kept(current_context() if context is None else context)))
+        known = self._contexts.get(id(kept(current_context() if context is None else context)))
         return None if known is None else known.number
 
     def _context(self, context: Context, variable: int | None = None, old: str | None = None) -> RecordedContext:
         """What is known of it; of one that nobody saw being made, from now on. The variable is the one that an event
         has just changed there."""
-        known = self._contexts.get(id(context.native if _IS_NATIVE else context))
+        known = self._contexts.get(id(kept(context)))
         return self._first_seen("unknown", context, variable, old) if known is None else known
 
     def _first_seen(self, way: str, context: Context, variable: int | None, old: str | None) -> RecordedContext:
+        _, parent, born = self._snapshots.get(id(_anchor_in(context)), (None, None, None))
         inherited: dict[int, str] = {}
-        for var, value in context.items():
+        for var, value in context.items() if parent is None else ():
             number = self._variable(var) if type(var) is ContextVar else None
             if number is not None and number != variable:
                 inherited[number] = self._shown(number, value)
-        if variable is not None and old is not None:
+        if parent is None and variable is not None and old is not None:
             inherited[variable] = old
         who = self._who()
         with self._lock:
             # Another thread may have been faster.
-            known = self._contexts.get(id(_kept(context)))
+            known = self._contexts.get(id(kept(context)))
             if known is None:
-                _, parent, born = self._snapshots.get(id(_anchor_in(context)), (None, None, None))
                 known = self._new(way, parent, parent is not None, None, context, who, born)
-                known.inherited = inherited if parent is None else {}
+                known.inherited = inherited
                 if way == "start":
                     self._keep_snapshot(context, known)
             return known
@@ -268,10 +268,10 @@ class Recorder:
         self._contexts_made = number + 1
         recording = self._its
         time = perf_counter() - self._clock
-        kept, contexts = _kept(context), self._contexts
-        address = id(kept)
+        its_own, contexts = kept(context), self._contexts
+        address = id(its_own)
         # Another one may come to lie at this address.
-        alive = ref(kept, lambda _: contexts.pop(address, None))
+        alive = ref(its_own, lambda _: contexts.pop(address, None))
         made = RecordedContext(
             number, way, maker, is_copy, place, time, recording.count if born is None else born, *who, alive
         )
@@ -386,7 +386,7 @@ def _default_of(var: ContextVar[Any]) -> str | None:
 
 def _is_copy(copy: Any, of: Context) -> bool:
     """Whether this Context, native or ours, has the same values as the other one."""
-    if _IS_NATIVE:
+    if IS_NATIVE:
         return _anchor_in(copy) is _anchor_in(of)
     if type(copy) is not Context:
         # On the thread host nothing of ours happens in a native one.
@@ -397,15 +397,10 @@ def _is_copy(copy: Any, of: Context) -> bool:
 def _anchor_in(context: Any) -> Hamt[ContextVar[Any], Any] | None:
     """On the native host, the values of our variables, if there are any: all are one value of one of the
     interpreter's."""
-    if not _IS_NATIVE:
+    if not IS_NATIVE:
         return None
-    found = (value for var, value in _kept(context).items() if type(value) is Hamt and var.name == PACKAGE)
+    found = (value for var, value in kept(context).items() if is_anchor(var, value))
     return next(found, None) or None
-
-
-def _kept(context: Any) -> Any:
-    """What stays the same object as long as code can run in the Context, which may be a native one already."""
-    return context.native if _IS_NATIVE and type(context) is Context else context
 
 
 def _current_task() -> Any:

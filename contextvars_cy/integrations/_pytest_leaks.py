@@ -6,7 +6,6 @@ of each: a value of a fixture that is still alive is no leak of a test. Nothing 
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import os
 import re
@@ -21,11 +20,10 @@ from typing import Any
 
 import pytest
 
-from .. import MISSING, ContextVar, Hamt, current_context
+from .. import MISSING, ContextVar, current_context
+from .._context.standard_library import copy_native_context
+from .._tracing.contexts import is_anchor
 from ._left import Places, shown_of
-
-# The interpreter's own, if ours has replaced it.
-_native: Any = getattr(contextvars, "_native", contextvars)
 
 # By variable, of ours or of the standard library.
 _Values = dict[Any, Any]
@@ -331,15 +329,10 @@ def _coroutine_of_task() -> Any:
 def _values() -> _Values:
     """All values in the current Context, and in the interpreter's."""
     values: _Values = {var: value for var, value in current_context().copy().items() if type(var) is ContextVar}
-    for var, value in _native.copy_context().items():
-        if not (_is_anchor(var, value) or var.name == "warnings_context" or _is_new_decimal_context(value)):
+    for var, value in copy_native_context().items():
+        if not (is_anchor(var, value) or var.name == "warnings_context" or _is_new_decimal_context(value)):
             values[var] = value
     return values
-
-
-def _is_anchor(var: Any, value: object) -> bool:
-    """Whether this is the one that holds ours on the native host."""
-    return var.name == "contextvars_cy" and type(value) is Hamt
 
 
 def _is_new_decimal_context(value: object) -> bool:

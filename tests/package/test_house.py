@@ -20,7 +20,7 @@ BELOW = {
     "_features": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels", "travel"},
     "_install": {"_context", "_hamt", "_backend", "_reprs", "_sealed", "_sentinels"},
     "_tracing": {*contextvars_cy.__all__, "_context", "_install", "_late", "_places", "_sealed", "_sentinels"},
-    "integrations": {*contextvars_cy.__all__, "executors", "travel", "_late", "_places", "_tracing"},
+    "integrations": {*contextvars_cy.__all__, "executors", "travel", "_context", "_late", "_places", "_tracing"},
 }
 MODULES = [path for wing in BELOW for path in (PACKAGE / wing).glob("*.py")]
 

@@ -172,6 +172,18 @@ def test_the_command(backend: str, host: str, app: Path, tmp_path: Path) -> None
 
 
 @FOUR
+def test_a_snapshot_shows_the_values(backend: str, host: str, app: Path, tmp_path: Path) -> None:
+    program = """
+from app._vendor.contextvars_cy import ContextVar, tracing
+ContextVar("var").set("here")
+print(*tracing.snapshot().here.context)
+"""
+    env = {"CONTEXTVARS_CY_BACKEND": backend, "CONTEXTVARS_CY_HOST": host, "PYTHONPATH": str(app)}
+    done = run_python(["-S", "-c", program], tmp_path, env)
+    assert (done.stdout, done.stderr) == ("{'var': \"'here'\"} {}\n", "")
+
+
+@FOUR
 def test_debug_mode_tells_the_program_s_line(backend: str, host: str, app: Path, tmp_path: Path) -> None:
     program = """
 from app._vendor.contextvars_cy import Context, ContextVar
