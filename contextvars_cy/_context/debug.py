@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from sys import is_finalizing, modules
+from typing import Any
 
 from .._places import place_of, program_frame
 
@@ -41,7 +42,14 @@ def warn(message: str) -> None:
 
 
 def _thread_and_task() -> str:
-    thread = threading.current_thread().name
+    thread, task = threading.current_thread().name, current_task()
+    if task is None:
+        return thread
+    return f"{thread}, task {task.get_name() if hasattr(task, 'get_name') else task.name}"
+
+
+def current_task() -> Any:
+    """The task of asyncio or trio that runs here, or None."""
     # A running loop has been imported, and one still being imported runs no task.
     for name in ("asyncio.tasks", "trio.lowlevel"):
         current_task = getattr(modules.get(name), "current_task", None)
@@ -52,5 +60,5 @@ def _thread_and_task() -> str:
                 # Another loop, or none.
                 continue
             if task is not None:
-                return f"{thread}, task {task.name if name.startswith('trio') else task.get_name()}"
-    return thread
+                return task
+    return None

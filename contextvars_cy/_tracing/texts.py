@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .secrets import is_secret
@@ -13,15 +14,19 @@ SECRET = "<secret>"
 
 def shown(value: object) -> str:
     """A value's repr, cut; what it raises instead if it raises."""
+    # Of a long text, the repr of its beginning is the beginning of its repr.
+    beginning = value[: WIDTH + 1] if type(value) in (str, bytes) else value  # type: ignore[index]
+    return cut(tried_repr(beginning, repr))
+
+
+def tried_repr(value: object, represent: Callable[[object], str]) -> str:
     try:
-        # Of a long text, the repr of its beginning is the beginning of its repr.
-        text = repr(value[: WIDTH + 1] if type(value) in (str, bytes) else value)  # type: ignore[index]
+        return represent(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         # Also a SystemExit, which is not meant for who looks.
-        text = f"<{_name_of(value)}, whose repr raises {_name_of(error)}>"
-    return cut(text)
+        return f"<{_name_of(value)}, whose repr raises {_name_of(error)}>"
 
 
 def _name_of(thing: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from .. import MISSING, Context, ContextVar, Watcher, WatchEvent, current_context, watch
 from .._places import Place, place_of, program_frame
 from .._tracing.secrets import is_secret
-from .._tracing.texts import SECRET
+from .._tracing.texts import SECRET, tried_repr
 
 _WIDTH = 80
 # By variable, the latest sets: the address of the value, and the place. Not the value, which would be kept alive.
@@ -94,12 +94,6 @@ def shown_of(var: ContextVar[Any], value: object) -> str:
 
 def shown(value: object) -> str:
     """The value's repr, cut, in one line, and without what a terminal would take for a command."""
-    try:
-        text = " ".join(_Repr().repr(value).split())
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        # Also a SystemExit, which is not meant for who looks.
-        text = f"<{type(value).__qualname__}, whose repr raises {type(error).__name__}>"
+    text = " ".join(tried_repr(value, _Repr().repr).split())
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from .. import MISSING, ContextVar, current_context
+from .._context.debug import current_task
 from .._context.standard_library import copy_native_context
 from .._tracing.contexts import is_anchor
 from ._left import Places, shown_of
@@ -300,9 +301,9 @@ class _SharedTask:
         values = _values()
         if self._before is None:
             self._before = values
-            coroutine = _coroutine_of_task()
-            if coroutine is not None:
-                self._coroutine = weakref.ref(coroutine)
+            task = current_task()
+            if task is not None:
+                self._coroutine = weakref.ref(task.get_coro() if hasattr(task, "get_coro") else task.coro)
         self._after = values
 
     def left(self) -> _Values:
@@ -310,20 +311,6 @@ class _SharedTask:
         if self._before is None or getattr(self._coroutine(), "cr_frame", None) is None:
             return {}
         return _changed(self._before, self._after)
-
-
-def _coroutine_of_task() -> Any:
-    for name in ("asyncio.tasks", "trio.lowlevel"):
-        current_task = getattr(sys.modules.get(name), "current_task", None)
-        if current_task is not None:
-            try:
-                task = current_task()
-            except RuntimeError:
-                # Another loop.
-                continue
-            if task is not None:
-                return task.get_coro() if name.startswith("asyncio") else task.coro
-    return None
 
 
 def _values() -> _Values:
